@@ -1,0 +1,140 @@
+"""The one interface of all detectors: a batch of images in, anomaly maps and scores out."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medzsad.detectors.checkpoint import Checkpoint
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Prediction(NamedTuple):
+    """What a detector says of a batch of B images.
+
+    Attributes:
+        anomaly_map: float32 (B, H, W) in [0, 1]; 1 is most anomalous.
+        image_score: float32 (B,) in [0, 1]; the score that ranks images (for HeadCLIP the joint anomaly score).
+        image_probability: float32 (B,) in [0, 1]; the detector's image-level probability of "abnormal" alone.
+    """
+
+    anomaly_map: Tensor
+    image_score: Tensor
+    image_probability: Tensor
+
+
+class AnomalyDetector(nn.Module, abc.ABC):
+    """Images to anomaly maps and scores. Owns its pre-processing, so callers need not know the method.
+
+    Subclasses implement :meth:`detect` on pre-processed images, and the checkpoint pair
+    :meth:`to_checkpoint` / :meth:`from_checkpoint`.
+
+    Args:
+        image_size: side in pixels of the square input the method works at.
+        mean, std: per-channel normalisation applied after resizing.
+        threshold: default threshold of the anomaly map: a number in [0, 1], ``"pNN"`` or ``"otsu"``.
+    """
+
+    method: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        mean: tuple[float, float, float] = CLIP_MEAN,
+        std: tuple[float, float, float] = CLIP_STD,
+        threshold: float | str = 0.5,
+    ) -> None:
+        super().__init__()
+        self.image_size = int(image_size)
+        self.threshold = threshold
+        self.precision = "fp32"
+        self.name = self.method
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the detector computes on."""
+        return self.mean.device
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the numbers, JSON-serialisable: written into every result."""
+        return {"image_size": self.image_size, "precision": self.precision}
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Resizes (bicubic, antialiased, as CLIP does) to ``image_size`` and normalises.
+
+        Args:
+            images: float32 (B, 3, H, W) in [0, 1].
+
+        Returns:
+            float32 (B, 3, image_size, image_size).
+        """
+        size = (self.image_size, self.image_size)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        return (images - self.mean) / self.std
+
+    @abc.abstractmethod
+    def detect(self, inputs: Tensor) -> Prediction:
+        """Runs the method on pre-processed images; the map may be at any resolution of the same aspect.
+
+        Args:
+            inputs: float32 (B, 3, image_size, image_size), normalised.
+        """
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Prediction:
+        """Predicts.
+
+        Args:
+            images: float32 (B, 3, H, W) in [0, 1], on any device.
+
+        Returns:
+            The prediction, float32, on the detector's device, with a map of the images' own H and W.
+
+        Raises:
+            ValueError: if ``images`` has another shape, another type or values outside [0, 1].
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(f"expected float images (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
+        images = images.to(self.device, torch.float32)
+        if images.numel() and not (images.amin() >= -1e-4 and images.amax() <= 1 + 1e-4):
+            raise ValueError("expected image values in [0, 1] without NaN")
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            raw = self.detect(self.preprocess(images))
+        anomaly_map = raw.anomaly_map.float()
+        if anomaly_map.shape[-2:] != images.shape[-2:]:
+            anomaly_map = F.interpolate(
+                anomaly_map[:, None], images.shape[-2:], mode="bilinear", align_corners=False
+            )[:, 0]
+        return Prediction(
+            anomaly_map.clamp(0, 1), raw.image_score.float().clamp(0, 1), raw.image_probability.float().clamp(0, 1)
+        )
+
+    @abc.abstractmethod
+    def to_checkpoint(self) -> Checkpoint:
+        """What must be stored to build this detector again (see :mod:`medzsad.detectors.checkpoint`)."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> AnomalyDetector:
+        """Builds the detector from a checkpoint.
+
+        Args:
+            checkpoint: what :meth:`to_checkpoint` returned.
+            clip_weights: for CLIP-based methods, the backbone's weights (an open_clip pretrained tag or a
+                local file), overriding what the checkpoint names.
+
+        Raises:
+            ModelNotReady: if the backbone's weights are missing or do not fit.
+        """

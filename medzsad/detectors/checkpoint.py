@@ -1,0 +1,98 @@
+"""Detector checkpoints: one safetensors file with JSON metadata inside. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medzsad.errors import ModelNotReady, OutputNotWritable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "medzsad-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A detector at rest.
+
+    Attributes:
+        method: the detector class's ``method``, e.g. ``"headclip"``.
+        tensors: what was learned, by name.
+        settings: what the class needs to be built again (backbone, image size, layers, ...).
+        training: how it came about (data, licence of the data, seed, version); free-form.
+    """
+
+    method: str
+    tensors: dict[str, Tensor]
+    settings: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
+    """Writes ``checkpoint`` atomically (temporary name, then rename).
+
+    Raises:
+        OutputNotWritable: if the file cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    from medzsad import __version__
+
+    path = Path(path)
+    header = {
+        "format": FORMAT,
+        "method": checkpoint.method,
+        "settings": checkpoint.settings,
+        "training": checkpoint.training,
+        "medzsad_version": __version__,
+    }
+    tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        os.close(handle)
+        try:
+            save_file(tensors, temporary, metadata={"medzsad": json.dumps(header, sort_keys=True)})
+            os.chmod(temporary, 0o644)  # mkstemp makes files private
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputNotWritable(f"{path}: cannot write the checkpoint ({error.strerror or error})") from error
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Reads a checkpoint of :func:`save_checkpoint`.
+
+    Raises:
+        ModelNotReady: if the file is missing, damaged, or not one of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as error:
+        raise ModelNotReady(f"{path}: no such checkpoint file") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelNotReady(
+            f"{path}: not a readable safetensors file, perhaps damaged or cut short; copy or download it again"
+        ) from error
+    try:
+        header = json.loads(metadata["medzsad"])
+        if header["format"] != FORMAT:
+            raise ModelNotReady(
+                f"{path}: checkpoint format {header['format']!r} is not {FORMAT!r}; "
+                "it was written by another version of medzsad"
+            )
+        return Checkpoint(header["method"], tensors, header["settings"], header["training"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelNotReady(f"{path}: a safetensors file, but not a medzsad checkpoint (no metadata)") from error
