@@ -1,0 +1,107 @@
+"""What a detector says of one scan, in the scan's own grid."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medzsad.results.lesions import Lesion, find_lesions
+from medzsad.scans.scan import Scan
+from medzsad.scans.slices import Plane
+
+if TYPE_CHECKING:
+    from medzsad.scans.intensity import IntensityScaling
+
+FORMATS = ("nifti", "overlay", "json")
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """The image score of one slice.
+
+    Attributes:
+        plane: axial, coronal or sagittal.
+        axis: native voxel axis that the slice is perpendicular to.
+        index: voxel index along ``axis``, from 0.
+        position_mm: world coordinate (RAS+) of the slice centre along the plane's own direction.
+        score: image score in [0, 1].
+        probability: image-level probability alone, in [0, 1].
+    """
+
+    plane: Plane
+    axis: int
+    index: int
+    position_mm: float
+    score: float
+    probability: float
+
+
+@dataclass
+class ScanPrediction:
+    """The result for one scan.
+
+    Attributes:
+        scan: the scan as read.
+        anomaly_map: float32 (X, Y, Z) in [0, 1], the scan's own grid; 0 outside the foreground.
+        score: volume score in [0, 1]: the mean of the three highest slice scores (of each plane, averaged).
+        slice_scores: the slices that were computed; empty slices are left out.
+        threshold: the value that the mask is cut at: ``mask = anomaly_map >= threshold``.
+        threshold_rule: how it was chosen: ``"0.5"``, ``"p99.5"``, ``"otsu"``.
+        planes: what was sliced.
+        scaling: how intensities were mapped, for display and for the report.
+        settings: detector and inference settings, JSON-serialisable.
+        timings: seconds, by stage.
+    """
+
+    scan: Scan
+    anomaly_map: np.ndarray
+    score: float
+    slice_scores: list[SliceScore]
+    threshold: float
+    threshold_rule: str
+    planes: tuple[Plane, ...]
+    scaling: IntensityScaling
+    settings: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def affine(self) -> np.ndarray:
+        """float64 (4, 4), voxel to world mm, RAS+."""
+        return self.scan.affine
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """bool (X, Y, Z): the suspicious voxels."""
+        # At a threshold of 0 the background, which is exactly 0, must not become suspicious.
+        return (self.anomaly_map >= self.threshold) & (self.anomaly_map > 0)
+
+    @cached_property
+    def lesions(self) -> list[Lesion]:
+        """Lesion candidates, most suspicious first."""
+        return find_lesions(
+            self.anomaly_map, self.mask, self.affine, has_geometry=self.scan.has_geometry
+        )
+
+    def save(self, folder: str | os.PathLike[str], *, formats: tuple[str, ...] = FORMATS) -> dict[str, Path]:
+        """Writes the result files; each appears complete or not at all.
+
+        Args:
+            folder: created where missing.
+            formats: any of ``"nifti"`` (map and mask; 16-bit and 8-bit PNG for 2D images), ``"overlay"``,
+                ``"json"`` and ``"scan"`` (the scan as read: useful where DICOM was resampled).
+
+        Returns:
+            What was written, by kind: ``anomaly``, ``mask``, ``overlay``, ``json``, ``scan``.
+
+        Raises:
+            ValueError: on an unknown format.
+            OutputNotWritable: if a file cannot be written; what this call had written is removed again.
+        """
+        from medzsad.results.writing import save_prediction
+
+        return save_prediction(self, Path(folder), formats)
