@@ -20,7 +20,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         anomaly_map: float32 (B, H, W) in [0, 1]; 1 is most anomalous.
-        image_score: float32 (B,) in [0, 1]; the score that ranks images (for HeadCLIP the joint anomaly score).
+        image_score: float32 (B,) in [0, 1]; ranks images (for HeadCLIP the joint anomaly score).
         image_probability: float32 (B,) in [0, 1]; the detector's image-level probability of "abnormal" alone.
     """
 
@@ -80,7 +80,9 @@ class AnomalyDetector(nn.Module, abc.ABC):
         """
         size = (self.image_size, self.image_size)
         if images.shape[-2:] != size:
-            images = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+            images = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(
+                0, 1
+            )
         return (images - self.mean) / self.std
 
     @abc.abstractmethod
@@ -118,7 +120,9 @@ class AnomalyDetector(nn.Module, abc.ABC):
                 anomaly_map[:, None], images.shape[-2:], mode="bilinear", align_corners=False
             )[:, 0]
         return Prediction(
-            anomaly_map.clamp(0, 1), raw.image_score.float().clamp(0, 1), raw.image_probability.float().clamp(0, 1)
+            anomaly_map.clamp(0, 1),
+            raw.image_score.float().clamp(0, 1),
+            raw.image_probability.float().clamp(0, 1),
         )
 
     @abc.abstractmethod

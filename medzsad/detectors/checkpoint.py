@@ -84,7 +84,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise ModelNotReady(f"{path}: no such checkpoint file") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelNotReady(
-            f"{path}: not a readable safetensors file, perhaps damaged or cut short; copy or download it again"
+            f"{path}: not a readable safetensors file, perhaps damaged or cut short; copy it again"
         ) from error
     try:
         header = json.loads(metadata["medzsad"])
@@ -95,4 +95,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             )
         return Checkpoint(header["method"], tensors, header["settings"], header["training"])
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ModelNotReady(f"{path}: a safetensors file, but not a medzsad checkpoint (no metadata)") from error
+        raise ModelNotReady(
+            f"{path}: a safetensors file, but not a medzsad checkpoint (no metadata)"
+        ) from error

@@ -83,9 +83,7 @@ class ScanPrediction:
     @cached_property
     def lesions(self) -> list[Lesion]:
         """Lesion candidates, most suspicious first."""
-        return find_lesions(
-            self.anomaly_map, self.mask, self.affine, has_geometry=self.scan.has_geometry
-        )
+        return find_lesions(self.anomaly_map, self.mask, self.affine, has_geometry=self.scan.has_geometry)
 
     def save(self, folder: str | os.PathLike[str], *, formats: tuple[str, ...] = FORMATS) -> dict[str, Path]:
         """Writes the result files; each appears complete or not at all.

@@ -39,7 +39,8 @@ class Scan:
         source: the file or folder that was read.
         is_2d: whether results are written as images instead of NIfTI volumes.
         has_geometry: whether the affine is known (False for PNG, JPEG and TIFF: sizes in mm mean nothing).
-        header: for NIfTI, what is carried over to the outputs: ``xyzt_units``, ``qform_code``, ``sform_code``.
+        header: for NIfTI, what the outputs take over: ``xyzt_units``, ``qform_code``, ``sform_code`` and
+            ``unit_scale`` (mm per spatial unit of the file).
         notes: sentences that the user should read: what was repaired, resampled, assumed or chosen.
         details: JSON-serialisable facts for the report (no patient data), such as the DICOM series UID.
     """

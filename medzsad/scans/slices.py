@@ -1,8 +1,8 @@
 """Slicing planes: any voxel order and oblique grid seen as the same anatomical slices, and back.
 
-Arrays are first viewed in *canonical* axes, the axis permutation and flips that bring the voxel axes closest to
-patient right, anterior, superior (RAS+). All 48 axis orientations of one volume have the same canonical view, so
-whatever is computed there is independent of how a file happens to be stored. No interpolation is involved.
+Arrays are first viewed in *canonical* axes: the axis permutation and flips that bring the voxel axes closest
+to patient right, anterior, superior (RAS+). All 48 axis orientations of one volume have the same canonical
+view, so whatever is computed there is independent of how a file is stored. No interpolation is involved.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Plane(StrEnum):
     ALL = "all"
 
 
-# Canonical axis that a plane's slices are stacked along, and what lies at the left, right, top and bottom of the
-# displayed slice: the radiological convention (patient right on the left; sagittal slices face left).
+# Canonical axis that a plane's slices are stacked along, and what lies at the left, right, top and bottom of
+# the displayed slice: the radiological convention (patient right on the left; sagittal slices face left).
 STACK_AXIS = {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}
 PLANE_OF_AXIS = {axis: plane for plane, axis in STACK_AXIS.items()}
 EDGES = {Plane.AXIAL: "RLAP", Plane.CORONAL: "RLSI", Plane.SAGITTAL: "APSI"}

@@ -1,0 +1,5 @@
+"""``python -m medzsad``."""
+
+from medzsad.cli.main import main
+
+main()

@@ -1,0 +1,82 @@
+"""The ``medzsad`` command. Commands are imported when called, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from medzsad import __version__
+from medzsad.errors import MedzsadError
+
+# Command -> (module, one line for --help).
+COMMANDS = {
+    "predict": ("medzsad.cli.predict", "Find what is anomalous in scans: map, mask, overlay, report."),
+}
+
+
+class LazyCommands(click.Group):
+    """A group whose commands live in modules that are imported only when used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        return getattr(module, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="medzsad")
+def cli() -> None:
+    """Zero-shot anomaly detection for medical scans. Research software, not a medical device."""
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs one command line (``sys.argv`` by default).
+
+    Returns:
+        The exit code: 0 all done, 1 internal error, 2 bad input or options, 130 interrupted.
+    """
+    try:
+        return cli.main(arguments, prog_name="medzsad", standalone_mode=False) or 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except MedzsadError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except Exception as error:
+        if os.environ.get("MEDZSAD_DEBUG"):
+            raise
+        click.echo(f"internal error: {internal_error_line(error)}", err=True)
+        return 1
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run())
+
+
+def internal_error_line(error: Exception) -> str:
+    """One line for an error that is a bug of ours."""
+    return f"{type(error).__name__}: {error} (MEDZSAD_DEBUG=1 shows where; please report it)".replace(
+        "\n", " "
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Many scans in one go: the detector is loaded once, and one bad scan does not stop the others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from medzsad.errors import BadInput, MedzsadError
+from medzsad.results.prediction import FORMATS
+from medzsad.results.writing import prepare_folder
+
+NAME_WIDTH = 32
+
+
+@dataclass
+class Outcome:
+    """What became of each input.
+
+    Attributes:
+        done: input path, its report (see docs/outputs.md) and the files written, in order of the inputs.
+        failed: input path and the error.
+    """
+
+    done: list[tuple[Path, dict[str, Any], dict[str, Path]]] = field(default_factory=list)
+    failed: list[tuple[Path, Exception]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 2 some input was bad, 1 something broke that is not the input's fault."""
+        codes = [error.exit_code if isinstance(error, MedzsadError) else 1 for _, error in self.failed]
+        return min(codes, default=0)
+
+    def document(self) -> dict[str, Any]:
+        """JSON-serialisable: ``scans`` (input, files, report's fields) and ``failed`` (input, error)."""
+        return {
+            "scans": [
+                {"input": str(path), "files": {kind: str(file) for kind, file in files.items()}, **report}
+                for path, report, files in self.done
+            ],
+            "failed": [{"input": str(path), "error": str(error)} for path, error in self.failed],
+        }
+
+    def table(self) -> list[str]:
+        """Lines of a summary for the terminal, at most 80 columns."""
+        if not self.done:
+            return []
+        columns = "{:<" + str(NAME_WIDTH) + "} {:>6} {:>8} {:>10} {:>7} {:>8}"
+        lines = [columns.format("scan", "score", "lesions", "largest", "slices", "time")]
+        for _, report, _ in self.done:
+            volumes = [lesion["volume_ml"] for lesion in report["lesions"] if lesion["volume_ml"] is not None]
+            largest = f"{max(volumes):.1f} mL" if volumes else "-"
+            seconds = sum(report["timings_s"].values())
+            lines.append(
+                columns.format(
+                    _shortened(report["name"]),
+                    f"{report['score']:.3f}",
+                    len(report["lesions"]),
+                    largest,
+                    len(report["slices"]),
+                    f"{seconds:.1f} s",
+                )
+            )
+        folders = sorted({str(file.parent) for _, _, files in self.done for file in files.values()})
+        count = sum(len(files) for _, _, files in self.done)
+        return [*lines, f"{count} files in {', '.join(folders)}. Research use only - not for diagnosis."]
+
+
+def predict_many(
+    inputs: Iterable[Path],
+    out: Path,
+    *,
+    model: str = "medzsad-mini",
+    clip_weights: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    series: str | None = None,
+    volume: int | None = None,
+    modality: str | None = None,
+    save_scan: bool = False,
+    say: Callable[[str], None] | None = None,
+    bar: bool = False,
+    **options: Any,
+) -> Outcome:
+    """Predicts every scan of ``inputs`` and writes its files to ``out``.
+
+    Args:
+        inputs: files and folders (see :func:`medzsad.scans.readers.find_scans`).
+        out: folder of the results; created where missing.
+        model, clip_weights, device, precision: for :func:`medzsad.load_detector`; loaded once.
+        series, volume, modality: for :func:`medzsad.read_scan`.
+        save_scan: also write each scan as it was read.
+        say: gets notes about the scans, line by line.
+        bar: show a progress bar where stderr is a terminal.
+        options: ``plane``, ``window``, ``threshold`` and ``batch_size`` of :func:`medzsad.predict`.
+
+    Raises:
+        MedzsadError: where no input could be predicted for a reason that is not a scan's own: options, the
+            model or the output folder.
+    """
+    from medzsad.predicting import parse_plane, predict
+    from medzsad.results.report import report
+    from medzsad.results.thresholds import parse_threshold
+    from medzsad.scans.readers import read_scan
+
+    parse_plane(options.get("plane") or "auto")
+    if options.get("threshold") is not None:
+        parse_threshold(options["threshold"])
+    outcome = Outcome()
+    paths = _expand(inputs, outcome)
+    names = unique_names(paths)
+    formats = (*FORMATS, "scan") if save_scan else FORMATS
+    detector = None
+    created = prepare_folder(out) if paths else None
+    try:
+        for path, name in zip(paths, names, strict=True):
+            try:
+                scan = read_scan(path, series=series, volume=volume, modality=modality)
+            except Exception as error:
+                outcome.failed.append((path, error))
+                continue
+            if detector is None:
+                detector = _load(model, clip_weights, device, precision)
+            try:
+                scan = replace(scan, name=name or scan.name)
+                for note in scan.notes if say else ():
+                    say(f"{scan.name}: {note}")
+                progress = _progress_bar(scan.name) if bar else None
+                prediction = predict(scan, detector, progress=progress, **options)
+                files = prediction.save(out, formats=formats)
+                outcome.done.append((path, report(prediction), files))
+            except Exception as error:
+                outcome.failed.append((path, error))
+    finally:
+        if created is not None and not outcome.done:
+            _remove_if_empty(created, out)
+    return outcome
+
+
+def unique_names(paths: list[Path]) -> list[str | None]:
+    """Output names for inputs whose own names clash: folder names are put in front, then numbers behind.
+
+    Returns:
+        One entry per path; None where the scan's own name will do.
+    """
+    stems = [_stem(path) for path in paths]
+    names = list(stems)
+    for depth in range(1, 4):
+        clashing = {name for name in names if names.count(name) > 1}
+        for i, path in enumerate(paths):
+            parts = path.resolve().parts
+            if names[i] in clashing and len(parts) > depth + 1:
+                names[i] = f"{parts[-1 - depth]}_{names[i]}"
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            names[i] = f"{name}_{seen[name]}"
+    return [None if name == stem else name for name, stem in zip(names, stems, strict=True)]
+
+
+def _stem(path: Path) -> str:
+    name = path.resolve().name
+    for suffix in (".nii.gz", path.suffix):
+        if suffix and name.lower().endswith(suffix.lower()):
+            return name[: -len(suffix)]
+    return name
+
+
+def _expand(inputs: Iterable[Path], outcome: Outcome) -> list[Path]:
+    """All scans of the inputs, each once; inputs without any are listed as failed."""
+    from medzsad.scans.readers import find_scans
+
+    paths: dict[Path, None] = {}
+    for path in inputs:
+        try:
+            paths.update(dict.fromkeys(find_scans(path)))
+        except BadInput as error:
+            outcome.failed.append((path, error))
+    return list(paths)
+
+
+def _load(model: str, clip_weights: str | None, device: str, precision: str) -> Any:
+    from medzsad.detectors.loading import load_detector
+
+    return load_detector(model, device=device, precision=precision, clip_weights=clip_weights)
+
+
+def _progress_bar(name: str) -> Callable[..., Iterable[int]]:
+    from tqdm import tqdm
+
+    def wrap(indices: Iterable[int], total: int) -> Iterable[int]:
+        # disable=None: no bar where stderr is not a terminal.
+        return tqdm(
+            indices,
+            total=total,
+            desc=_shortened(name),
+            unit="slice",
+            disable=None,
+            leave=False,
+            file=sys.stderr,
+        )
+
+    return wrap
+
+
+def _shortened(name: str) -> str:
+    half = NAME_WIDTH // 2 - 1
+    return name if len(name) <= NAME_WIDTH else f"{name[:half]}..{name[-half:]}"
+
+
+def _remove_if_empty(top: Path, folder: Path) -> None:
+    """Removes ``folder`` and its parents up to ``top`` as far as they are empty."""
+    for path in (folder, *folder.parents):
+        try:
+            path.rmdir()
+        except OSError:
+            return
+        if path == top:
+            return

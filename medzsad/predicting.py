@@ -1,0 +1,174 @@
+"""The main job: a scan in, its prediction out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medzsad.errors import BadInput
+from medzsad.results.prediction import ScanPrediction, SliceScore
+from medzsad.results.thresholds import parse_threshold, resolve_threshold
+from medzsad.scans.intensity import foreground_mask, intensity_scaling
+from medzsad.scans.readers import read_scan
+from medzsad.scans.scan import Modality, Scan
+from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, planes_to_slice
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+    from medzsad.inference.slicewise import SliceWiseOutput
+    from medzsad.scans.intensity import IntensityScaling
+
+# The volume score is the mean of this many highest slice scores: one odd slice alone should not decide.
+TOP_SLICES = 3
+
+
+def predict(
+    scan: Scan | str | os.PathLike[str],
+    detector: AnomalyDetector | str = "medzsad-mini",
+    *,
+    plane: Plane | str = "auto",
+    window: str | None = None,
+    threshold: float | str | None = None,
+    series: str | None = None,
+    volume: int | None = None,
+    modality: Modality | str | None = None,
+    batch_size: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Callable[..., Any] | None = None,
+) -> ScanPrediction:
+    """Predicts one scan.
+
+    >>> result = predict("scan.nii.gz")                # doctest: +SKIP
+    >>> result.score, result.lesions[0].center_mm      # doctest: +SKIP
+
+    Args:
+        scan: a NIfTI file, a DICOM file or series folder, a PNG, JPEG or TIFF image, or a :class:`Scan`.
+        detector: a name or checkpoint for :func:`medzsad.load_detector`, or a detector (load it once for
+            many scans).
+        plane: ``"auto"`` (acquisition plane), ``"axial"``, ``"coronal"``, ``"sagittal"`` or ``"all"`` (the
+            mean of the three).
+        window: CT window (see :mod:`medzsad.scans.intensity`); by default it is chosen and noted.
+        threshold: of the anomaly map: a number in [0, 1], ``"pNN"`` (percentile of the foreground) or
+            ``"otsu"``; by default the detector's own.
+        series, volume, modality: for :func:`medzsad.read_scan`, when ``scan`` is a path.
+        batch_size: slices at once; chosen by default.
+        device, precision: for :func:`medzsad.load_detector`, when ``detector`` is a name.
+        progress: wraps the slice indices, e.g. ``tqdm.tqdm``.
+
+    Raises:
+        BadInput: if the scan cannot be read or an option does not fit it.
+        ModelNotReady: if the detector cannot be loaded.
+    """
+    started = time.perf_counter()
+    plane = parse_plane(plane)
+    rule = None if threshold is None else parse_threshold(threshold)
+    if not isinstance(scan, Scan):
+        scan = read_scan(scan, series=series, volume=volume, modality=modality)
+    read = time.perf_counter()
+
+    from medzsad.detectors.loading import load_detector
+
+    if isinstance(detector, str):
+        detector = load_detector(detector, device=device, precision=precision)
+    loaded = time.perf_counter()
+
+    view = CanonicalView.of(scan)
+    planes = planes_to_slice(plane, view)
+    foreground = foreground_mask(scan)
+    scaling = intensity_scaling(scan, window=window, foreground=foreground)
+    outputs = _run_planes(scan, detector, view, planes, foreground, scaling, batch_size, progress)
+    anomaly_map = _mean_map(view, [output.anomaly_map for output in outputs])
+    inferred = time.perf_counter()
+
+    rule = parse_threshold(detector.threshold) if rule is None else rule
+    slice_scores = [
+        score
+        for plane_, output in zip(planes, outputs, strict=True)
+        for score in _slice_scores(scan, view, plane_, output)
+    ]
+    return ScanPrediction(
+        scan=scan,
+        anomaly_map=anomaly_map,
+        score=float(np.mean([_volume_score(output.scores) for output in outputs])),
+        slice_scores=slice_scores,
+        threshold=resolve_threshold(rule, anomaly_map[foreground]),
+        threshold_rule=str(rule),
+        planes=planes,
+        scaling=scaling,
+        settings={
+            "model": detector.name,
+            "method": detector.method,
+            "detector": detector.settings,
+            "plane": str(plane),
+        },
+        timings={
+            "read_s": round(read - started, 3),
+            "load_detector_s": round(loaded - read, 3),
+            "inference_s": round(inferred - loaded, 3),
+        },
+    )
+
+
+def _run_planes(
+    scan: Scan,
+    detector: AnomalyDetector,
+    view: CanonicalView,
+    planes: tuple[Plane, ...],
+    foreground: np.ndarray,
+    scaling: IntensityScaling,
+    batch_size: int | None,
+    progress: Callable[..., Any] | None,
+) -> list[SliceWiseOutput]:
+    from medzsad.inference.slicewise import SliceWiseInferer
+
+    voxels, inside = view.to_canonical(scan.voxels), view.to_canonical(foreground)
+    outputs = []
+    for plane in planes:
+        inferer = SliceWiseInferer(
+            plane, view.spacing, prepare=scaling, batch_size=batch_size, progress=progress
+        )
+        outputs.append(inferer(voxels, detector, inside))
+    return outputs
+
+
+def _mean_map(view: CanonicalView, maps: list[np.ndarray]) -> np.ndarray:
+    total = maps[0]
+    for other in maps[1:]:
+        total += other
+    if len(maps) > 1:
+        total /= len(maps)
+    return np.ascontiguousarray(view.to_native(total))
+
+
+def _volume_score(scores: list[float]) -> float:
+    return float(np.mean(sorted(scores)[-TOP_SLICES:])) if scores else 0.0
+
+
+def _slice_scores(scan: Scan, view: CanonicalView, plane: Plane, output: SliceWiseOutput) -> list[SliceScore]:
+    canonical_axis = STACK_AXIS[plane]
+    center = (np.array(scan.shape, dtype=float) - 1) / 2
+    scores = []
+    for index, score, probability in zip(output.indices, output.scores, output.probabilities, strict=True):
+        axis, native = view.native_index(canonical_axis, index)
+        voxel = center.copy()
+        voxel[axis] = native
+        position = float(scan.affine[canonical_axis, :3] @ voxel + scan.affine[canonical_axis, 3])
+        scores.append(SliceScore(plane, axis, native, position, float(score), float(probability)))
+    return sorted(scores, key=lambda score: score.index)
+
+
+def parse_plane(plane: Plane | str) -> Plane:
+    """``plane`` as a :class:`Plane`.
+
+    Raises:
+        BadInput: if there is no such plane.
+    """
+    try:
+        return Plane(plane)
+    except ValueError as error:
+        raise BadInput(f"unknown plane {plane!r}; use one of {', '.join(Plane)}") from error

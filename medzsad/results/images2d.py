@@ -1,0 +1,22 @@
+"""Results of 2D inputs, as PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+
+def write_anomaly_png(anomaly_map: np.ndarray, path: Path) -> None:
+    """Writes a map (columns, rows, 1) in [0, 1] as a 16-bit grey PNG: 65535 is 1."""
+    from PIL import Image
+
+    grey = np.round(anomaly_map[:, :, 0].T.astype(np.float64) * 65535).astype(np.uint16)
+    Image.fromarray(np.ascontiguousarray(grey)).save(path, format="PNG")
+
+
+def write_mask_png(mask: np.ndarray, path: Path) -> None:
+    """Writes a mask (columns, rows, 1) as an 8-bit grey PNG: 255 is suspicious."""
+    from PIL import Image
+
+    Image.fromarray(np.ascontiguousarray(mask[:, :, 0].T).astype(np.uint8) * 255).save(path, format="PNG")

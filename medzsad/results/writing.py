@@ -1,0 +1,108 @@
+"""Result files on disk: all of a scan's files appear complete, or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medzsad.errors import OutputNotWritable
+from medzsad.results.images2d import write_anomaly_png, write_mask_png
+from medzsad.results.nifti import write_volume
+from medzsad.results.report import report, to_json
+
+if TYPE_CHECKING:
+    from medzsad.results.prediction import ScanPrediction
+
+ALL_FORMATS = ("nifti", "overlay", "json", "scan")
+
+
+def save_prediction(prediction: ScanPrediction, folder: Path, formats: tuple[str, ...]) -> dict[str, Path]:
+    """Writes a prediction's files (see :meth:`ScanPrediction.save`)."""
+    unknown = set(formats) - set(ALL_FORMATS)
+    if unknown:
+        raise ValueError(f"unknown formats {sorted(unknown)}; choose from {', '.join(ALL_FORMATS)}")
+    writers = _writers(prediction, formats)
+    created = prepare_folder(folder)
+    finished: list[Path] = []
+    try:
+        # The files are written beside their destination, so that a rename moves them.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".medzsad-") as staging:
+            for _, (name, write) in writers.items():
+                write(Path(staging) / name)
+            for name, _ in writers.values():
+                os.replace(Path(staging) / name, folder / name)
+                finished.append(folder / name)
+    except BaseException as error:
+        for path in finished:
+            path.unlink(missing_ok=True)
+        if created is not None:
+            shutil.rmtree(created, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise OutputNotWritable(
+                f"{folder}: cannot write the results ({error.strerror or error}); choose another folder"
+            ) from error
+        raise
+    return {kind: folder / name for kind, (name, _) in writers.items()}
+
+
+def prepare_folder(folder: Path) -> Path | None:
+    """Makes sure that files can be written to ``folder``.
+
+    Returns:
+        The topmost folder that had to be created, or None.
+
+    Raises:
+        OutputNotWritable: if it cannot be created or written to.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".medzsad-"):
+            pass
+    except OSError as error:
+        reason = "it is a file, not a folder" if folder.is_file() else error.strerror or str(error)
+        raise OutputNotWritable(
+            f"{folder}: cannot write results there ({reason}); choose another folder"
+        ) from error
+    return missing[-1] if missing else None
+
+
+def _writers(
+    prediction: ScanPrediction, formats: tuple[str, ...]
+) -> dict[str, tuple[str, Callable[[Path], None]]]:
+    scan = prediction.scan
+    stem = scan.name
+    writers: dict[str, tuple[str, Callable[[Path], None]]] = {}
+    if "nifti" in formats and scan.is_2d:
+        writers["anomaly"] = (
+            f"{stem}_anomaly.png",
+            lambda path: write_anomaly_png(prediction.anomaly_map, path),
+        )
+        writers["mask"] = (f"{stem}_mask.png", lambda path: write_mask_png(prediction.mask, path))
+    elif "nifti" in formats:
+        writers["anomaly"] = (
+            f"{stem}_anomaly.nii.gz",
+            lambda path: write_volume(prediction.anomaly_map.astype(np.float32, copy=False), scan, path),
+        )
+        writers["mask"] = (
+            f"{stem}_mask.nii.gz",
+            lambda path: write_volume(prediction.mask.astype(np.uint8), scan, path),
+        )
+    if "scan" in formats and not scan.is_2d and not scan.is_colour:
+        writers["scan"] = (f"{stem}_scan.nii.gz", lambda path: write_volume(scan.voxels, scan, path))
+    if "overlay" in formats:
+        from medzsad.results.overlay import save_overlay
+
+        writers["overlay"] = (f"{stem}_overlay.png", lambda path: save_overlay(prediction, path))
+    if "json" in formats:
+        writers["json"] = (
+            f"{stem}.json",
+            lambda path: path.write_text(to_json(report(prediction)), encoding="utf-8") and None,
+        )
+    return writers

@@ -1,0 +1,38 @@
+"""The two affines that image files without a NIfTI header need: DICOM's patient axes, and a display convention."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# DICOM's patient axes point to the left, posterior and superior; NIfTI's (RAS+) to the right, anterior, superior.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def dicom_affine(
+    origin: np.ndarray, axes: tuple[np.ndarray, np.ndarray, np.ndarray], spacing: tuple[float, float, float]
+) -> np.ndarray:
+    """Affine of a stack whose voxels are indexed by column, row and slice.
+
+    Args:
+        origin: (3,) centre of the first voxel, LPS mm (``ImagePositionPatient``).
+        axes: unit vectors, LPS, that the column, row and slice index run along.
+        spacing: mm between columns, rows and slices.
+
+    Returns:
+        float64 (4, 4), voxel index to RAS+ mm.
+    """
+    affine = np.eye(4)
+    for column, (axis, step) in enumerate(zip(axes, spacing, strict=True)):
+        affine[:3, column] = np.asarray(axis) * step
+    affine[:3, 3] = origin
+    return LPS_TO_RAS @ affine
+
+
+def display_affine(spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:
+    """Affine of an image without position: X to the patient's left, Y to the feet, Z to the back.
+
+    Args:
+        spacing: mm between columns, rows and slices (or frames).
+    """
+    left, feet, back = np.array([1.0, 0, 0]), np.array([0, 0, -1.0]), np.array([0, 1.0, 0])
+    return dicom_affine(np.zeros(3), (left, feet, back), spacing)

@@ -1,0 +1,196 @@
+"""NIfTI files to scans.
+
+nibabel is called directly: MONAI's ``NibabelReader`` wraps the same loader, takes seconds to import, and leaves
+4D volumes, RGB data types and unit codes to the caller. :meth:`Scan.as_metatensor` is the way into MONAI.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medzsad.errors import BadInput
+from medzsad.scans.scan import Modality, Scan
+
+if TYPE_CHECKING:
+    import nibabel
+
+SUFFIXES = (".nii", ".nii.gz")
+MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the file name is that of a NIfTI file."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_nifti(path: Path, *, volume: int | None = None) -> Scan:
+    """Read a NIfTI file of two to four dimensions.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``.
+        volume: which volume of a 4D file, counted from 0.
+
+    Returns:
+        A scan with scaled values (slope and intercept applied), float32. Its modality is RGB for colour data and
+        otherwise :func:`guess_modality`'s.
+
+    Raises:
+        BadInput: not NIfTI, cut short, an axis of size zero, 4D without ``volume``, complex values, or an affine
+            that maps to no volume.
+    """
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        image = _load(path)
+        shape = _shape(image, path)
+        voxels, volume_note = _voxels(image, shape, volume, path)
+    except (EOFError, zlib.error) as error:
+        raise BadInput(
+            f"{path} is cut short or damaged: its compressed data end early; copy or export it again."
+        ) from error
+    except gzip.BadGzipFile as error:
+        raise BadInput(f"{path} is not gzip-compressed, or damaged; export it again or rename it to .nii.") from error
+    except (ImageFileError, HeaderDataError) as error:
+        raise BadInput(
+            f"{path} is not a readable NIfTI file; check that it is complete and was written as NIfTI."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read as NIfTI ({_one_line(error)}); copy or export it again.") from error
+
+    affine, header, notes = _geometry(image, path)
+    modality = Modality.RGB if voxels.ndim == 4 else guess_modality(voxels)
+    details = {"format": "NIfTI", "stored_type": str(image.get_data_dtype())}
+    if volume_note:
+        notes.append(volume_note)
+        details["volume"] = volume
+    stem = path.name[: -len(".nii.gz")] if path.name.lower().endswith(".gz") else path.stem
+    return Scan(
+        voxels=voxels,
+        affine=affine,
+        modality=modality,
+        modality_source="guessed",
+        name=stem,
+        source=path,
+        header=header,
+        notes=tuple(notes),
+        details=details,
+    )
+
+
+def guess_modality(voxels: np.ndarray) -> Modality:
+    """CT or MR, from the values alone.
+
+    CT has air near -1000 and soft tissue near 0 in fixed units; anything else is taken for MR. Padding below
+    -1100 HU counts as neither.
+
+    Args:
+        voxels: (X, Y, Z).
+    """
+    air = tissue = 0
+    for k in range(voxels.shape[2]):
+        plane = voxels[:, :, k]
+        air += np.count_nonzero((plane >= -1100) & (plane <= -850))
+        tissue += np.count_nonzero((plane >= -150) & (plane <= 250))
+    looks_ct = air >= 0.005 * voxels.size and tissue >= 0.03 * voxels.size and voxels.max() >= 100
+    return Modality.CT if looks_ct else Modality.MR
+
+
+def _load(path: Path) -> nibabel.Nifti1Image:
+    import nibabel
+
+    image = nibabel.load(path)
+    if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image derives from it
+        raise BadInput(f"{path} is {type(image).__name__}, not NIfTI; convert it to .nii.gz.")
+    return image
+
+
+def _shape(image: nibabel.Nifti1Image, path: Path) -> tuple[int, ...]:
+    """The shape without trailing axes of size 1, at least two axes long."""
+    shape = list(image.shape)
+    text = " x ".join(map(str, shape))
+    if 0 in shape:
+        raise BadInput(f"{path} holds no voxels: its shape is {text}; export it again.")
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    if not 2 <= len(shape) <= 4:
+        raise BadInput(f"{path} has {len(shape)} axes ({text}); a scan has 3, or 4 with --volume.")
+    return tuple(shape)
+
+
+def _voxels(
+    image: nibabel.Nifti1Image, shape: tuple[int, ...], volume: int | None, path: Path
+) -> tuple[np.ndarray, str]:
+    """Voxels as (X, Y, Z) or (X, Y, Z, 3) float32, and a note on the volume that was chosen."""
+    dtype = image.get_data_dtype()
+    if np.issubdtype(dtype, np.complexfloating):
+        raise BadInput(f"{path} holds complex values; export their magnitude and try again.")
+    note = ""
+    source = image.dataobj
+    if len(shape) == 4:
+        if volume is None:
+            raise BadInput(
+                f"{path} is 4D with {shape[3]} volumes; choose one with --volume 0 to --volume {shape[3] - 1}."
+            )
+        if not 0 <= volume < shape[3]:
+            raise BadInput(f"{path} has volumes 0 to {shape[3] - 1}: --volume {volume} does not exist.")
+        source = source[:, :, :, volume]
+        note = f"Volume {volume} of 0 to {shape[3] - 1} was read."
+    elif volume not in (None, 0):
+        raise BadInput(f"{path} holds one volume: --volume {volume} does not exist; leave the option out.")
+    array = np.asanyarray(source) if dtype.fields else np.asarray(source, dtype=np.float32)
+    spatial = (*shape[:2], shape[2] if len(shape) > 2 else 1)
+    if dtype.fields:  # RGB24 and RGBA32 are stored as named bytes; alpha says nothing about the patient
+        array = np.stack([array[name].reshape(spatial) for name in ("R", "G", "B")], axis=-1)
+        return array.astype(np.float32), note
+    return array.reshape(spatial, order="A"), note
+
+
+def _geometry(image: nibabel.Nifti1Image, path: Path) -> tuple[np.ndarray, dict[str, object], list[str]]:
+    """Affine in mm, the header fields that outputs carry over, and notes."""
+    header = image.header
+    affine = np.array(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise BadInput(f"{path} has an affine that maps to no volume (a zero spacing or axis); correct its header.")
+    sform, sform_code = header.get_sform(coded=True)
+    qform, qform_code = _qform(header)
+    notes = []
+    if not sform_code and not qform_code:
+        notes.append("The file does not say how it lies in the patient (sform and qform codes are 0): left, right, "
+                     "front and back are unknown.")  # fmt: skip
+    elif sform_code and qform_code and qform is not None and not np.allclose(sform, qform, rtol=0, atol=0.05):
+        notes.append("The file's sform and qform disagree: the sform is used.")
+    try:
+        unit = header.get_xyzt_units()[0]
+    except KeyError:  # a unit code that the standard does not know
+        unit = "unknown"
+    scale = MM_PER_UNIT[unit]
+    if scale != 1.0:
+        affine[:3] *= scale
+        notes.append(f"The file's unit is {unit}: sizes are converted to mm, outputs keep the file's unit.")
+    carried = {
+        "xyzt_units": int(header["xyzt_units"]),
+        "qform_code": int(qform_code),
+        "sform_code": int(sform_code),
+        "unit_scale": scale,
+    }
+    return affine, carried, notes
+
+
+def _qform(header: nibabel.Nifti1Header) -> tuple[np.ndarray | None, int]:
+    """The qform and its code; no qform where its quaternion is broken."""
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        return header.get_qform(coded=True)
+    except (HeaderDataError, ValueError):
+        return None, int(header["qform_code"])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:150] or type(error).__name__

@@ -1,0 +1,151 @@
+"""Any scan file or DICOM folder to a :class:`~medzsad.scans.scan.Scan`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from medzsad.errors import BadInput
+from medzsad.scans.images2d import is_image, read_image
+from medzsad.scans.nifti import is_nifti, read_nifti
+from medzsad.scans.scan import Modality, Scan
+
+FORMATS = "NIfTI (.nii, .nii.gz), DICOM, PNG, JPEG or TIFF"
+
+
+def read_scan(
+    path: str | Path,
+    *,
+    series: str | None = None,
+    volume: int | None = None,
+    modality: str | Modality | None = None,
+) -> Scan:
+    """Read a scan, whatever its format.
+
+    >>> scan = read_scan("head_ct/")                                # doctest: +SKIP
+    >>> scan.voxels.shape, scan.spacing, scan.modality, scan.notes  # doctest: +SKIP
+
+    Args:
+        path: a NIfTI file, a 2D image, a DICOM file, a folder with a DICOM series, or a DICOMDIR.
+        series: DICOM SeriesInstanceUID, or a beginning or end of it that only one series has. Without it the
+            series with the most slices is read, and the others are listed in the notes.
+        volume: which volume of a 4D file or series, counted from 0.
+        modality: overrides what the file says, or what is guessed from the values.
+
+    Returns:
+        The scan. Whatever was repaired, assumed or chosen on the way is said in its ``notes``.
+
+    Raises:
+        BadInput: the file is no scan, damaged, ambiguous (4D without ``volume``), or holds nothing to look at
+            (NaN or infinite voxels, one constant value).
+    """
+    path = Path(path)
+    wanted = parse_modality(modality)
+    if not path.exists():
+        raise BadInput(f"{path} does not exist; check the path.")
+    if series is not None and (is_nifti(path) or is_image(path)):
+        raise BadInput(f"{path} is not DICOM: --series only chooses among DICOM series; leave it out.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise BadInput(f"{path} is empty (0 bytes); copy or export it again.")
+
+    if path.is_file() and is_nifti(path):
+        scan = read_nifti(path, volume=volume)
+    elif path.is_file() and is_image(path):
+        if volume not in (None, 0):
+            raise BadInput(f"{path} is one image: --volume {volume} does not exist; leave the option out.")
+        scan = read_image(path)
+    else:
+        from medzsad.scans.dicom_series import read_dicom
+
+        scan = read_dicom(path, series=series, volume=volume)
+    _check_values(scan)
+    return _with_modality(scan, wanted)
+
+
+def find_scans(path: str | Path) -> list[Path]:
+    """The scans at a place, each a path that :func:`read_scan` takes.
+
+    A file is itself. A folder that holds DICOM slices is one scan; a folder of DICOM images that are no slices
+    (radiographs, mammograms), of NIfTI files or of 2D images is one scan a file. Other folders are searched
+    folder by folder. Hidden files and folders are skipped.
+
+    Raises:
+        BadInput: there is no such place, or no scan in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BadInput(f"{path} does not exist; check the path.")
+    if path.is_file():
+        return [path]
+    found = _scans_in(path)
+    if not found:
+        raise BadInput(f"{path} holds no scans; give a file or a folder with {FORMATS} files.")
+    return found
+
+
+def parse_modality(modality: str | Modality | None) -> Modality | None:
+    """The modality that a user's word means.
+
+    Raises:
+        BadInput: no such modality.
+    """
+    if modality is None:
+        return None
+    try:
+        return Modality(str(modality).strip().lower())
+    except ValueError as error:
+        raise BadInput(f"--modality {modality} is not known; choose one of {', '.join(Modality)}.") from error
+
+
+def _scans_in(folder: Path) -> list[Path]:
+    from medzsad.scans.dicom_files import holds_slices, is_dicom
+
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    files = [entry for entry in entries if entry.is_file()]
+    found = [file for file in files if is_nifti(file) or is_image(file)]
+    dicom = [file for file in files if file not in set(found) and is_dicom(file) and file.name != "DICOMDIR"]
+    if dicom and holds_slices(dicom[0]):
+        return [folder, *found]
+    found = sorted(found + dicom)
+    for subfolder in (entry for entry in entries if entry.is_dir()):
+        found += _scans_in(subfolder)
+    return found
+
+
+def _check_values(scan: Scan) -> None:
+    """Refuse voxels that no detector can look at."""
+    voxels = scan.voxels
+    if voxels.size == 0:
+        raise BadInput(f"{scan.source} holds no voxels: its shape is {' x '.join(map(str, scan.shape))}.")
+    # A sum is finite only if every voxel is, and takes no memory; counting is for the message.
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(voxels.sum(dtype=np.float64))
+    if not finite:
+        bad = sum(np.count_nonzero(~np.isfinite(voxels[:, :, k])) for k in range(voxels.shape[2]))
+        if bad:
+            raise BadInput(
+                f"{scan.source} has {bad} NaN or infinite voxels ({bad / voxels.size:.2%}); replace them, for "
+                "example with numpy.nan_to_num, and try again."
+            )
+    if voxels.min() == voxels.max():
+        raise BadInput(f"{scan.source} is constant: every voxel is {voxels.flat[0]:g}, so there is nothing to see.")
+
+
+def _with_modality(scan: Scan, wanted: Modality | None) -> Scan:
+    """The scan with the modality that was asked for, or a note on the one that was guessed."""
+    if wanted is None:
+        if scan.modality_source != "guessed" or scan.is_2d:
+            return scan
+        note = f"The file does not say its modality: {scan.modality} was guessed from the values (--modality says it)."
+        return replace(scan, notes=(*scan.notes, note))
+    if scan.is_colour and wanted is Modality.CT:
+        raise BadInput(f"{scan.source} is a colour image, which has no HU: --modality ct cannot be.")
+    if scan.is_colour and wanted not in (Modality.RGB, Modality.US):
+        luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
+        note = f"Its colours were turned to grey levels, because the modality was given as {wanted}."
+        scan = replace(scan, voxels=scan.voxels @ luma, notes=(*scan.notes, note))
+    elif not scan.is_colour and wanted is Modality.RGB:
+        raise BadInput(f"{scan.source} is a grey image: --modality rgb cannot be; leave it out or say grey.")
+    return replace(scan, modality=wanted, modality_source="given")

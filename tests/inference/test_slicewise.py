@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.inference.slicewise import SliceWiseInferer, default_batch_size
+from medzsad.scans.slices import Plane
+
+
+class Brightness(AnomalyDetector):
+    """A detector whose map is the image itself: what goes in must come back at the same place."""
+
+    method = "brightness-test"
+
+    def __init__(self, image_size: int = 64, fail_above: int | None = None) -> None:
+        super().__init__(image_size=image_size, mean=(0, 0, 0), std=(1, 1, 1))
+        self.batches: list[int] = []
+        self.fail_above = fail_above
+
+    def detect(self, inputs):
+        if self.fail_above and len(inputs) > self.fail_above:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        self.batches.append(len(inputs))
+        score = inputs.amax((1, 2, 3))
+        return Prediction(inputs.mean(1), score, score)
+
+    def to_checkpoint(self):
+        raise AssertionError("not used")
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint, *, clip_weights=None):
+        raise AssertionError("not used")
+
+
+@pytest.fixture
+def blobs() -> tuple[np.ndarray, np.ndarray]:
+    """A smooth volume and its foreground, away from the borders."""
+    x, y, z = np.meshgrid(np.arange(40), np.arange(50), np.arange(20), indexing="ij")
+    volume = np.exp(-((x - 22) ** 2 + (y - 18) ** 2 + (2 * (z - 12)) ** 2) / 60).astype(np.float32)
+    inside = (abs(x - 20) < 14) & (abs(y - 22) < 16) & (z > 2) & (z < 17)
+    return volume * inside, inside
+
+
+@pytest.mark.parametrize("plane", [Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL])
+def test_maps_come_back_to_their_voxels(blobs, plane):
+    volume, inside = blobs
+    output = SliceWiseInferer(plane, (1.0, 1.0, 2.0))(volume, Brightness(), inside)
+    assert output.anomaly_map.shape == volume.shape
+    assert output.anomaly_map.dtype == np.float32
+    assert np.abs(output.anomaly_map - volume).max() < 0.08
+    assert np.unravel_index(output.anomaly_map.argmax(), volume.shape) == (22, 18, 12)
+
+
+def test_background_is_neither_computed_nor_anomalous(blobs):
+    volume, inside = blobs
+    detector = Brightness()
+    output = SliceWiseInferer(Plane.AXIAL, (1, 1, 1), batch_size=4)(volume + 0.5, detector, inside)
+    assert output.indices == list(range(3, 17))
+    assert detector.batches == [4, 4, 4, 2]
+    assert len(output.scores) == len(output.probabilities) == 14
+    assert (output.anomaly_map[~inside] == 0).all()
+    assert (output.anomaly_map[inside] > 0).all()
+
+
+def test_nothing_in_the_foreground_is_no_slices(blobs):
+    output = SliceWiseInferer(Plane.AXIAL, (1, 1, 1))(blobs[0], Brightness(), np.zeros(blobs[0].shape, bool))
+    assert output.indices == []
+    assert output.anomaly_map.max() == 0
+
+
+def test_batch_size_does_not_change_the_result(blobs):
+    one = SliceWiseInferer(Plane.AXIAL, (1, 1, 1), batch_size=1)(blobs[0], Brightness(), blobs[1])
+    five = SliceWiseInferer(Plane.AXIAL, (1, 1, 1), batch_size=5)(blobs[0], Brightness(), blobs[1])
+    np.testing.assert_allclose(one.anomaly_map, five.anomaly_map, atol=1e-6)
+    np.testing.assert_allclose(one.scores, five.scores, atol=1e-6)
+
+
+def test_a_batch_that_does_not_fit_is_halved(blobs):
+    whole = SliceWiseInferer(Plane.AXIAL, (1, 1, 1), batch_size=8)(blobs[0], Brightness(), blobs[1])
+    detector = Brightness(fail_above=2)
+    halved = SliceWiseInferer(Plane.AXIAL, (1, 1, 1), batch_size=8)(blobs[0], detector, blobs[1])
+    assert max(detector.batches) == 2
+    np.testing.assert_allclose(whole.anomaly_map, halved.anomaly_map, atol=1e-6)
+    assert whole.scores == pytest.approx(halved.scores)
+
+
+def test_pixels_are_square_in_the_detector():
+    """A disc in mm on an anisotropic grid reaches the detector as a disc."""
+    seen = []
+
+    class Look(Brightness):
+        def detect(self, inputs):
+            seen.append(inputs.clone())
+            return super().detect(inputs)
+
+    x, y = np.meshgrid(np.arange(60) * 1.0, np.arange(20) * 3.0, indexing="ij")
+    disc = ((x - 30) ** 2 + (y - 30) ** 2 < 20**2).astype(np.float32)[:, :, None]
+    SliceWiseInferer(Plane.AXIAL, (1.0, 3.0, 5.0))(disc, Look(), np.ones(disc.shape, bool))
+    image = seen[0][0, 0] > 0.5
+    height, width = (image.any(dim).sum().item() for dim in (1, 0))
+    assert abs(height - width) <= 3
+
+
+def test_prepare_and_progress_are_called(blobs):
+    volume, inside = blobs
+    totals = []
+
+    def progress(indices, total):
+        totals.append(total)
+        return indices
+
+    inferer = SliceWiseInferer(
+        Plane.AXIAL, (1, 1, 1), prepare=lambda v: np.repeat(1 - v[None], 3, axis=0), progress=progress
+    )
+    output = inferer(volume, Brightness(), inside)
+    assert totals == [14]
+    assert output.anomaly_map[22, 18, 12] < 0.1
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ValueError, match="plane"):
+        SliceWiseInferer(Plane.ALL, (1, 1, 1))
+    with pytest.raises(ValueError, match="batch_size"):
+        SliceWiseInferer(Plane.AXIAL, (1, 1, 1), batch_size=0)
+
+
+def test_default_batch_size_shrinks_with_the_image():
+    assert default_batch_size(Brightness(64)) >= default_batch_size(Brightness(224)) > 1
+    assert default_batch_size(Brightness(518)) == 1

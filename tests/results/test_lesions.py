@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medzsad.results.lesions import find_lesions
+
+AFFINE = np.array([[-2.0, 0, 0, 40], [0, 2, 0, -30], [0, 0, 5, 10], [0, 0, 0, 1]])
+
+
+def two_boxes() -> tuple[np.ndarray, np.ndarray]:
+    anomaly_map = np.zeros((20, 20, 10), np.float32)
+    anomaly_map[2:5, 2:5, 2:5] = 0.7
+    anomaly_map[10:16, 10:16, 4:8] = 0.6
+    anomaly_map[12, 12, 5] = 0.9
+    return anomaly_map, anomaly_map > 0.5
+
+
+def test_lesions_have_volume_place_and_values():
+    big, small = find_lesions(*two_boxes(), AFFINE)
+    assert big.voxels == 6 * 6 * 4
+    assert big.volume_ml == pytest.approx(144 * 20 / 1000)
+    assert big.center_voxel == (12, 12, 6)
+    assert big.center_mm == pytest.approx((-2 * 12.5 + 40, 2 * 12.5 - 30, 5 * 5.5 + 10))
+    assert big.bounding_box == ((10, 15), (10, 15), (4, 7))
+    assert big.maximum == pytest.approx(0.9)
+    assert big.mean == pytest.approx((0.6 * 143 + 0.9) / 144, rel=1e-5)
+    assert small.voxels == 27
+
+
+def test_specks_are_left_out_and_diagonal_neighbours_belong_together():
+    mask = np.zeros((10, 10, 10), bool)
+    mask[0, 0, 0] = True
+    for i in range(5, 9):
+        mask[i, i, i] = True
+    assert len(find_lesions(mask.astype(np.float32), mask, np.eye(4), min_volume_mm3=2)) == 1
+    assert len(find_lesions(mask.astype(np.float32), mask, np.eye(4), min_volume_mm3=0)) == 2
+
+
+def test_nothing_suspicious_and_no_geometry():
+    empty = np.zeros((4, 4, 4), np.float32)
+    assert find_lesions(empty, empty > 0, np.eye(4)) == []
+    assert find_lesions(*two_boxes(), np.eye(4), has_geometry=False)[0].volume_ml is None
