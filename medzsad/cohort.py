@@ -44,7 +44,7 @@ class Outcome:
         }
 
     def table(self) -> list[str]:
-        """Lines of a summary for the terminal, at most 80 columns."""
+        """Lines of a summary for the terminal; at most 80 columns, but for the folder's name."""
         if not self.done:
             return []
         columns = "{:<" + str(NAME_WIDTH) + "} {:>6} {:>8} {:>10} {:>7} {:>8}"
@@ -65,7 +65,7 @@ class Outcome:
             )
         folders = sorted({str(file.parent) for _, _, files in self.done for file in files.values()})
         count = sum(len(files) for _, _, files in self.done)
-        return [*lines, f"{count} files in {', '.join(folders)}. Research use only - not for diagnosis."]
+        return [*lines, f"{count} files in {', '.join(folders)}", "Research use only - not for diagnosis."]
 
 
 def predict_many(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,10 +80,12 @@ def predict(
 
     view = CanonicalView.of(scan)
     planes = planes_to_slice(plane, view)
-    foreground = foreground_mask(scan)
-    scaling = intensity_scaling(scan, window=window, foreground=foreground)
-    outputs = _run_planes(scan, detector, view, planes, foreground, scaling, batch_size, progress)
-    anomaly_map = _mean_map(view, [output.anomaly_map for output in outputs])
+    # From here to the map all is done in canonical axes, so that storage order cannot change a result.
+    canonical = replace(scan, voxels=view.to_canonical(scan.voxels), affine=np.diag([*view.spacing, 1.0]))
+    foreground = foreground_mask(canonical)
+    scaling = intensity_scaling(canonical, window=window, foreground=foreground)
+    outputs = _run_planes(canonical, detector, planes, foreground, scaling, batch_size, progress)
+    anomaly_map = _mean([output.anomaly_map for output in outputs])
     inferred = time.perf_counter()
 
     rule = parse_threshold(detector.threshold) if rule is None else rule
@@ -93,7 +96,7 @@ def predict(
     ]
     return ScanPrediction(
         scan=scan,
-        anomaly_map=anomaly_map,
+        anomaly_map=np.ascontiguousarray(view.to_native(anomaly_map)),
         score=float(np.mean([_volume_score(output.scores) for output in outputs])),
         slice_scores=slice_scores,
         threshold=resolve_threshold(rule, anomaly_map[foreground]),
@@ -117,7 +120,6 @@ def predict(
 def _run_planes(
     scan: Scan,
     detector: AnomalyDetector,
-    view: CanonicalView,
     planes: tuple[Plane, ...],
     foreground: np.ndarray,
     scaling: IntensityScaling,
@@ -126,23 +128,22 @@ def _run_planes(
 ) -> list[SliceWiseOutput]:
     from medzsad.inference.slicewise import SliceWiseInferer
 
-    voxels, inside = view.to_canonical(scan.voxels), view.to_canonical(foreground)
     outputs = []
     for plane in planes:
         inferer = SliceWiseInferer(
-            plane, view.spacing, prepare=scaling, batch_size=batch_size, progress=progress
+            plane, scan.spacing, prepare=scaling, batch_size=batch_size, progress=progress
         )
-        outputs.append(inferer(voxels, detector, inside))
+        outputs.append(inferer(scan.voxels, detector, foreground))
     return outputs
 
 
-def _mean_map(view: CanonicalView, maps: list[np.ndarray]) -> np.ndarray:
+def _mean(maps: list[np.ndarray]) -> np.ndarray:
     total = maps[0]
     for other in maps[1:]:
         total += other
     if len(maps) > 1:
         total /= len(maps)
-    return np.ascontiguousarray(view.to_native(total))
+    return total
 
 
 def _volume_score(scores: list[float]) -> float:

@@ -1,9 +1,9 @@
-"""Procedurally made images with and without lesions: all that medzsad-mini is trained on, besides a few real scans.
+"""Procedurally made images with and without lesions: what medzsad-mini is trained on.
 
-Everything is vectorised over the batch, in torch, on the CPU. A batch is a mix of looks (brain slices, other body
-slices, endoscopy, ultrasound, textures and objects, abstract tissue maps, and real normal slices where given); each
-look makes clean images, into half of which lesions are pasted; then come acquisition effects (bias, blur, noise,
-gamma, window).
+Everything is vectorised over the batch, in torch, on the CPU. A batch is a mix of looks (brain slices, other
+body slices, endoscopy, ultrasound, textures and objects, abstract tissue maps, and real normal slices where
+given); each look makes clean images, into half of which lesions are pasted; then come acquisition effects
+(bias, blur, noise, gamma, window).
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ class Batch(NamedTuple):
 
 @dataclass
 class Canvas:
-    """Clean images under way: ``grey`` (N, S, S), ``tint`` (N, 3, S, S) or None, ``inside`` (N, S, S) in [0, 1]."""
+    """Clean images under way.
+
+    Attributes:
+        grey: (N, S, S), about [0, 1].
+        inside: (N, S, S) in [0, 1], where lesions may be.
+        tint: (N, 3, S, S) factors of the colour channels, or None.
+    """
 
     grey: Tensor
     inside: Tensor
@@ -72,11 +78,13 @@ class Random:
         if cells >= size:
             return self.normal(count, size, size)
         low = self.normal(count, cells + 4, cells + 4)
-        rows, columns = (spline_matrix(cells, size, float(torch.rand((), generator=self.source))) for _ in range(2))
+        rows, columns = (
+            spline_matrix(cells, size, float(torch.rand((), generator=self.source))) for _ in range(2)
+        )
         return 2.09 * (rows @ low @ columns.T)
 
     def fractal(self, count: int, cells: int, octaves: int = 3, decay: float = 0.55) -> Tensor:
-        """Sum of ``octaves`` noise fields, each twice as fine and ``decay`` as strong: (N, S, S), unit variance."""
+        """Sum of noise fields, each twice as fine and ``decay`` as strong as the last: (N, S, S)."""
         total, power = torch.zeros(count, self.size, self.size), 0.0
         for octave in range(octaves):
             weight = decay**octave
@@ -90,7 +98,7 @@ class Random:
 
 
 def spline_matrix(cells: int, size: int, offset: float) -> Tensor:
-    """Cubic B-spline weights (S, cells + 4) that read ``size`` points off ``cells`` knots, shifted by ``offset``."""
+    """Cubic B-spline weights (S, cells + 4): ``size`` points read off knots shifted by ``offset``."""
     position = torch.linspace(0, cells, size).view(-1, 1) + offset + 1
     distance = (position - torch.arange(cells + 4)).abs()
     near = 2 / 3 - distance.square() + distance**3 / 2
@@ -115,7 +123,7 @@ def sample(fields: Tensor, u: Tensor, v: Tensor) -> Tensor:
 
 
 class Frame(NamedTuple):
-    """Body coordinates: u, v (N, S, S) with the body in the unit disc; w = |u| where the body is symmetric."""
+    """Body coordinates (N, S, S): the body is the unit disc in u, v; w is for fields: |u| if symmetric."""
 
     u: Tensor
     v: Tensor
@@ -142,7 +150,10 @@ def make_frame(r: Random, n: int, *, symmetric: float, cropped: float, tilt: flo
     y = (r.y - shift_y) * scale
     u = x * angle.cos() + y * angle.sin()
     v = y * angle.cos() - x * angle.sin()
-    u, v = u / blend(torch.ones_like(stretch), stretch, tall), v / blend(stretch, torch.ones_like(stretch), tall)
+    u, v = (
+        u / blend(torch.ones_like(stretch), stretch, tall),
+        v / blend(stretch, torch.ones_like(stretch), tall),
+    )
     # No body is exactly symmetric: a gentle warp.
     u = u + 0.03 * r.uniform(n) * r.field(n, 3)
     v = v + 0.03 * r.uniform(n) * r.field(n, 3)
@@ -151,7 +162,7 @@ def make_frame(r: Random, n: int, *, symmetric: float, cropped: float, tilt: flo
 
 
 def tissue_map(r: Random, n: int, frame: Frame, kinds: int, cells: int, sharp: float = 9.0) -> Tensor:
-    """Soft tissue labels (N, kinds, S, S): a softmax over noise fields in body coordinates, with a concentric prior."""
+    """Soft tissue labels (N, kinds, S, S): softmax over noise in body coordinates plus a concentric prior."""
     radius = (frame.u.square() + frame.v.square()).sqrt()
     out = []
     for _ in range(kinds):
@@ -161,9 +172,18 @@ def tissue_map(r: Random, n: int, frame: Frame, kinds: int, cells: int, sharp: f
     return (sharp * torch.stack(out, 1)).softmax(1)
 
 
-def blob(r: Random, n: int, frame: Frame, *, u: tuple[float, float], v: tuple[float, float],
-         size: tuple[float, float], twin: bool, soft: float = 0.12) -> Tensor:
-    """One wobbly ellipse per image, opacity (N, S, S); with ``twin`` mirrored to the other side of the middle line."""
+def blob(
+    r: Random,
+    n: int,
+    frame: Frame,
+    *,
+    u: tuple[float, float],
+    v: tuple[float, float],
+    size: tuple[float, float],
+    twin: bool,
+    soft: float = 0.12,
+) -> Tensor:
+    """Opacity (N, S, S) of one wobbly ellipse per image; ``twin`` mirrors it across the middle line."""
     across = frame.u.abs() if twin else frame.u
     angle = r.uniform(n, -1.2, 1.2)
     a, b = r.uniform(n, *size), r.uniform(n, *size)
@@ -181,7 +201,7 @@ def texture(r: Random, n: int, strength: float = 1.0) -> Tensor:
 
 
 def brain(r: Random, n: int) -> Canvas:
-    """Slices of a head: MR of many contrasts with or without skull, CT; axial and coronal symmetric, sagittal not."""
+    """Slices of a head: MR of many contrasts, with or without skull, and CT; mostly symmetric."""
     frame = make_frame(r, n, symmetric=0.8, cropped=0.7, tilt=0.3)
     u, v, w = frame
     outline = 0.05 * r.uniform(n) * sample(r.field(n, 5), w, v)
@@ -196,8 +216,10 @@ def brain(r: Random, n: int) -> Canvas:
     step_grey = r.uniform(n, 0.03, 0.2)
     gray = torch.where(order <= 1, white - step_grey, white + step_grey)
     fluid = torch.where(order == 4, r.uniform(n, 0.75, 1.0), r.uniform(n, 0.0, 0.25))
-    white, gray = (blend(t, 0.42 + 0.08 * d * torch.sign(gray - white).abs(), is_ct)
-                   for t, d in ((white, -0.5), (gray, 0.5)))
+    white, gray = (
+        blend(t, 0.42 + 0.08 * d * torch.sign(gray - white).abs(), is_ct)
+        for t, d in ((white, -0.5), (gray, 0.5))
+    )
     fluid = blend(fluid, r.uniform(n, 0.2, 0.34), is_ct)
     # Grey ribbon with folds, deep grey nuclei, sulci.
     folds = sample(r.fractal(n, 9, 2), w, v)
@@ -209,9 +231,13 @@ def brain(r: Random, n: int) -> Canvas:
         nuclei = blob(r, n, frame, u=(0.12, 0.4), v=(-0.3, 0.3), size=(0.06, 0.2), twin=True)
         grey = blend(grey, gray, nuclei * r.coin(n, 0.5) * r.uniform(n, 0.3, 1))
     ridge = 1 - sample(r.field(n, 11), w, v).abs() / r.uniform(n, 0.08, 0.3)
-    sulci = step(ridge, 0.25) * step(rad - r.uniform(n, 0.55, 0.85), 0.06) * r.uniform(n, 0.2, 1) * r.coin(n, 0.8)
+    sulci = (
+        step(ridge, 0.25) * step(rad - r.uniform(n, 0.55, 0.85), 0.06) * r.uniform(n, 0.2, 1) * r.coin(n, 0.8)
+    )
     grey = blend(grey, fluid, sulci)
-    fissure = step(r.uniform(n, 0.005, 0.03) - u.abs() + 0.01 * folds, 0.015) * step(rad - r.uniform(n, 0, 0.6), 0.1)
+    fissure = step(r.uniform(n, 0.005, 0.03) - u.abs() + 0.01 * folds, 0.015) * step(
+        rad - r.uniform(n, 0, 0.6), 0.1
+    )
     grey = blend(grey, fluid, fissure * r.coin(n, 0.7))
     # Ventricles: one mirrored pair in up to two parts, and a middle cavity.
     has = r.coin(n, 0.7)
@@ -297,15 +323,25 @@ def endoscopy(r: Random, n: int) -> Canvas:
     lumen = step(r.uniform(n, 0.05, 0.4) - distance + 0.1 * r.field(n, 4), 0.08) * r.coin(n, 0.6)
     grey = blend(grey, 0.25 * grey, lumen * r.uniform(n, 0.5, 1))
     vessels = step(0.06 - r.fractal(n, 6, 2).abs(), 0.03) * r.uniform(n, 0, 0.12) * r.coin(n, 0.6)
-    light = 1 - r.uniform(n, 0, 0.5) * ((x - r.uniform(n, -0.4, 0.4)).square() + (y - r.uniform(n, -0.4, 0.4)).square())
+    light = 1 - r.uniform(n, 0, 0.5) * (
+        (x - r.uniform(n, -0.4, 0.4)).square() + (y - r.uniform(n, -0.4, 0.4)).square()
+    )
     grey = (grey - vessels + texture(r, n, 0.6)) * light.clamp_min(0.1)
-    tint = torch.stack([
-        torch.ones(n, 1, 1), r.uniform(n, 0.35, 0.8), r.uniform(n, 0.2, 0.75),
-    ], 1) * (1 + 0.06 * torch.stack([r.field(n, 3) for _ in range(3)], 1))
+    tint = torch.stack(
+        [
+            torch.ones(n, 1, 1),
+            r.uniform(n, 0.35, 0.8),
+            r.uniform(n, 0.2, 0.75),
+        ],
+        1,
+    ) * (1 + 0.06 * torch.stack([r.field(n, 3) for _ in range(3)], 1))
     tint = blend(tint, tint.mean(1, keepdim=True), r.coin(n, 0.15).unsqueeze(1))
     corner = r.uniform(n, 0.95, 1.5)
-    shape = torch.where(r.coin(n, 0.5) > 0, x.square().add(y.square()).sqrt() / 1.05, torch.maximum(
-        torch.maximum(x.abs(), y.abs()), (x.abs() + y.abs()) * 0.68))
+    shape = torch.where(
+        r.coin(n, 0.5) > 0,
+        x.square().add(y.square()).sqrt() / 1.05,
+        torch.maximum(torch.maximum(x.abs(), y.abs()), (x.abs() + y.abs()) * 0.68),
+    )
     view = step(corner - shape, 0.01)
     panel = r.coin(n, 0.2) * (x < -0.55) * (y > 0.3)  # the little picture of the instrument's position
     view = view * (1 - panel)
@@ -322,8 +358,14 @@ def ultrasound(r: Random, n: int) -> Canvas:
     lines = step(layers.abs().neg() + 0.05, 0.03) * r.uniform(n, 0, 0.4) * r.coin(n, 0.7)
     grey = grey + lines
     for _ in range(2):
-        dark = step(r.uniform(n, 0.06, 0.22) - ((x - r.uniform(n, -0.9, 0.9)).square()
-                    + 1.6 * (depth - r.uniform(n, 0.2, 0.9)).square()).sqrt() + 0.04 * r.field(n, 6), 0.03)
+        dark = step(
+            r.uniform(n, 0.06, 0.22)
+            - (
+                (x - r.uniform(n, -0.9, 0.9)).square() + 1.6 * (depth - r.uniform(n, 0.2, 0.9)).square()
+            ).sqrt()
+            + 0.04 * r.field(n, 6),
+            0.03,
+        )
         grey = blend(grey, r.uniform(n, 0.02, 0.15), dark * r.coin(n, 0.3))
     shadow = step(F.interpolate(r.normal(n, 1, 1, 12), (1, r.size), mode="bicubic")[:, 0] - 1.2, 0.2)
     grey = grey * (1 - 0.6 * shadow * step(y - r.uniform(n, -0.5, 0.8), 0.1) * r.coin(n, 0.5))
@@ -341,9 +383,15 @@ def textures(r: Random, n: int) -> Canvas:
     x, y = r.x.expand(n, -1, -1), r.y.expand(n, -1, -1)
     angle = r.uniform(n, 0, math.pi)
     along, across = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
-    weave = torch.sin(along * r.uniform(n, 10, 60)) + r.coin(n, 0.5) * torch.sin(across * r.uniform(n, 10, 60))
+    weave = torch.sin(along * r.uniform(n, 10, 60)) + r.coin(n, 0.5) * torch.sin(
+        across * r.uniform(n, 10, 60)
+    )
     grey = r.uniform(n, 0.2, 0.8) + 0.12 * r.uniform(n) * weave * r.coin(n, 0.5)
-    grey = grey + 0.1 * r.uniform(n) * r.fractal(n, int(r.pick(1, 20)) + 4, 3) + 0.15 * r.uniform(n, -1, 1) * along
+    grey = (
+        grey
+        + 0.1 * r.uniform(n) * r.fractal(n, int(r.pick(1, 20)) + 4, 3)
+        + 0.15 * r.uniform(n, -1, 1) * along
+    )
     frame = make_frame(r, n, symmetric=0.9, cropped=0.4, tilt=0.5)
     radius = (frame.u.square() + frame.v.square()).sqrt() + 0.1 * sample(r.field(n, 3), frame.w, frame.v)
     ring = 0.2 * r.uniform(n) * torch.sin(radius * r.uniform(n, 3, 20)) * r.coin(n, 0.4)
@@ -408,7 +456,7 @@ def lesion_shape(r: Random, n: int, where: Tensor, radius: Tensor) -> tuple[Tens
 
 
 def add_lesion(r: Random, canvas: Canvas, active: Tensor, look: str, smooth: Tensor) -> Tensor:
-    """Pastes one lesion into each image with ``active`` 1, changing ``canvas.grey``; returns its mask (N, S, S).
+    """Pastes a lesion into each image with ``active`` 1, changing ``canvas``; returns its mask (N, S, S).
 
     ``smooth`` is the clean image, blurred: the surroundings that a lesion's contrast counts from.
     """
@@ -427,7 +475,9 @@ def add_lesion(r: Random, canvas: Canvas, active: Tensor, look: str, smooth: Ten
     bright = {"ultrasound": 0.3, "endoscopy": 0.6}.get(look, 0.66)
     # Where there is no room above (or below), the contrast goes the other way.
     sign = 2 * r.coin(n, bright) - 1
-    sign = torch.where(local > 0.8, -torch.ones_like(sign), torch.where(local < 0.22, torch.ones_like(sign), sign))
+    sign = torch.where(
+        local > 0.8, -torch.ones_like(sign), torch.where(local < 0.22, torch.ones_like(sign), sign)
+    )
     low, high = {"endoscopy": (0.05, 0.3), "ultrasound": (0.1, 0.35)}.get(look, (0.11, 0.6))
     contrast = sign * (low + (high - low) * r.uniform(n) ** 1.3)
     # Small and blurred lesions must stand out more to be there at all.
@@ -456,11 +506,15 @@ def add_lesion(r: Random, canvas: Canvas, active: Tensor, look: str, smooth: Ten
     swelling = r.coin(n, 0.3) * (radius > 0.05) * (look in ("brain", "abstract", "real"))
     wide = (depth + r.uniform(n, 0.3, 1.0) * (1 + 0.7 * r.field(n, 7))).clamp(-9, 9)
     wide_alpha = torch.sigmoid(wide / 0.12) * core * swelling * active
-    wide_contrast = r.uniform(n, 0.35, 0.8) * contrast.abs().clamp(0.12, 0.4) * (2 * r.coin(n, 0.7) - 1) * sign
+    wide_contrast = (
+        r.uniform(n, 0.35, 0.8) * contrast.abs().clamp(0.12, 0.4) * (2 * r.coin(n, 0.7) - 1) * sign
+    )
     grey = blend(grey, blend(grey, local * torch.ones_like(grey), 0.4) + wide_contrast, wide_alpha)
     grey = blend(grey, lesion, alpha * active)
     if look == "ultrasound":
-        halo = torch.exp(-((depth + 0.05) / 0.08).square()) * r.coin(n, 0.3) * r.uniform(n, -0.2, 0.25) * active
+        halo = (
+            torch.exp(-((depth + 0.05) / 0.08).square()) * r.coin(n, 0.3) * r.uniform(n, -0.2, 0.25) * active
+        )
         spots = step(r.field(n, 40) - 2.2, 0.1) * alpha * r.coin(n, 0.3) * active
         grey = grey + halo * inside + 0.5 * spots
     canvas.grey = grey
@@ -480,7 +534,9 @@ def add_twins(r: Random, canvas: Canvas, chance: float) -> None:
     alpha = torch.sigmoid(depth / 0.15)
     alpha = torch.maximum(alpha, alpha.flip(-1)) * canvas.inside
     value = r.uniform(n)
-    canvas.grey = blend(canvas.grey, value * torch.ones_like(canvas.grey), alpha * r.coin(n, chance) * r.uniform(n, 0.3, 1))
+    canvas.grey = blend(
+        canvas.grey, value * torch.ones_like(canvas.grey), alpha * r.coin(n, chance) * r.uniform(n, 0.3, 1)
+    )
 
 
 def scratches(r: Random, canvas: Canvas, active: Tensor) -> Tensor:
@@ -493,7 +549,9 @@ def scratches(r: Random, canvas: Canvas, active: Tensor) -> Tensor:
     inside = (across.abs() < r.uniform(n, 0.012, 0.05)) & (along.abs() < r.uniform(n, 0.1, 0.6))
     mask = inside.float() * (canvas.inside > 0.5) * active
     sign = 2 * r.coin(n, 0.4) - 1
-    canvas.grey = blend(canvas.grey, canvas.grey + sign * r.uniform(n, 0.15, 0.5), F.avg_pool2d(mask[:, None], 3, 1, 1)[:, 0])
+    canvas.grey = blend(
+        canvas.grey, canvas.grey + sign * r.uniform(n, 0.15, 0.5), F.avg_pool2d(mask[:, None], 3, 1, 1)[:, 0]
+    )
     return mask
 
 
@@ -510,7 +568,7 @@ def blur(images: Tensor, sigma: Tensor, reach: int = 4) -> Tensor:
 
 
 def acquire(r: Random, canvas: Canvas, look: str) -> Tensor:
-    """What a device and a viewer do to the image: bias, blur, noise, gamma, window, colour: (N, 3, S, S) in [0, 1]."""
+    """Bias, blur, noise, gamma, window and colour: the finished images (N, 3, S, S) in [0, 1]."""
     grey, inside = canvas.grey, (canvas.grey > 0.01).float()
     n = len(grey)
     grey = grey * (1 + 0.12 * r.uniform(n) * r.field(n, 2))
@@ -540,12 +598,24 @@ def acquire(r: Random, canvas: Canvas, look: str) -> Tensor:
     return images.expand(n, 3, r.size, r.size)
 
 
-MAKERS = {"brain": brain, "abstract": abstract, "body": body, "endoscopy": endoscopy, "ultrasound": ultrasound,
-          "texture": textures}
+MAKERS = {
+    "brain": brain,
+    "abstract": abstract,
+    "body": body,
+    "endoscopy": endoscopy,
+    "ultrasound": ultrasound,
+    "texture": textures,
+}
 
 
 def generate(
-    seed: int, count: int, size: int, slices: Tensor | None = None, *, abnormal: float = 0.56, pairs: bool = False
+    seed: int,
+    count: int,
+    size: int,
+    slices: Tensor | None = None,
+    *,
+    abnormal: float = 0.56,
+    pairs: bool = False,
 ) -> Batch:
     """Makes one batch.
 
@@ -555,8 +625,8 @@ def generate(
         size: side in pixels.
         slices: uint8 (M, S0, S0), real normal slices (see :func:`load_slices`); None leaves that look out.
         abnormal: share of images with lesions.
-        pairs: also make, for each image, its clean twin: the first half of the batch has no lesion, the second
-            half is the same with one (then ``count`` must be even and ``abnormal`` is ignored). For tests.
+        pairs: also make the clean twin of each image: the first half of the batch has no lesion, the
+            second half is the same with one; for tests. Then ``abnormal`` is ignored.
 
     Returns:
         The batch, in random order of looks (pairs: image i + count / 2 is the twin of image i).
@@ -640,8 +710,10 @@ def load_slices(root: str | os.PathLike[str] | None, size: int = 192) -> Tensor 
         image = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         height, width = image.shape
         side = max(height, width)
-        image = F.pad(image, ((side - width) // 2, (side - width + 1) // 2,
-                              (side - height) // 2, (side - height + 1) // 2))
+        image = F.pad(
+            image,
+            ((side - width) // 2, (side - width + 1) // 2, (side - height) // 2, (side - height + 1) // 2),
+        )
         image = F.interpolate(image[None, None], (size, size), mode="bilinear", antialias=True)[0, 0]
         planes.append((image * 255).round().to(torch.uint8))
 
@@ -654,18 +726,25 @@ def load_slices(root: str | os.PathLike[str] | None, size: int = 192) -> Tensor 
     mr = [pydicom.dcmread(path) for path in sorted((data / "dicom_brain_mr").glob("*.dcm"))]
     if mr:
         mr.sort(key=lambda file: float(file.InstanceNumber))
-        volumes.append((np.stack([file.pixel_array for file in mr]), False))
-    for name, is_ct in (("example_ct.nii.gz", True), ("example_ct_sm.nii.gz", True), ("example_mr_sm.nii.gz", False)):
+        volumes.append((np.stack([file.pixel_array for file in mr]), False, (0,)))  # thick slices: one plane
+    for name, is_ct in (
+        ("example_ct.nii.gz", True),
+        ("example_ct_sm.nii.gz", True),
+        ("example_mr_sm.nii.gz", False),
+    ):
         for path in sorted((data / "body_ct_small").rglob(name)):
-            volumes.append((np.asarray(nib.load(path).dataobj), is_ct))
-    for volume, is_ct in volumes:
-        windows = [(-160, 240), (-1000, 300)] if is_ct else [tuple(np.percentile(volume[volume > 0], (1, 99.5)))]
-        for axis in range(3):
+            volumes.append((np.asarray(nib.load(path).dataobj), is_ct, (0, 1, 2)))
+    for volume, is_ct, axes in volumes:
+        windows = (
+            [(-160, 240), (-1000, 300)] if is_ct else [tuple(np.percentile(volume[volume > 0], (1, 99.5)))]
+        )
+        for axis in axes:
             if volume.shape[axis] < 24:
                 continue
-            chosen = range(volume.shape[axis] // 6, volume.shape[axis] * 5 // 6, 3)
+            chosen = range(volume.shape[axis] // 6, volume.shape[axis] * 5 // 6, 1 if len(axes) == 1 else 3)
             for index in chosen:
-                plane = np.rot90(np.take(volume, index, axis))
+                plane = np.take(volume, index, axis)
+                plane = plane if len(axes) == 1 else np.rot90(plane)
                 if min(plane.shape) >= 48:
                     for low, high in windows:
                         add(plane, low, high)

@@ -2,7 +2,13 @@
 
     python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --seconds 2400
 
-Kill it and start it again with the same ``--work``: it goes on from the last saved state (at most two minutes old).
+Kill it and start it again with the same ``--work``: it goes on from the last saved state (at most two minutes
+old).
+
+Each core is one process of one thread that makes its own images; gradients are averaged once a step: on a
+shared machine a process of several threads mostly waits for the slowest of them. Float32: bfloat16 is slower
+on a CPU without AMX. The schedule follows the clock, so the time is what was asked for; chunk ``i`` of process
+``k`` is always made from the same seed, but how many batches are seen depends on the machine.
 """
 
 from __future__ import annotations
@@ -10,36 +16,22 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import tempfile
 import time
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from synthetic_images import Batch, generate, load_slices
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 import medzsad
 from medzsad.detectors.checkpoint import Checkpoint, save_checkpoint
 from medzsad.detectors.mini import MedzsadMini
 
 HELD_OUT = 900_000_000  # seeds from here on are never trained on
-
-
-class Synthetic(Dataset):
-    """Batch ``i`` is made from seed ``seed + i``, whichever process makes it."""
-
-    def __init__(self, seed: int, first: int, plan: list[tuple[int, int, int]], slices: Tensor | None) -> None:
-        self.seed, self.first, self.plan, self.slices = seed, first, plan, slices
-
-    def __len__(self) -> int:
-        return self.plan[-1][0] - self.first
-
-    def __getitem__(self, index: int) -> Batch:
-        torch.set_num_threads(1)
-        step = self.first + index
-        count, size = next((c, s) for end, c, s in self.plan if step < end)
-        return generate(self.seed + step, count, size, self.slices)
+CHUNK = 4  # batches that are generated together: the generator has a cost per call
 
 
 def losses(pixel: Tensor, image: Tensor, masks: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +48,7 @@ def losses(pixel: Tensor, image: Tensor, masks: Tensor, labels: Tensor) -> tuple
     p = log_p.exp()
     # Focal loss (gamma 2) with a little less weight on the many normal pixels.
     focal = -(target * p[:, 0].square() * log_p[:, 1] + 0.5 * (1 - target) * p[:, 1].square() * log_p[:, 0])
-    # Dice over the whole batch for half of it, and per sick image for the other half: small lesions count too.
+    # Dice over the whole batch, and per sick image: small lesions count too.
     sick = labels.bool()
 
     def dice(probability: Tensor, wanted: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -101,8 +93,16 @@ def validate(detector: MedzsadMini, slices: Tensor | None, *, batches: int = 8) 
     }
 
 
-def export(state: dict[str, Tensor], args: argparse.Namespace, *, step: int, images: int, seconds: float,
-           slices: Tensor | None, batches: int) -> dict[str, float]:
+def export(
+    state: dict[str, Tensor],
+    args: argparse.Namespace,
+    *,
+    step: int,
+    images: int,
+    seconds: float,
+    slices: Tensor | None,
+    batches: int,
+) -> dict[str, float]:
     """Chooses the threshold on held-out synthetic images and writes the safetensors file."""
     detector = MedzsadMini(image_size=args.image_size)
     detector.network.load_state_dict(state)
@@ -126,59 +126,70 @@ def export(state: dict[str, Tensor], args: argparse.Namespace, *, step: int, ima
     return figures
 
 
-def main() -> None:
-    """Trains until the plan of steps is done."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
-    parser.add_argument("--work", default="mini-run", help="folder of the resumable state and the log")
-    parser.add_argument("--out", default=str(Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors"))
-    parser.add_argument("--image-size", type=int, default=192, help="the detector's input, and the last phase's size")
-    parser.add_argument("--plan", default="1500x24x128,600x20x192", help="phases: steps x batch x size, ...")
-    parser.add_argument("--rate", type=float, default=1.2e-3)
-    parser.add_argument("--ema", type=float, default=0.997)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--save-every", type=float, default=100, help="seconds")
-    args = parser.parse_args()
+def average_gradients(network: torch.nn.Module, clock: float) -> float:
+    """Averages the gradients over the processes; returns the first one's ``clock``, for all to agree on."""
+    grads = [p.grad for p in network.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads] + [torch.tensor([clock if dist.get_rank() == 0 else 0.0])])
+    dist.all_reduce(flat)
+    parts = flat[:-1].div_(dist.get_world_size()).split([g.numel() for g in grads])
+    for grad, part in zip(grads, parts, strict=True):
+        grad.copy_(part.view_as(grad))
+    return float(flat[-1])
 
-    torch.set_num_threads(args.threads)
+
+def train(rank: int, args: argparse.Namespace, meeting: str) -> None:
+    """One process of the training."""
+    torch.set_num_threads(1)
     torch.manual_seed(args.seed)
-    work = Path(args.work)
-    work.mkdir(parents=True, exist_ok=True)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=args.processes)
     slices = load_slices(args.data)
-    plan, end = [], 0
-    for phase in args.plan.split(","):
-        steps, count, size = (int(v) for v in phase.split("x"))
-        end += steps
-        plan.append((end, count, size))
-    detector = MedzsadMini(image_size=args.image_size)
-    network = detector.network.train()
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
+    network = MedzsadMini(image_size=args.image_size).network.train()
     optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.04}, {"params": plain, "weight_decay": 0.0}],
-        lr=args.rate, betas=(0.9, 0.98),
+        [
+            {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": 0.04},
+            {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=args.rate,
+        betas=(0.9, 0.98),
     )
     average = {k: v.clone() for k, v in network.state_dict().items()}
     step, images, seconds = 0, 0, 0.0
-    saved = work / "state.pt"
+    saved = Path(args.work) / "state.pt"
     if saved.exists():
         state = torch.load(saved, weights_only=True)
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
-        average = state["average"]
-        step, images, seconds = state["step"], state["images"], state["seconds"]
-        print(f"resumed at step {step}", flush=True)
+        average, step, images, seconds = (state[k] for k in ("average", "step", "images", "seconds"))
+        print(f"process {rank}: resumed at step {step}", flush=True)
+    dist.barrier()
 
-    loader = DataLoader(
-        Synthetic(args.seed * 1_000_003, step, plan, slices), batch_size=None, num_workers=args.workers,
-        prefetch_factor=4 if args.workers else None,
-    ) if step < end else []
-    last = last_save = time.monotonic()
-    running = torch.zeros(3)
-    for batch in loader:
-        share = step / end
+    def save() -> None:
+        torch.save(
+            {
+                "network": network.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "average": average,
+                "step": step,
+                "images": images,
+                "seconds": seconds,
+            },
+            f"{saved}.partial",
+        )
+        os.replace(f"{saved}.partial", saved)
+
+    begin, last_save, running = time.monotonic() - seconds, time.monotonic(), torch.zeros(3)
+    key, made = (-1, 0), None
+    while seconds < args.seconds:
+        share = seconds / args.seconds
+        small = share < args.small_share
+        count, size = (args.batch, args.small_size) if small else (args.large_batch, args.image_size)
+        chunk, part = divmod(step, CHUNK)
+        if key != (chunk, size):
+            key = (chunk, size)
+            made = generate(
+                args.seed * 1_000_003 + chunk * args.processes + rank, CHUNK * count, size, slices
+            )
+        batch = Batch(*(t[part * count : (part + 1) * count] for t in made))
         rate = args.rate * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -186,29 +197,57 @@ def main() -> None:
         parts = torch.stack(losses(pixel, image, batch.masks, batch.labels))
         optimiser.zero_grad(set_to_none=True)
         parts.sum().backward()
+        seconds = average_gradients(network, time.monotonic() - begin)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        step, images = step + 1, images + len(batch.labels)
+        step, images = step + 1, images + count * args.processes
         keep = min(args.ema, (1 + step) / (20 + step))
         with torch.no_grad():
             for name, value in network.state_dict().items():
                 average[name].lerp_(value, 1 - keep)
         running = 0.97 * running + 0.03 * parts.detach() if step > 1 else parts.detach()
-        now = time.monotonic()
-        seconds, last = seconds + now - last, now
-        if step % 25 == 0:
+        if rank == 0 and step % 25 == 0:
             ce, focal, dice = running.tolist()
-            print(f"step {step} images {images} {seconds:.0f}s ce {ce:.3f} focal {focal:.3f} dice {dice:.3f}", flush=True)
-        if now - last_save > args.save_every:
-            torch.save({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average,
-                        "step": step, "images": images, "seconds": seconds}, f"{saved}.partial")
-            os.replace(f"{saved}.partial", saved)
+            print(
+                f"step {step} images {images} {seconds:.0f}s size {size} rate {rate:.1e} "
+                f"ce {ce:.3f} focal {focal:.3f} dice {dice:.3f}",
+                flush=True,
+            )
+        if rank == 0 and time.monotonic() - last_save > args.save_every:
+            save()
             export(average, args, step=step, images=images, seconds=seconds, slices=slices, batches=1)
             last_save = time.monotonic()
-    figures = export(average, args, step=step, images=images, seconds=seconds, slices=slices, batches=12)
-    torch.save({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average,
-                "step": step, "images": images, "seconds": seconds}, saved)
-    print(f"done: {figures}", flush=True)
+    if rank == 0:
+        save()
+        figures = export(average, args, step=step, images=images, seconds=seconds, slices=slices, batches=12)
+        print(f"done: {figures}", flush=True)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def main() -> None:
+    """Reads the command line and starts the processes."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
+    parser.add_argument("--work", default="mini-run", help="folder of the resumable state")
+    parser.add_argument(
+        "--out", default=str(Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors")
+    )
+    parser.add_argument("--image-size", type=int, default=192, help="the detector's input, and the late size")
+    parser.add_argument("--seconds", type=float, default=2400)
+    parser.add_argument("--small-size", type=int, default=128, help="the early size")
+    parser.add_argument("--small-share", type=float, default=0.55, help="share of the time at the early size")
+    parser.add_argument("--batch", type=int, default=12, help="images per process")
+    parser.add_argument("--large-batch", type=int, default=10, help="the same, at the late size")
+    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--ema", type=float, default=0.997)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--save-every", type=float, default=100, help="seconds")
+    args = parser.parse_args()
+    Path(args.work).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(train, (args, f"{folder}/meeting"), nprocs=args.processes)
 
 
 if __name__ == "__main__":

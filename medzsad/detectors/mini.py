@@ -1,10 +1,11 @@
-"""medzsad-mini: the small embedded detector. HeadCLIP's image side in miniature, trained on synthetic anomalies.
+"""medzsad-mini: the small embedded detector, HeadCLIP's image side in miniature.
 
 As in HeadCLIP (arXiv 2505.22259), features are compared by cosine similarity with one "normal" and one
-"abnormal" feature, a temperature and a softmax turn the two similarities into a map and a probability, and the
-joint anomaly score mixes that probability with the maximum of the smoothed map. Unlike HeadCLIP there is no
-text encoder (both features are stored), the stem is convolutional, every stage also sees its left-right mirror
-image, and a decoder with skips from the stem brings the map to half the input's resolution.
+"abnormal" feature, a temperature and a softmax turn the two similarities into a map and a probability, and
+the joint anomaly score mixes that probability with the maximum of the smoothed map. Unlike HeadCLIP there is
+no text encoder (both features are stored), the stem is convolutional, two stages also see the left-right
+mirror image of their features, and a decoder with skips brings the map to half the input's resolution. It is
+trained on synthetic anomalies (``tools/train_mini.py``).
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class Block(nn.Module):
 
 
 class StatePair(nn.Module):
-    """Stored features of "normal" (row 0) and "abnormal" (row 1), in the place of HeadCLIP's text features."""
+    """Stored features of "normal" (row 0) and "abnormal" (row 1), in place of HeadCLIP's text features."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -144,7 +145,9 @@ class StatePair(nn.Module):
         features = features.float()
         # Dividing the two similarities by the feature's length spares normalising all C channels.
         length = features.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
-        similarity = torch.einsum("bc...,sc->bs...", features, F.normalize(self.features.float(), dim=1)) / length
+        similarity = (
+            torch.einsum("bc...,sc->bs...", features, F.normalize(self.features.float(), dim=1)) / length
+        )
         return similarity * self.log_scale.clamp(max=4.6).exp()
 
 

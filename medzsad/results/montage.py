@@ -18,9 +18,10 @@ WELL_SHOWN = 0.5
 # Room around the foreground, as part of its longest side: for the letters and the scale bar.
 MARGIN = 0.04
 
-# The lower part of matplotlib's "inferno" is nearly black and would hide the anatomy that it covers.
-COLORMAP, COLORMAP_START = "inferno", 0.35
-MAX_ALPHA = 0.72
+# Matplotlib's "plasma" is perceptually uniform, and saturated where "inferno" would pale on a bright scan.
+# Its lowest part is left out: dark blue would hide the anatomy that it covers.
+COLORMAP, COLORMAP_START = "plasma", 0.2
+MAX_ALPHA, ALPHA_POWER = 0.8, 1.1
 # Cyan lies outside the colour map, and is rare in scans and in endoscopy.
 OUTLINE = (0, 229, 255)
 
@@ -56,8 +57,8 @@ class Montage:
     already taken: neighbouring slices score much alike, and would all show the same spot.
 
     Attributes:
-        shown: at most ``count`` slices, plane by plane, highest score first. Several planes share them,
-            each getting at least one; a plane without scores gives its middle slice.
+        shown: at most ``count`` slices, plane by plane, highest score first. Several planes share them
+            evenly; each gets at least one, and its middle slice if none was scored.
         box: the displayed part of the volume, canonical: the foreground and a margin; a 2D image is whole.
         ranks: uint8 (X, Y, Z), native: the number of the top lesion candidate that a voxel belongs to, or 0.
     """
@@ -133,10 +134,10 @@ class Montage:
         return as_bytes(base), as_bytes(overlay)
 
     def lesion_corner(self, piece: ShownSlice, number: int) -> tuple[float, float]:
-        """Right and top end of a lesion's part of a slice, as fractions of the width and the height."""
+        """Right end of the topmost row of a lesion in a slice, as fractions of the width and the height."""
         inside = self.cut(self.ranks, piece) == number
-        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        return (columns[-1] + 1) / inside.shape[1], rows[0] / inside.shape[0]
+        row = int(inside.any(axis=1).argmax())
+        return (np.flatnonzero(inside[row])[-1] + 1) / inside.shape[1], row / inside.shape[0]
 
 
 class _Stack:
@@ -149,7 +150,7 @@ class _Stack:
         self.by_score = sorted(self.scores, key=lambda index: (-self.scores[index].score, index))
         self.middle = result.scan.shape[self.axis] // 2
         self.places = places
-        self.gap = max(1, round(len(self.scores) / (3 * places)))
+        self.gap = max(1, len(self.scores) // (2 * places))
         self.taken: list[int] = []
 
     def take_best(self) -> None:
@@ -187,7 +188,7 @@ def blend(base: np.ndarray, anomaly: np.ndarray) -> np.ndarray:
         float32 (h, w, 3) in [0, 1].
     """
     anomaly = anomaly.clip(0, 1)
-    alpha = (MAX_ALPHA * anomaly**1.5)[..., None]
+    alpha = (MAX_ALPHA * anomaly**ALPHA_POWER)[..., None]
     return base * (1 - alpha) + _colour_table()[np.round(anomaly * 255).astype(np.intp)] * alpha
 
 

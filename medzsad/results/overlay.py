@@ -1,4 +1,4 @@
-"""The picture of a result: its most anomalous slices, each beside its anomaly map, as on a viewing station."""
+"""The picture of a result: its most anomalous slices beside their anomaly maps, as on a viewing station."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def render_overlay(result: ScanPrediction, *, slices: int = 6) -> np.ndarray:
     """Draws the most anomalous slices: left the scan, right the same slice under its anomaly map.
 
     All slices have one scale (pixels per mm), are cropped to the foreground of the whole scan, follow the
-    radiological convention and have the grey levels that the detector saw. The map's colours are absolute: 0 is
-    transparent and 1 the top of the colour bar, whatever the scan's own range. The outline is the mask's.
+    radiological convention and have the grey levels that the detector saw. The map's colours are absolute: 0
+    is transparent and 1 the top of the colour bar, whatever the map's own range. The outline is the mask's.
 
     Args:
         result: the prediction.
@@ -66,6 +66,8 @@ def render_overlay(result: ScanPrediction, *, slices: int = 6) -> np.ndarray:
             for plane in result.planes
         }
     )
+    # One length of scale bar for all tiles, so that planes compare at a glance.
+    bar = scale_bar(layout.px_per_mm, 0.3 * min(layout.tile_size(plane)[0] for plane in result.planes))
     page = _Page(layout.width, layout.height)
     _draw_header(page, result, len(montage.shown))
     for piece, (left, top) in zip(montage.shown, layout.corners, strict=True):
@@ -77,8 +79,8 @@ def render_overlay(result: ScanPrediction, *, slices: int = 6) -> np.ndarray:
             tile = (cell + (layout.cell - size[0]) // 2, top, *size)
             page.paste(picture, tile[:2])
             if result.scan.has_geometry:
-                _draw_edges(page, piece.plane, tile)
-                _draw_scale_bar(page, layout.px_per_mm, tile)
+                _draw_edges(page, piece.plane, tile, min(20, (layout.cell - size[0]) // 2))
+                _draw_scale_bar(page, bar, tile)
             if column:
                 _draw_numbers(page, montage, piece, tile)
     _draw_footer(page, result)
@@ -123,7 +125,7 @@ class Layout:
         for tried in range(1, max(count for count, _, _ in groups.values()) + 1):
             rows = [math.ceil(count / tried) for count, _, _ in groups.values()]
             tall = sum(n * height for n, (_, _, height) in zip(rows, groups.values(), strict=True))
-            room = MAX_TILES_HEIGHT - sum(rows) * (CAPTION + GAP)
+            room = max(MAX_TILES_HEIGHT - sum(rows) * (CAPTION + GAP), sum(rows) * MIN_CELL)
             fitting = min(_cell_width(tried) / widest, room / tall)
             if _cell_width(tried) >= MIN_CELL and fitting > scale:
                 scale, columns = fitting, tried
@@ -208,8 +210,8 @@ def _draw_header(page: _Page, result: ScanPrediction, shown: int) -> None:
     rule = "" if _is_number(result.threshold_rule) else f" ({result.threshold_rule})"
     count = len(result.lesions)
     facts = (
-        f"{'image' if result.scan.is_2d else 'volume'} score {result.score:.2f}",
-        f"threshold {result.threshold:.2f}{rule}",
+        f"{'image' if result.scan.is_2d else 'volume'} score {_short(result.score)}",
+        f"threshold {_short(result.threshold)}{rule}",
         f"{count} lesion candidate{'' if count == 1 else 's'}",
     )
     page.text((PAD, 32), result.scan.name, size=20, bold=True, room=room)
@@ -217,7 +219,7 @@ def _draw_header(page: _Page, result: ScanPrediction, shown: int) -> None:
     how = (f"detector {result.settings.get('model', 'unknown')}", result.scaling.description)
     page.text((PAD, 80), DOT.join(how), size=14, colour=DIM, room=room)
     if not result.slice_scores:
-        page.text((PAD, 102), "no slice was scored: the scan is empty", size=14, bold=True, colour=AMBER)
+        page.text((PAD, 102), "no slice was scored", size=14, bold=True, colour=AMBER)
     elif not result.mask.any():
         which = "" if result.scan.is_2d else ": these are the most anomalous slices"
         page.text((PAD, 102), f"nothing above the threshold{which}", size=14, bold=True, colour=AMBER)
@@ -241,7 +243,7 @@ def _draw_colour_bar(page: _Page, threshold: float, corner: tuple[int, int]) -> 
         page.text((at, y + height + 9), f"{value:g}", size=13, anchor=anchor)
     at = x + round(min(max(threshold, 0.0), 1.0) * (width - 1))
     page.draw.rectangle((at - 1, y - 5, at, y + height + 4), fill=OUTLINE)
-    page.text((x + width, y - 9), f"threshold {threshold:.2f}", size=13, colour=OUTLINE, anchor="rs")
+    page.text((x + width, y - 9), f"threshold {_short(threshold)}", size=13, colour=OUTLINE, anchor="rs")
 
 
 def _draw_caption(
@@ -251,7 +253,7 @@ def _draw_caption(
     where = "image" if scan.is_2d else f"{piece.plane}  {'ijk'[piece.axis]} = {piece.index}"
     if scan.has_geometry and not scan.is_2d and piece.position_mm is not None:
         where += DOT + _position(piece.plane, piece.position_mm)
-    what = "not scored" if piece.score is None else f"score {piece.score:.2f}"
+    what = "not scored" if piece.score is None else f"score {_short(piece.score)}"
     if piece.lesions:
         numbers = ", ".join(str(number) for number in piece.lesions)
         what += f"{DOT}candidate{'s' if len(piece.lesions) > 1 else ''} {numbers}"
@@ -260,23 +262,24 @@ def _draw_caption(
 
 
 def _position(plane: Plane, position_mm: float) -> str:
-    """A world coordinate as viewing stations print it: ``"S 12.5 mm"`` above the origin, ``"I ..."`` below."""
+    """A world coordinate as viewing stations print it: ``"S 12.5 mm"`` above the origin, ``"I"`` below."""
     positive, negative = ("RL", "AP", "SI")[STACK_AXIS[plane]]
     return f"{positive if position_mm >= 0 else negative} {abs(position_mm):.1f} mm"
 
 
-def _draw_edges(page: _Page, plane: Plane, tile: tuple[int, int, int, int]) -> None:
+def _draw_edges(page: _Page, plane: Plane, tile: tuple[int, int, int, int], beside: int) -> None:
+    """What lies at each edge of a tile; ``beside`` is how many pixels are free at its left and right."""
     x, y, width, height = tile
     left, right, top, bottom = EDGES[plane]
     style = {"bold": True, "colour": AMBER, "halo": True}
-    page.text((x + 6, y + height / 2), left, anchor="lm", **style)
-    page.text((x + width - 6, y + height / 2), right, anchor="rm", **style)
+    page.text((x + 6 - beside, y + height / 2), left, anchor="lm", **style)
+    page.text((x + width - 6 + beside, y + height / 2), right, anchor="rm", **style)
     page.text((x + width / 2, y + 6), top, anchor="mt", **style)
     page.text((x + width / 2, y + height - 6), bottom, anchor="mb", **style)
 
 
-def _draw_scale_bar(page: _Page, px_per_mm: float, tile: tuple[int, int, int, int]) -> None:
-    _, length, label = scale_bar(px_per_mm, 0.3 * tile[2])
+def _draw_scale_bar(page: _Page, bar: tuple[float, int, str], tile: tuple[int, int, int, int]) -> None:
+    _, length, label = bar
     right, bottom = tile[0] + tile[2] - 10, tile[1] + tile[3] - 10
     page.draw.rectangle((right - length, bottom - 3, right + 1, bottom + 1), fill=BLACK)
     page.draw.rectangle((right - length + 1, bottom - 2, right, bottom), fill=TEXT)
@@ -288,7 +291,7 @@ def _draw_numbers(page: _Page, montage: Montage, piece: ShownSlice, tile: tuple[
     x, y, width, height = tile
     for number in piece.lesions:
         right, top = montage.lesion_corner(piece, number)
-        at = (x + min(right * width + 2, width - 14), y + max(top * height + 2, 16))
+        at = (x + min(right * width + 2, width - 14), y + max(top * height + 4, 16))
         page.text(at, str(number), size=14, bold=True, colour=OUTLINE, halo=True)
 
 
@@ -301,6 +304,10 @@ def _draw_footer(page: _Page, result: ScanPrediction) -> None:
     if result.scan.has_geometry and any(plane is not Plane.SAGITTAL for plane in result.planes):
         right.insert(0, "radiological convention: patient right is on the left")
     page.text((page.width - PAD, baseline), DOT.join(right), size=13, colour=DIM, anchor="rs")
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def _is_number(text: str) -> bool:

@@ -1,10 +1,10 @@
-"""The two affines that image files without a NIfTI header need: DICOM's patient axes, and a display convention."""
+"""Affines for files without a NIfTI header: DICOM's patient axes, and a display convention."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# DICOM's patient axes point to the left, posterior and superior; NIfTI's (RAS+) to the right, anterior, superior.
+# DICOM's patient axes point left, posterior and superior; NIfTI's (RAS+) right, anterior and superior.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 

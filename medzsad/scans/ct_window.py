@@ -12,21 +12,26 @@ WINDOW_OF_BODY_PART = {
     "HEAD": "brain", "BRAIN": "brain", "SKULL": "brain", "HEADNECK": "brain",
     "CHEST": "lung", "LUNG": "lung", "THORAX": "lung",
     "HEART": "mediastinum", "MEDIASTINUM": "mediastinum",
-    "ABDOMEN": "abdomen", "PELVIS": "abdomen", "ABDOMENPELVIS": "abdomen", "LIVER": "abdomen", "KIDNEY": "abdomen",
-    "PANCREAS": "abdomen", "COLON": "abdomen", "NECK": "mediastinum",
-    "SPINE": "bone", "CSPINE": "bone", "TSPINE": "bone", "LSPINE": "bone", "EXTREMITY": "bone", "KNEE": "bone",
-    "HIP": "bone", "SHOULDER": "bone", "HAND": "bone", "FOOT": "bone", "ANKLE": "bone", "WRIST": "bone",
+    "ABDOMEN": "abdomen", "PELVIS": "abdomen", "ABDOMENPELVIS": "abdomen", "LIVER": "abdomen",
+    "KIDNEY": "abdomen", "PANCREAS": "abdomen", "COLON": "abdomen", "NECK": "mediastinum",
+    "SPINE": "bone", "CSPINE": "bone", "TSPINE": "bone", "LSPINE": "bone", "EXTREMITY": "bone",
+    "KNEE": "bone", "HIP": "bone", "SHOULDER": "bone", "HAND": "bone", "WRIST": "bone", "FOOT": "bone",
+    "ANKLE": "bone",
 }  # fmt: skip
 LUNG_SHARE = 0.2
 BONE_SHARE = 0.1
 HEAD_LITRES = 6.0
 
 
-def default_window(scan: Scan) -> tuple[str, str]:
+def default_window(scan: Scan, foreground: np.ndarray | None = None) -> tuple[str, str]:
     """A window for a CT, and why.
 
-    The DICOM body part decides; without one, the contents do: lung where a fifth of the body is aerated, brain
-    where a tenth is bone in a body no larger than a head, and otherwise abdomen.
+    The DICOM body part decides; without one, the contents do: lung where a fifth of the body is aerated,
+    brain where a tenth is bone in a body no larger than a head, and otherwise abdomen.
+
+    Args:
+        scan: a CT.
+        foreground: bool (X, Y, Z), its body, if it was computed already.
 
     Returns:
         The window's name and a phrase that says what decided.
@@ -34,7 +39,7 @@ def default_window(scan: Scan) -> tuple[str, str]:
     part = str(scan.details.get("body_part") or "")
     if part in WINDOW_OF_BODY_PART:
         return WINDOW_OF_BODY_PART[part], f"for DICOM body part {part}"
-    body = foreground_mask(scan)
+    body = foreground_mask(scan) if foreground is None else foreground
     size = int(np.count_nonzero(body))
     lung = bone = 0
     for k in range(body.shape[2]):

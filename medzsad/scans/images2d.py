@@ -1,17 +1,21 @@
 """PNG, JPEG, TIFF and BMP images to scans of one slice.
 
-Pillow is called directly, as MONAI's ``PILReader`` does: that one ignores EXIF orientation, palettes and alpha.
+Pillow is called directly: MONAI's ``PILReader`` ignores EXIF orientation, palettes and alpha.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medzsad.errors import BadInput
 from medzsad.scans.affines import display_affine
 from medzsad.scans.scan import Modality, Scan
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -24,12 +28,12 @@ def is_image(path: Path) -> bool:
 def read_image(path: Path) -> Scan:
     """Read a 2D image; grey levels of 16 bits or floats are kept as they are.
 
-    EXIF orientation is applied, palettes become colours, alpha is dropped, and colour images whose three channels
-    are equal become grey.
+    EXIF orientation is applied, palettes become colours, alpha is dropped, and colour images whose three
+    channels are equal become grey.
 
     Returns:
-        (X, Y, 1) or (X, Y, 1, 3) with X the columns, modality RGB or GREY, no geometry. ``details["range"]`` is
-        ``[0, 255]`` where the file held 8 bits a channel.
+        (X, Y, 1) or (X, Y, 1, 3) with X the columns, modality RGB or GREY, no geometry.
+        ``details["range"]`` is ``[0, 255]`` where the file held 8 bits a channel.
 
     Raises:
         BadInput: not an image, cut short, or several pages.
@@ -41,7 +45,7 @@ def read_image(path: Path) -> Scan:
             pages = getattr(image, "n_frames", 1)
             if pages > 1:
                 raise BadInput(
-                    f"{path} holds {pages} pages; save the page you want, or the stack as NIfTI, and try again."
+                    f"{path} holds {pages} pages; save one page, or the stack as NIfTI, and try again."
                 )
             if 0 in image.size:
                 raise BadInput(f"{path} holds no pixels; export it again.")
@@ -50,7 +54,7 @@ def read_image(path: Path) -> Scan:
     except UnidentifiedImageError as error:
         raise BadInput(f"{path} is not a readable image; check that it is complete.") from error
     except Image.DecompressionBombError as error:
-        raise BadInput(f"{path} is too large an image to be a scan; crop or shrink it and try again.") from error
+        raise BadInput(f"{path} is too large for a scan; crop or shrink it and try again.") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"{path} is cut short or damaged; copy or export it again.") from error
 
@@ -73,7 +77,7 @@ def read_image(path: Path) -> Scan:
     )
 
 
-def _pixels(image) -> np.ndarray:  # noqa: ANN001 - PIL's class would import PIL
+def _pixels(image: Image.Image) -> np.ndarray:
     """(rows, columns) or (rows, columns, 3)."""
     if image.mode == "1":
         image = image.convert("L")

@@ -82,16 +82,16 @@ def intensity_scaling(
 ) -> IntensityScaling:
     """The scaling that suits a scan.
 
-    CT goes through windows. Images that hold 8-bit grey levels or colours made for display keep them. Everything
-    else (MR, radiographs, 16-bit images) is scaled by percentiles of its foreground, so background counts for
-    nothing; background of one constant value becomes black.
+    CT goes through windows. Images that hold 8-bit grey levels or colours made for display keep them.
+    Everything else (MR, radiographs, 16-bit images) is scaled by percentiles of its foreground, so background
+    counts for nothing; background of one constant value becomes black.
 
     Args:
         scan: the scan; its values are read, not changed.
-        window: a name of :data:`WINDOWS` (CT only), ``"CENTRE,WIDTH"`` in the scan's units, or two or three of
-            these joined with ``+`` to fill the three channels; of two, the second fills the third channel too.
-            None chooses.
-        foreground: bool (X, Y, Z), :func:`foreground_mask` if it was computed already.
+        window: a name of :data:`WINDOWS` (CT only), ``"CENTRE,WIDTH"`` in the scan's units, or two or three
+            of these joined with ``+`` to fill the three channels; of two, the second fills the third channel
+            too. None chooses.
+        foreground: bool (X, Y, Z), the scan's :func:`foreground_mask` if it was computed already.
 
     Raises:
         BadInput: a window that is not known, has no width, or does not fit the modality.
@@ -99,12 +99,12 @@ def intensity_scaling(
     if window is not None:
         return _windowed(scan, window, parse_windows(window, scan), "given")
     if scan.modality is Modality.CT:
-        name, reason = default_window(scan)
+        name, reason = default_window(scan, foreground)
         return _windowed(scan, name, [WINDOWS[name]], reason)
     stored = scan.details.get("range")
     if stored is not None and (scan.is_colour or scan.modality is not Modality.MR):
         low, high = map(float, stored)
-        return _scaling(scan, [(low, high)], f"{_name(scan)}, grey levels {low:g} to {high:g} as stored", "stored")
+        return _scaling(scan, [(low, high)], f"{_name(scan)}, levels {low:g} to {high:g} as stored", "stored")
     if scan.is_colour:
         return _scaling(scan, [(0.0, 255.0)], f"{_name(scan)}, levels 0 to 255 as stored", "stored")
     return _by_percentiles(scan, foreground_mask(scan) if foreground is None else foreground)
@@ -126,8 +126,8 @@ def parse_windows(window: str, scan: Scan | None = None) -> list[tuple[float, fl
         if part in WINDOWS:
             if scan is not None and scan.modality is not Modality.CT:
                 raise BadInput(
-                    f"--window {part} is in HU and {scan.source} is not CT ({scan.modality}); give CENTRE,WIDTH in the "
-                    "scan's own units, or --modality ct if it is CT."
+                    f"--window {part} is in HU and {scan.source} is not CT ({scan.modality}); give "
+                    "CENTRE,WIDTH in the scan's own units, or --modality ct if it is CT."
                 )
             windows.append(WINDOWS[part])
             continue
@@ -138,7 +138,7 @@ def parse_windows(window: str, scan: Scan | None = None) -> list[tuple[float, fl
                 f"--window {part} is not known; use {', '.join(WINDOWS)}, or CENTRE,WIDTH such as 40,80."
             ) from error
         if not (np.isfinite(centre) and np.isfinite(width) and width > 0):
-            raise BadInput(f"--window {part} has no width; give CENTRE,WIDTH with a width above 0, such as 40,80.")
+            raise BadInput(f"--window {part} has no width; give CENTRE,WIDTH such as 40,80.")
         windows.append((centre, width))
     return windows
 
@@ -150,7 +150,8 @@ def _windowed(scan: Scan, text: str, windows: list[tuple[float, float]], reason:
     spans = "; ".join(f"{low:g} to {high:g}" for low, high in ranges)
     unit = " HU" if scan.modality is Modality.CT else ""
     because = "" if reason == "given" else f", {reason}"
-    return _scaling(scan, ranges, f"{_name(scan)}, {many} {label} ({spans}{unit}{because})", "window", window=label)
+    description = f"{_name(scan)}, {many} {label} ({spans}{unit}{because})"
+    return _scaling(scan, ranges, description, "window", window=label)
 
 
 def _by_percentiles(scan: Scan, foreground: np.ndarray) -> IntensityScaling:
@@ -158,7 +159,7 @@ def _by_percentiles(scan: Scan, foreground: np.ndarray) -> IntensityScaling:
     if values.size == 0:
         values = scan.voxels.ravel()
     low, high = (float(v) for v in np.percentile(values, PERCENTILES, overwrite_input=True))
-    if not high > low:  # nearly constant: the percentiles fall on one value, the extremes cannot (read_scan checks)
+    if not high > low:  # nearly constant: both percentiles fall on one value; the extremes differ
         low, high = float(scan.voxels.min()), float(scan.voxels.max())
     span = f"{PERCENTILES[0]:g} to {PERCENTILES[1]:g} of the foreground ({low:.6g} to {high:.6g})"
     return _scaling(scan, [(low, high)], f"{_name(scan)}, percentiles {span}", "percentiles")
@@ -174,10 +175,20 @@ def _scaling(
         colour=scan.is_colour,
         padding=None if method == "stored" or scan.modality is Modality.CT else padding_value(scan),
         description=description,
-        settings={"modality": str(scan.modality), "method": method, "ranges": [list(r) for r in ranges], **settings},
+        settings={
+            "modality": str(scan.modality),
+            "method": method,
+            "ranges": [list(span) for span in ranges],
+            **settings,
+        },
     )
 
 
 def _name(scan: Scan) -> str:
-    names = {Modality.XRAY: "X-ray", Modality.US: "ultrasound", Modality.GREY: "grey image", Modality.RGB: "colour"}
+    names = {
+        Modality.XRAY: "X-ray",
+        Modality.US: "ultrasound",
+        Modality.GREY: "grey image",
+        Modality.RGB: "colour image",
+    }
     return names.get(scan.modality, scan.modality.upper())

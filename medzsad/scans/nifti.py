@@ -1,7 +1,8 @@
 """NIfTI files to scans.
 
-nibabel is called directly: MONAI's ``NibabelReader`` wraps the same loader, takes seconds to import, and leaves
-4D volumes, RGB data types and unit codes to the caller. :meth:`Scan.as_metatensor` is the way into MONAI.
+nibabel is called directly: MONAI's ``NibabelReader`` wraps the same loader, takes seconds to import, and
+leaves 4D volumes, RGB data types and unit codes to the caller. :meth:`Scan.as_metatensor` is the way into
+MONAI.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medzsad.errors import BadInput
-from medzsad.scans.scan import Modality, Scan
+from medzsad.scans.modality import guess_modality
+from medzsad.scans.scan import Scan
 
 if TYPE_CHECKING:
     import nibabel
@@ -36,40 +38,47 @@ def read_nifti(path: Path, *, volume: int | None = None) -> Scan:
         volume: which volume of a 4D file, counted from 0.
 
     Returns:
-        A scan with scaled values (slope and intercept applied), float32. Its modality is RGB for colour data and
-        otherwise :func:`guess_modality`'s.
+        A scan with scaled values (slope and intercept applied), float32. Its modality is guessed from the
+        values.
 
     Raises:
-        BadInput: not NIfTI, cut short, an axis of size zero, 4D without ``volume``, complex values, or an affine
-            that maps to no volume.
+        BadInput: not NIfTI, cut short, an axis of size zero, 4D without ``volume``, complex values, or an
+            affine that maps to no volume.
     """
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
+    compressed = path.name.lower().endswith(".gz")
+    if compressed and not _has_gzip_magic(path):
+        raise BadInput(f"{path} is not gzip-compressed; export it again, or rename it to .nii.")
     try:
         image = _load(path)
         shape = _shape(image, path)
         voxels, volume_note = _voxels(image, shape, volume, path)
+        if compressed:
+            _check_sum(path)
     except (EOFError, zlib.error) as error:
         raise BadInput(
             f"{path} is cut short or damaged: its compressed data end early; copy or export it again."
         ) from error
     except gzip.BadGzipFile as error:
-        raise BadInput(f"{path} is not gzip-compressed, or damaged; export it again or rename it to .nii.") from error
+        raise BadInput(f"{path} is damaged: its check sum is wrong; copy or export it again.") from error
     except (ImageFileError, HeaderDataError) as error:
         raise BadInput(
             f"{path} is not a readable NIfTI file; check that it is complete and was written as NIfTI."
         ) from error
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read as NIfTI ({_one_line(error)}); copy or export it again.") from error
+        raise BadInput(
+            f"{path} cannot be read as NIfTI ({_one_line(error)}); copy or export it again."
+        ) from error
 
     affine, header, notes = _geometry(image, path)
-    modality = Modality.RGB if voxels.ndim == 4 else guess_modality(voxels)
+    modality = guess_modality(voxels)
     details = {"format": "NIfTI", "stored_type": str(image.get_data_dtype())}
     if volume_note:
         notes.append(volume_note)
         details["volume"] = volume
-    stem = path.name[: -len(".nii.gz")] if path.name.lower().endswith(".gz") else path.stem
+    stem = path.name[: -len(".nii.gz")] if compressed else path.stem
     return Scan(
         voxels=voxels,
         affine=affine,
@@ -83,22 +92,16 @@ def read_nifti(path: Path, *, volume: int | None = None) -> Scan:
     )
 
 
-def guess_modality(voxels: np.ndarray) -> Modality:
-    """CT or MR, from the values alone.
+def _has_gzip_magic(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
-    CT has air near -1000 and soft tissue near 0 in fixed units; anything else is taken for MR. Padding below
-    -1100 HU counts as neither.
 
-    Args:
-        voxels: (X, Y, Z).
-    """
-    air = tissue = 0
-    for k in range(voxels.shape[2]):
-        plane = voxels[:, :, k]
-        air += np.count_nonzero((plane >= -1100) & (plane <= -850))
-        tissue += np.count_nonzero((plane >= -150) & (plane <= 250))
-    looks_ct = air >= 0.005 * voxels.size and tissue >= 0.03 * voxels.size and voxels.max() >= 100
-    return Modality.CT if looks_ct else Modality.MR
+def _check_sum(path: Path) -> None:
+    """Raise ``BadGzipFile`` on a wrong check sum: nibabel stops reading before gzip would compare it."""
+    with gzip.open(path) as file:
+        while file.read(1 << 22):
+            pass
 
 
 def _load(path: Path) -> nibabel.Nifti1Image:
@@ -135,7 +138,7 @@ def _voxels(
     if len(shape) == 4:
         if volume is None:
             raise BadInput(
-                f"{path} is 4D with {shape[3]} volumes; choose one with --volume 0 to --volume {shape[3] - 1}."
+                f"{path} is 4D ({shape[3]} volumes); choose one with --volume 0 to --volume {shape[3] - 1}."
             )
         if not 0 <= volume < shape[3]:
             raise BadInput(f"{path} has volumes 0 to {shape[3] - 1}: --volume {volume} does not exist.")
@@ -156,13 +159,15 @@ def _geometry(image: nibabel.Nifti1Image, path: Path) -> tuple[np.ndarray, dict[
     header = image.header
     affine = np.array(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise BadInput(f"{path} has an affine that maps to no volume (a zero spacing or axis); correct its header.")
+        raise BadInput(f"{path} has an affine that maps to no volume; correct its header.")
     sform, sform_code = header.get_sform(coded=True)
     qform, qform_code = _qform(header)
     notes = []
     if not sform_code and not qform_code:
-        notes.append("The file does not say how it lies in the patient (sform and qform codes are 0): left, right, "
-                     "front and back are unknown.")  # fmt: skip
+        notes.append(
+            "The file does not say how it lies in the patient (sform and qform codes are 0): left, "
+            "right, front and back are unknown."
+        )
     elif sform_code and qform_code and qform is not None and not np.allclose(sform, qform, rtol=0, atol=0.05):
         notes.append("The file's sform and qform disagree: the sform is used.")
     try:

@@ -9,6 +9,7 @@ import numpy as np
 
 from medzsad.errors import BadInput
 from medzsad.scans.images2d import is_image, read_image
+from medzsad.scans.modality import parse_modality
 from medzsad.scans.nifti import is_nifti, read_nifti
 from medzsad.scans.scan import Modality, Scan
 
@@ -67,9 +68,9 @@ def read_scan(
 def find_scans(path: str | Path) -> list[Path]:
     """The scans at a place, each a path that :func:`read_scan` takes.
 
-    A file is itself. A folder that holds DICOM slices is one scan; a folder of DICOM images that are no slices
-    (radiographs, mammograms), of NIfTI files or of 2D images is one scan a file. Other folders are searched
-    folder by folder. Hidden files and folders are skipped.
+    A file is itself. A folder that holds DICOM slices is one scan; a folder of DICOM images that are no
+    slices (radiographs, mammograms), of NIfTI files or of 2D images is one scan a file, and its subfolders
+    are searched too. Hidden files and folders are skipped.
 
     Raises:
         BadInput: there is no such place, or no scan in it.
@@ -83,20 +84,6 @@ def find_scans(path: str | Path) -> list[Path]:
     if not found:
         raise BadInput(f"{path} holds no scans; give a file or a folder with {FORMATS} files.")
     return found
-
-
-def parse_modality(modality: str | Modality | None) -> Modality | None:
-    """The modality that a user's word means.
-
-    Raises:
-        BadInput: no such modality.
-    """
-    if modality is None:
-        return None
-    try:
-        return Modality(str(modality).strip().lower())
-    except ValueError as error:
-        raise BadInput(f"--modality {modality} is not known; choose one of {', '.join(Modality)}.") from error
 
 
 def _scans_in(folder: Path) -> list[Path]:
@@ -126,11 +113,14 @@ def _check_values(scan: Scan) -> None:
         bad = sum(np.count_nonzero(~np.isfinite(voxels[:, :, k])) for k in range(voxels.shape[2]))
         if bad:
             raise BadInput(
-                f"{scan.source} has {bad} NaN or infinite voxels ({bad / voxels.size:.2%}); replace them, for "
-                "example with numpy.nan_to_num, and try again."
+                f"{scan.source} has {bad} NaN or infinite voxels ({bad / voxels.size:.2%}); replace them, "
+                "for example with numpy.nan_to_num, and try again."
             )
     if voxels.min() == voxels.max():
-        raise BadInput(f"{scan.source} is constant: every voxel is {voxels.flat[0]:g}, so there is nothing to see.")
+        raise BadInput(
+            f"{scan.source} is constant (every voxel is {voxels.flat[0]:g}); give the file of the scan "
+            "itself."
+        )
 
 
 def _with_modality(scan: Scan, wanted: Modality | None) -> Scan:
@@ -138,7 +128,7 @@ def _with_modality(scan: Scan, wanted: Modality | None) -> Scan:
     if wanted is None:
         if scan.modality_source != "guessed" or scan.is_2d:
             return scan
-        note = f"The file does not say its modality: {scan.modality} was guessed from the values (--modality says it)."
+        note = f"The modality is guessed from the values: {scan.modality} (--modality sets it)."
         return replace(scan, notes=(*scan.notes, note))
     if scan.is_colour and wanted is Modality.CT:
         raise BadInput(f"{scan.source} is a colour image, which has no HU: --modality ct cannot be.")

@@ -1,13 +1,14 @@
-"""Measures a detector on real data, beside references that need no model.
+r"""Measures a detector on real data, beside references that need no model.
 
+    D="$MEDZSAD_SHARED/data"
     python tools/bench/mini_quality.py --detector medzsad/weights/medzsad-mini.safetensors \
-        --volumes "$MEDZSAD_SHARED/data/brats2013" --yes-no "$MEDZSAD_SHARED/data/brainmri/brain_tumor_dataset" \
-        --masked "$MEDZSAD_SHARED/data/kvasir" --masked "$MEDZSAD_SHARED/data/ddti"
+        --volumes "$D/brats2013" --yes-no "$D/brainmri/brain_tumor_dataset" \
+        --masked "$D/kvasir" --masked "$D/ddti"
 
-``--volumes``: a folder of cases with ``Flair*``, ``T1c*``, ``brainmask*`` and ``OTMultiClass*`` NIfTI files; axial
-slices are cropped to the foreground and scaled by its 0.5 and 99.5 percentiles; the map is 0 in the background and
-every voxel of the grid counts. ``--yes-no``: a folder with ``yes`` and ``no``. ``--masked``: a folder with ``images``
-and ``masks`` of the same names.
+``--volumes``: a folder of cases with ``Flair*``, ``T1c*``, ``brainmask*`` and ``OTMultiClass*`` NIfTI files;
+axial slices are cropped to the foreground and scaled by its 0.5 and 99.5 percentiles; the map is 0 outside it,
+and every voxel of the grid counts. ``--yes-no``: a folder with ``yes`` and ``no``. ``--masked``: a folder with
+``images`` and ``masks`` of the same names.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from medzsad.detectors.checkpoint import read_checkpoint
 from medzsad.detectors.registry import detector_class
 
 
-def histogram_metrics(values: np.ndarray, truth: np.ndarray, bins: int = 65_536) -> tuple[float, float, float]:
+def histogram_metrics(
+    values: np.ndarray, truth: np.ndarray, bins: int = 65_536
+) -> tuple[float, float, float]:
     """AUROC, AP and best Dice of scores in [0, 1] against booleans, from histograms (exact to about 1e-5)."""
     index = np.minimum((values * bins).astype(np.int64), bins - 1)
     positive = np.bincount(index[truth], minlength=bins)[::-1].astype(np.float64)
@@ -50,8 +53,10 @@ def to_square(images: Tensor) -> Tensor:
     return F.pad(images, (left, side - width - left, top, side - height - top))
 
 
-def predict_volume(detector: AnomalyDetector, volume: np.ndarray, foreground: np.ndarray, batch: int = 16) -> np.ndarray:
-    """Axial slices of ``volume`` (X, Y, Z), cropped to the foreground, through the detector; float32 (X, Y, Z)."""
+def predict_volume(
+    detector: AnomalyDetector, volume: np.ndarray, foreground: np.ndarray, batch: int = 16
+) -> np.ndarray:
+    """The map of ``volume`` (X, Y, Z), axial slice by slice, cropped to the foreground; float32 (X, Y, Z)."""
     low, high = np.percentile(volume[foreground], (0.5, 99.5))
     scaled = np.where(foreground, np.clip((volume - low) / (high - low), 0, 1), 0).astype("float32")
     box = tuple(slice(i.min(), i.max() + 1) for i in foreground.nonzero())
@@ -61,9 +66,12 @@ def predict_volume(detector: AnomalyDetector, volume: np.ndarray, foreground: np
     square = to_square(slices)
     side = square.shape[-1]
     top, left = (side - height) // 2, (side - width) // 2
-    maps = torch.cat([
-        detector(square[i : i + batch, None].expand(-1, 3, -1, -1)).anomaly_map for i in range(0, len(square), batch)
-    ])[:, top : top + height, left : left + width]
+    maps = torch.cat(
+        [
+            detector(square[i : i + batch, None].expand(-1, 3, -1, -1)).anomaly_map
+            for i in range(0, len(square), batch)
+        ]
+    )[:, top : top + height, left : left + width]
     result = np.zeros(volume.shape, "float32")
     result[box] = maps.flip(1).numpy().transpose(2, 1, 0)
     return result * foreground
@@ -83,13 +91,19 @@ def bench_volumes(detector: AnomalyDetector, root: Path) -> None:
             found = predict_volume(detector, volume.astype("float32"), foreground)
             seconds = time.perf_counter() - begin
             low, high = np.percentile(volume[foreground], (0.5, 99.5))
-            bright = np.clip((gaussian_filter(volume.astype("float32"), 2) - low) / (high - low), 0, 1) * foreground
+            bright = (
+                np.clip((gaussian_filter(volume.astype("float32"), 2) - low) / (high - low), 0, 1)
+                * foreground
+            )
             for who, values in (("detector", found), ("brightness", bright)):
                 auroc, ap, dice = histogram_metrics(values, truth)
+                taken = f"{seconds:.1f} s" if who == "detector" else ""
                 inner = histogram_metrics(values[foreground], truth[foreground])[0]
-                print(f"| {case.name} {name} | {who} | voxel AUROC {auroc:.4f} (inside the brain {inner:.4f}) "
-                      f"| AP {ap:.3f} | best Dice {dice:.3f} | {f'{seconds:.1f} s' if who == 'detector' else ''} |",
-                      flush=True)
+                print(
+                    f"| {case.name} {name} | {who} | voxel AUROC {auroc:.4f} (inside the brain {inner:.4f}) "
+                    f"| AP {ap:.3f} | best Dice {dice:.3f} | {taken} |",
+                    flush=True,
+                )
 
 
 def load_picture(path: Path, size: int | None = None) -> Tensor:
@@ -102,24 +116,37 @@ def load_picture(path: Path, size: int | None = None) -> Tensor:
 
 
 def bench_yes_no(detector: AnomalyDetector, root: Path) -> None:
-    scores: dict[str, list[float]] = {"joint score": [], "probability": [], "map maximum": [], "asymmetry": []}
+    scores: dict[str, list[float]] = {
+        "joint score": [],
+        "probability": [],
+        "map maximum": [],
+        "asymmetry": [],
+    }
     truth = []
     for answer in ("no", "yes"):
         for path in sorted(p for p in (root / answer).iterdir() if p.is_file()):
             picture = load_picture(path)
-            rows, columns = (picture.mean(0) > 0.06).any(1).nonzero()[:, 0], (picture.mean(0) > 0.06).any(0).nonzero()[:, 0]
+            rows, columns = (
+                (picture.mean(0) > 0.06).any(1).nonzero()[:, 0],
+                (picture.mean(0) > 0.06).any(0).nonzero()[:, 0],
+            )
             picture = picture[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
             out = detector(to_square(picture)[None])
             scores["joint score"].append(float(out.image_score[0]))
             scores["probability"].append(float(out.image_probability[0]))
             scores["map maximum"].append(float(out.anomaly_map.max()))
-            grey = F.interpolate(picture.mean(0)[None, None], (128, 128), mode="bilinear", antialias=True)[0, 0]
+            grey = F.interpolate(picture.mean(0)[None, None], (128, 128), mode="bilinear", antialias=True)[
+                0, 0
+            ]
             grey = (grey - grey.mean()) / (grey.std() + 1e-6)
             scores["asymmetry"].append(float((grey - grey.flip(-1)).abs().mean()))
             truth.append(answer == "yes")
     for who, values in scores.items():
-        print(f"| {root.name} ({len(truth)} images) | {who} | image AUROC {roc_auc_score(truth, values):.4f} "
-              f"| AP {average_precision_score(truth, values):.3f} |", flush=True)
+        print(
+            f"| {root.name} ({len(truth)} images) | {who} | image AUROC {roc_auc_score(truth, values):.4f} "
+            f"| AP {average_precision_score(truth, values):.3f} |",
+            flush=True,
+        )
 
 
 def bench_masked(detector: AnomalyDetector, root: Path, limit: int, batch: int = 16) -> None:
@@ -127,9 +154,12 @@ def bench_masked(detector: AnomalyDetector, root: Path, limit: int, batch: int =
     found, bright, truth = [], [], []
     for i in range(0, len(paths), batch):
         pictures = torch.stack([load_picture(p, 256) for p in paths[i : i + batch]])
-        masks = torch.stack([
-            load_picture(next((root / "masks").glob(f"{p.stem}.*")), 256).mean(0) for p in paths[i : i + batch]
-        ])
+        masks = torch.stack(
+            [
+                load_picture(next((root / "masks").glob(f"{p.stem}.*")), 256).mean(0)
+                for p in paths[i : i + batch]
+            ]
+        )
         found.append(detector(pictures).anomaly_map.numpy())
         grey = pictures.mean(1).numpy()
         grey = (grey - grey.mean((1, 2), keepdims=True)) / (grey.std((1, 2), keepdims=True) + 1e-6)
@@ -140,8 +170,11 @@ def bench_masked(detector: AnomalyDetector, root: Path, limit: int, batch: int =
     rows.append(("darkness", 1 - rows[1][1]))
     for who, values in rows:
         auroc, ap, dice = histogram_metrics(values.ravel().clip(0, 1), answer)
-        print(f"| {root.name} ({len(paths)} images) | {who} | pixel AUROC {auroc:.4f} | AP {ap:.3f} "
-              f"| best Dice {dice:.3f} |", flush=True)
+        print(
+            f"| {root.name} ({len(paths)} images) | {who} | pixel AUROC {auroc:.4f} | AP {ap:.3f} "
+            f"| best Dice {dice:.3f} |",
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -1,0 +1,94 @@
+"""Attention of a CLIP tower: one qkv projection, scaled dot products, weights per head.
+
+The tower's own parameters are used (``in_proj_weight``, ``out_proj``), but not
+``nn.MultiheadAttention.forward``: it gives no access to single heads and is far slower in bf16 on a CPU.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def split_heads(attention: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Projects tokens to queries, keys and values.
+
+    Args:
+        attention: the block's attention module.
+        x: (B, N, C) normalised tokens.
+
+    Returns:
+        Three tensors (B, heads, N, C / heads).
+    """
+    batch, length, width = x.shape
+    heads = attention.num_heads
+    qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    return qkv.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def merge_heads(attention: nn.Module, attended: Tensor, head_scale: Tensor | None = None) -> Tensor:
+    """``Concat(w[h] * head[h]) W_O + b``: HeadCLIP's learnable head weights (arXiv 2505.22259).
+
+    Args:
+        attention: the block's attention module.
+        attended: (B, heads, N, C / heads) outputs of the heads.
+        head_scale: (heads,) factor of each head, or None for 1.
+
+    Returns:
+        (B, N, C).
+    """
+    if head_scale is not None:
+        attended = attended * head_scale.to(attended.dtype).view(1, -1, 1, 1)
+    return attention.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+def self_attention(
+    attention: nn.Module, x: Tensor, *, causal: bool = False, head_scale: Tensor | None = None
+) -> Tensor:
+    """Ordinary self-attention of tokens (B, N, C), with its output projection."""
+    query, key, value = split_heads(attention, x)
+    return merge_heads(
+        attention, F.scaled_dot_product_attention(query, key, value, is_causal=causal), head_scale
+    )
+
+
+def dual_attention(
+    attention: nn.Module,
+    x: Tensor,
+    *,
+    head_scale: Tensor | None = None,
+    vv_head_scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Ordinary and V-V self-attention of the same tokens, from one projection.
+
+    In V-V attention the values also serve as queries and keys (AnomalyCLIP, ICLR 2024, section 3.2 "DPAM").
+
+    Args:
+        attention: the block's attention module.
+        x: (B, N, C) normalised tokens of the ordinary path.
+        head_scale: (heads,) factors for the ordinary path.
+        vv_head_scale: (heads,) factors for the V-V path.
+
+    Returns:
+        Two tensors (B, N, C): ordinary and V-V attention, both after the output projection.
+    """
+    query, key, value = split_heads(attention, x)
+    ordinary = merge_heads(attention, F.scaled_dot_product_attention(query, key, value), head_scale)
+    vv = merge_heads(attention, F.scaled_dot_product_attention(value, value, value), vv_head_scale)
+    return ordinary, vv
+
+
+def supports(block: nn.Module) -> bool:
+    """Whether ``block`` is a plain pre-norm block that the functions here reproduce exactly."""
+    attention = getattr(block, "attn", None)
+    plain_attention = isinstance(attention, nn.MultiheadAttention) or (
+        getattr(attention, "logit_scale", None) is None
+        and getattr(attention, "head_scale", None) is None
+        and all(isinstance(getattr(attention, n, None), nn.Identity) for n in ("ln_q", "ln_k", "ln_inner"))
+    )
+    return (
+        plain_attention
+        and getattr(attention, "in_proj_weight", None) is not None
+        and isinstance(getattr(block, "ln_attn", nn.Identity()), nn.Identity)
+        and all(hasattr(block, name) for name in ("ln_1", "ls_1", "ln_2", "ls_2", "mlp"))
+    )

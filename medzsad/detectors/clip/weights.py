@@ -1,0 +1,198 @@
+"""CLIP weights: from an open_clip tag, a local file or a state dict to plain float32 tensors.
+
+Nothing is ever unpickled: PyTorch files are read with ``weights_only=True``, safetensors hold no code. The
+archives that OpenAI published are TorchScript; ``torch.jit.load`` reads those without pickle, and only their
+tensors are taken, whose names and shapes are checked before use.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from medzsad.detectors.clip.pretrained import HINT, find_weights
+from medzsad.errors import ModelNotReady
+
+_OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+_TEXT_PARTS = ("text_projection", "positional_embedding", "token_embedding.", "transformer.", "ln_final.")
+
+
+class ClipState(NamedTuple):
+    """Weights as loaded.
+
+    Attributes:
+        tensors: float32, named ``visual.*`` and ``text.*``.
+        quick_gelu: whether these weights were trained with QuickGELU; None if the file does not tell.
+        origin: what to call them in messages.
+    """
+
+    tensors: dict[str, Tensor]
+    quick_gelu: bool | None
+    origin: str
+
+
+def load_clip_state(
+    weights: str | os.PathLike[str] | Mapping[str, Tensor], *, model: str | None, text: bool
+) -> ClipState:
+    """Loads weights.
+
+    Args:
+        weights: an open_clip pretrained tag (``"openai"``), a file (OpenAI's ``.pt``, a state dict in
+            ``.pt``, ``.pth`` or ``.bin``, or ``.safetensors``), or a state dict with open_clip's names.
+        model: open_clip's name of the model, which a tag needs; None for a model given by its configuration.
+        text: also keep the text tower's tensors.
+
+    Raises:
+        ModelNotReady: if the file is missing, damaged or unsafe, the tag is unknown, or the download fails.
+    """
+    quick_gelu: bool | None = None
+    if isinstance(weights, Mapping):
+        raw, origin = dict(weights), "the given state dict"
+    else:
+        path, quick_gelu = find_weights(os.fspath(weights), model)
+        raw, archive = read_tensors(path)
+        origin = str(path)
+        if quick_gelu is None and (archive or set(_OPENAI_EXTRAS) <= raw.keys() or _named_openai(path)):
+            quick_gelu = True
+    if any(name.startswith(("vision_model.", "clip.vision_model.")) for name in raw):
+        raise ModelNotReady(
+            f"{origin}: CLIP weights in the layout of Hugging Face transformers; needed is open_clip's layout"
+        )
+    tensors = {}
+    for name in list(raw):
+        tensor, key = raw.pop(name), name.removeprefix("module.")
+        if key.startswith(_TEXT_PARTS):
+            key = f"text.{key}"
+        if key.startswith("visual.") or (text and key.startswith("text.")):
+            # A copy, because the tensor may be a view of a mapped file.
+            tensors[key] = tensor.detach().to("cpu", torch.float32, copy=True)
+    if not tensors:
+        raise ModelNotReady(f"{origin}: holds no CLIP weights (no tensor named visual.*); {HINT}")
+    return ClipState(tensors, quick_gelu, origin)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], bool]:
+    """Reads the tensors of a file, whatever its suffix says, without running anything in it.
+
+    Returns:
+        The tensors by name, and whether the file is a TorchScript archive.
+
+    Raises:
+        ModelNotReady: if the file cannot be read or holds more than tensors.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(24)
+    except OSError as error:
+        raise ModelNotReady(f"{path}: cannot be read ({error.strerror or error})") from error
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelNotReady(f"{path}: a Git LFS pointer, not the weights themselves; fetch the real file")
+    if head[8:9] == b"{":
+        return _read_safetensors(path), False
+    if _is_torchscript(path):
+        return _read_torchscript(path), True
+    return _read_state_dict(path), False
+
+
+def install(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, origin: str, model: str) -> None:
+    """Makes the tensors ``prefix + name`` the parameters of ``module``, which may be on the meta device.
+
+    Raises:
+        ModelNotReady: if tensors are missing or of another shape.
+    """
+    wanted = module.state_dict()
+    missing = [name for name in wanted if prefix + name not in tensors]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelNotReady(f"{origin}: not the weights of {model}: {prefix}{missing[0]}{more} missing")
+    for name, parameter in wanted.items():
+        found = tensors[prefix + name].shape
+        if found != parameter.shape:
+            raise ModelNotReady(
+                f"{origin}: not the weights of {model}: {prefix}{name} is {tuple(found)}, "
+                f"needed is {tuple(parameter.shape)}"
+            )
+    surplus = [
+        n for n in tensors if n.startswith(f"{prefix}transformer.") and n.removeprefix(prefix) not in wanted
+    ]
+    if surplus:
+        raise ModelNotReady(f"{origin}: not the weights of {model}: it has no {surplus[0]}")
+    module.load_state_dict({name: tensors[prefix + name] for name in wanted}, assign=True)
+
+
+def _named_openai(path: Path) -> bool:
+    name = path.name.lower()
+    # In the hub's cache the folder says it: models--timm--vit_large_patch14_clip_336.openai.
+    return "openai" in name or "quickgelu" in name or any(p.endswith(".openai") for p in path.parts)
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(
+                name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist()
+            )
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _read_torchscript(path: Path) -> dict[str, Tensor]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecated for new models; these archives are from 2021
+            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise ModelNotReady(f"{path}: not a readable TorchScript archive, perhaps damaged") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelNotReady(
+            f"{path}: not a readable safetensors file, perhaps damaged or cut short"
+        ) from error
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    content = read_pytorch_file(path)
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise ModelNotReady(f"{path}: holds a {type(content).__name__}, not a state dict")
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def read_pytorch_file(path: str | os.PathLike[str]) -> Any:
+    """Reads what ``torch.save`` wrote, tensors and plain containers only.
+
+    Raises:
+        ModelNotReady: if the file is missing or damaged, or holds anything that could run code.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols: the file either loads or is refused
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelNotReady(f"{path}: no such file") from error
+    except pickle.UnpicklingError as error:
+        raise ModelNotReady(
+            f"{path}: refused, because it is damaged or holds more than tensors (unpickling could run code)"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+        raise ModelNotReady(
+            f"{path}: not a readable PyTorch file, perhaps damaged or cut short; copy it again"
+        ) from error

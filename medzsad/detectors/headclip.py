@@ -1,0 +1,306 @@
+"""HeadCLIP (Jeong, Heo, Son, Kang; arXiv 2505.22259): CLIP with learned prompts and attention head weights.
+
+The text side and the patch features are AnomalyCLIP's (Zhou et al., ICLR 2024); with all head weights at 1
+and ``joint_weight`` 0 HeadCLIP equals AnomalyCLIP.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.clip.backbone import FrozenCLIP
+from medzsad.detectors.head_weights import HeadWeights
+from medzsad.detectors.headclip_settings import HeadCLIPSettings
+from medzsad.detectors.prompts import PromptLearner, load_anomalyclip_prompts
+from medzsad.detectors.scoring import (
+    abnormality,
+    gaussian_smooth,
+    joint_score,
+    patch_probabilities,
+    pool_map,
+    similarity_logits,
+    upsample,
+)
+from medzsad.errors import ModelNotReady
+
+Weights = str | os.PathLike[str] | Mapping[str, Tensor]
+FINGERPRINT_TOLERANCE = 2e-3  # wider than what rounding to half precision does
+
+
+class Comparison(NamedTuple):
+    """How alike a batch of images is to "normal" (index 0) and "abnormal" (index 1); losses start here.
+
+    Attributes:
+        image_logits: float32 (B, 2).
+        patch_probabilities: per layer, float32 (B, 2, rows, columns).
+    """
+
+    image_logits: Tensor
+    patch_probabilities: dict[int, Tensor]
+
+
+class HeadCLIP(AnomalyDetector):
+    """The main method. To predict it needs its image tower only: finished text features are stored.
+
+    Args:
+        clip: the backbone.
+        config: the settings; Nones are decided for ``clip``.
+        prompts: learned prompts; None for untrained ones, if ``clip`` has its text tower.
+        text_features: float32 (2, D), needed if ``clip`` has no text tower.
+        threshold: see the base class.
+
+    Attributes:
+        head_weights: all 1 at first.
+        text_features: (2, D); as long as there is a text tower the prompts are encoded anew instead.
+
+    Raises:
+        ModelNotReady: if settings, prompts or text features do not fit the backbone.
+    """
+
+    method: ClassVar[str] = "headclip"
+
+    def __init__(
+        self,
+        clip: FrozenCLIP,
+        config: HeadCLIPSettings | None = None,
+        *,
+        prompts: PromptLearner | None = None,
+        text_features: Tensor | None = None,
+        threshold: float | str = 0.5,
+    ) -> None:
+        config = (config or HeadCLIPSettings()).resolve(clip)
+        super().__init__(image_size=config.image_size, threshold=threshold)
+        self.clip = clip
+        if prompts is None and clip.text is not None:
+            prompts = PromptLearner(
+                clip.text.token_embedding.weight.shape[1],
+                context_length=config.prompt_length,
+                deep_length=config.deep_length,
+                deep_depth=config.deep_depth,
+                deep_start=config.deep_start,
+                deep_position=config.deep_position,
+            )
+        if prompts is not None:
+            config = replace(config, **prompts.sizes)
+        self.config = config
+        self.prompts = prompts
+        self.head_weights = HeadWeights(
+            config.head_layers,
+            clip.heads,
+            vv_start=config.vv_start,
+            paths=config.head_paths,
+            parametrisation=config.head_parametrisation,
+        )
+        if text_features is None:
+            if prompts is None:
+                raise ModelNotReady("HeadCLIP needs text features, or a text tower to make them")
+            with torch.no_grad():
+                text_features = prompts(clip)
+        if text_features.shape != (2, clip.embed_dim):
+            raise ModelNotReady(
+                f"text features {tuple(text_features.shape)} do not fit {clip.name}: "
+                f"needed is (2, {clip.embed_dim})"
+            )
+        self.register_buffer("text_features", text_features.detach().float().clone())
+
+    @classmethod
+    def build(
+        cls,
+        config: HeadCLIPSettings | None = None,
+        *,
+        clip_weights: Weights | None = None,
+        with_text_tower: bool = True,
+        prompts: PromptLearner | None = None,
+    ) -> HeadCLIP:
+        """An untrained HeadCLIP (head weights 1), with its text tower for training.
+
+        Args:
+            config: the settings.
+            clip_weights: overrides ``config.clip_weights``; if both are None, weights are random.
+            with_text_tower: False drops the tower once the text features are made.
+            prompts: learned prompts; None for untrained ones.
+        """
+        config = config or HeadCLIPSettings()
+        clip = _build_clip(config, clip_weights, text=True)
+        detector = cls(clip, config, prompts=prompts)
+        if not with_text_tower:
+            clip.drop_text_tower()
+        return detector.eval()
+
+    @classmethod
+    def from_anomalyclip(
+        cls,
+        path: str | os.PathLike[str],
+        config: HeadCLIPSettings | None = None,
+        *,
+        clip_weights: Weights | None = None,
+        with_text_tower: bool = False,
+    ) -> HeadCLIP:
+        """A zero-shot detector from a published AnomalyCLIP checkpoint, without any training.
+
+        Args:
+            path: the ``.pth`` file.
+            config: the settings; ``joint_weight=0`` gives exactly AnomalyCLIP.
+            clip_weights: overrides ``config.clip_weights``.
+            with_text_tower: keep the text tower, to train further.
+
+        Raises:
+            ModelNotReady: if the file cannot be used, or the backbone's weights are missing or do not fit.
+        """
+        prompts = load_anomalyclip_prompts(path)
+        return cls.build(config, clip_weights=clip_weights, with_text_tower=with_text_tower, prompts=prompts)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the numbers, JSON-serialisable."""
+        return {**asdict(self.config), "precision": self.precision}
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What training changes: the prompts and the head weights."""
+        prompts = [] if self.prompts is None else list(self.prompts.parameters())
+        return prompts + list(self.head_weights.parameters())
+
+    def encode_texts(self) -> Tensor:
+        """Text features (2, D), L2-normalised: from the prompts if there is a text tower, else as stored."""
+        if self.clip.text is None or self.prompts is None:
+            return self.text_features
+        with torch.autocast(self.device.type, enabled=False):
+            return self.prompts(self.clip)
+
+    def encode_images(self, inputs: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Image features (B, D) and, per patch layer, patch features (B, 1 + patches, D), class token first.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised. Nothing is L2-normalised on return.
+        """
+        run = self.clip.run_blocks(
+            self.clip.embed(inputs),
+            layers=self.config.patch_layers,
+            vv_start=self.config.vv_start,
+            head_scales=self.head_weights.scales("image"),
+            vv_head_scales=self.head_weights.scales("patch"),
+        )
+        image = self.clip.class_feature(run.tokens, norm=self.config.class_norm)
+        return image, {layer: self.clip.project(tokens) for layer, tokens in run.layers.items()}
+
+    def compare(self, inputs: Tensor) -> Comparison:
+        """Compares images with the two texts; differentiable in prompts and head weights.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+        """
+        text, temperature = self.encode_texts(), self.config.temperature
+        image, patches = self.encode_images(inputs)
+        grid = self.clip.grid(inputs)
+        return Comparison(
+            similarity_logits(image, text, temperature),
+            {
+                layer: patch_probabilities(features[:, 1:], text, grid, temperature)
+                for layer, features in patches.items()
+            },
+        )
+
+    def summed_map(self, comparison: Comparison, size: tuple[int, int], *, smooth: bool = True) -> Tensor:
+        """The published map, (B, H, W) in [0, number of patch layers]: a sum over layers, then smoothed."""
+        layers = [abnormality(p) for p in comparison.patch_probabilities.values()]
+        maps = upsample(torch.stack(layers).sum(0), size)
+        return gaussian_smooth(maps, self.config.smoothing_sigma) if smooth else maps
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        """Predicts; the map is the mean over the patch layers, smoothed, of the size of ``inputs``.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+        """
+        comparison = self.compare(inputs)
+        maps = self.summed_map(comparison, tuple(inputs.shape[-2:])) / len(comparison.patch_probabilities)
+        probability = comparison.image_logits.softmax(-1)[:, 1]
+        pooled = pool_map(maps, self.config.pool, self.config.pool_percent)
+        return Prediction(maps, joint_score(probability, pooled, self.config.joint_weight), probability)
+
+    def to_checkpoint(self) -> Checkpoint:
+        """Prompts, head weights, finished text features and settings, without the backbone's weights."""
+        with torch.no_grad():
+            tensors = {"text_features": self.encode_texts()}
+        for part, module in (("prompts", self.prompts), ("head_weights", self.head_weights)):
+            if module is not None:
+                tensors |= {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
+        settings = asdict(self.config)
+        settings["threshold"] = self.threshold
+        settings["clip_fingerprint"] = self.clip.fingerprint()
+        return Checkpoint(
+            self.method, {n: t.detach().float().cpu() for n, t in tensors.items()}, settings=settings
+        )
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, *, clip_weights: Weights | None = None, with_text_tower: bool = False
+    ) -> HeadCLIP:
+        """Builds the detector.
+
+        Args:
+            checkpoint: what :meth:`to_checkpoint` returned.
+            clip_weights: the backbone's weights, overriding what the checkpoint names.
+            with_text_tower: also build the text tower, to train further.
+
+        Raises:
+            ModelNotReady: if the checkpoint is another method's or incomplete, or the backbone's weights are
+                missing, do not fit, or are not those that the detector was trained with.
+        """
+        if checkpoint.method != cls.method:
+            raise ModelNotReady(f"a checkpoint of method {checkpoint.method!r}, not {cls.method!r}")
+        stored = dict(checkpoint.settings)
+        threshold, fingerprint = stored.pop("threshold", 0.5), stored.pop("clip_fingerprint", None)
+        config = HeadCLIPSettings.from_dict(stored)
+        if clip_weights is None and config.clip_weights is None:
+            raise ModelNotReady("the checkpoint names no CLIP weights; give clip_weights= (--clip-weights)")
+        clip = _build_clip(config, clip_weights, text=with_text_tower)
+        if fingerprint is not None and not _alike(fingerprint, clip.fingerprint()):
+            raise ModelNotReady(
+                f"the CLIP weights given for {clip.name} are not those that the detector was trained with "
+                f"({config.clip_weights or 'unnamed'})"
+            )
+        prompts = PromptLearner.from_tensors(
+            _part(checkpoint.tensors, "prompts."),
+            deep_start=config.deep_start,
+            deep_position=config.deep_position,
+        )
+        if "text_features" not in checkpoint.tensors:
+            raise ModelNotReady("the checkpoint holds no text_features")
+        text_features = checkpoint.tensors["text_features"]
+        detector = cls(clip, config, prompts=prompts, text_features=text_features, threshold=threshold)
+        try:
+            detector.head_weights.load_state_dict(_part(checkpoint.tensors, "head_weights."))
+        except RuntimeError as error:
+            raise ModelNotReady(
+                "the checkpoint's head weights do not fit its settings or its backbone"
+            ) from error
+        return detector.eval()
+
+
+def _build_clip(config: HeadCLIPSettings, clip_weights: Weights | None, *, text: bool) -> FrozenCLIP:
+    return FrozenCLIP.build(
+        config.backbone,
+        config.clip_weights if clip_weights is None else clip_weights,
+        quick_gelu=config.quick_gelu,
+        text=text,
+        position_mode=config.position_mode,
+    )
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
+
+
+def _alike(stored: Any, found: tuple[float, ...]) -> bool:
+    return len(stored) == len(found) and all(
+        abs(a - b) <= FINGERPRINT_TOLERANCE * abs(b) for a, b in zip(stored, found, strict=True)
+    )

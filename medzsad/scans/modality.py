@@ -1,0 +1,51 @@
+"""How an image came about: from DICOM, from the user's word, or guessed from the values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medzsad.errors import BadInput
+from medzsad.scans.scan import Modality
+
+OF_DICOM = {
+    "CT": Modality.CT,
+    "MR": Modality.MR,
+    "US": Modality.US,
+    "IVUS": Modality.US,
+    "BDUS": Modality.US,
+    **dict.fromkeys(("CR", "DX", "DR", "MG", "XA", "RF", "PX", "IO", "RG"), Modality.XRAY),
+}
+
+
+def parse_modality(modality: str | Modality | None) -> Modality | None:
+    """The modality that a user's word means.
+
+    Raises:
+        BadInput: no such modality.
+    """
+    if modality is None:
+        return None
+    try:
+        return Modality(str(modality).strip().lower())
+    except ValueError as error:
+        raise BadInput(f"--modality {modality} is not known; choose one of {', '.join(Modality)}.") from error
+
+
+def guess_modality(voxels: np.ndarray) -> Modality:
+    """RGB for colour; CT or MR from the values alone.
+
+    CT has air near -1000 and soft tissue near 0, in fixed units; anything else is taken for MR. Padding below
+    -1100 HU counts as neither.
+
+    Args:
+        voxels: (X, Y, Z) or (X, Y, Z, 3).
+    """
+    if voxels.ndim == 4:
+        return Modality.RGB
+    air = tissue = 0
+    for k in range(voxels.shape[2]):
+        plane = voxels[:, :, k]
+        air += np.count_nonzero((plane >= -1100) & (plane <= -850))
+        tissue += np.count_nonzero((plane >= -150) & (plane <= 250))
+    looks_ct = air >= 0.005 * voxels.size and tissue >= 0.03 * voxels.size and voxels.max() >= 100
+    return Modality.CT if looks_ct else Modality.MR

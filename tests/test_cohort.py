@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from medzsad.cohort import Outcome, predict_many, unique_names
+from medzsad.errors import BadInput
+
+
+def nifti(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(seed).random((16, 16, 3)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1, 1, 4, 1])), path)
+    return path
+
+
+def test_detector_is_loaded_once_and_names_stay_apart(tmp_path, monkeypatch):
+    import medzsad.detectors.loading as loading
+
+    loaded = []
+    load = loading.load_detector
+    monkeypatch.setattr(loading, "load_detector", lambda *a, **k: loaded.append(a) or load(*a, **k))
+    for i, case in enumerate(("case1", "case2", "case3")):
+        nifti(tmp_path / "in" / case / "flair.nii.gz", i)
+    notes: list[str] = []
+    outcome = predict_many([tmp_path / "in"], tmp_path / "out", say=notes.append)
+    assert outcome.exit_code == 0
+    assert len(loaded) == 1
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == [
+        "case1_flair.json",
+        "case2_flair.json",
+        "case3_flair.json",
+    ]
+    assert any("guessed" in note for note in notes)
+    document = json.loads(json.dumps(outcome.document(), allow_nan=False))
+    assert document["scans"][0]["files"]["mask"].endswith("case1_flair_mask.nii.gz")
+    assert document["failed"] == []
+    assert all(len(line) <= 80 for line in outcome.table() if "files in" not in line)
+
+
+def test_the_same_scan_twice_is_predicted_once(tmp_path):
+    scan = nifti(tmp_path / "in" / "a.nii.gz", 0)
+    assert len(predict_many([scan, tmp_path / "in"], tmp_path / "out").done) == 1
+
+
+def test_unique_names():
+    paths = [Path("/d/p1/t1.nii.gz"), Path("/d/p2/t1.nii.gz"), Path("/d/p2/other.nii")]
+    assert unique_names(paths) == ["p1_t1", "p2_t1", None]
+    assert unique_names([Path("/d/a/b/t.nii"), Path("/d/c/b/t.nii")]) == ["a_b_t", "c_b_t"]
+    same = unique_names([Path("/d/p/t.nii"), Path("/d/p/t.nii.gz"), Path("/d/p/t.png")])
+    assert len(set(same)) == 3
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [([], 0), ([BadInput("x")], 2), ([RuntimeError("x")], 1), ([BadInput("x"), OSError()], 1)],
+)
+def test_exit_codes(errors, code):
+    assert Outcome(failed=[(Path("x"), error) for error in errors]).exit_code == code
