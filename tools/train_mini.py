@@ -2,13 +2,13 @@
 
     python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --seconds 2400
 
-Kill it and start it again with the same ``--work``: it goes on from the last saved state (at most two minutes
-old).
+Kill it and start it again with the same ``--work``: it goes on from the last saved state (at most two
+minutes old).
 
-Each core is one process of one thread that makes its own images; gradients are averaged once a step: on a
-shared machine a process of several threads mostly waits for the slowest of them. Float32: bfloat16 is slower
-on a CPU without AMX. The schedule follows the clock, so the time is what was asked for; chunk ``i`` of process
-``k`` is always made from the same seed, but how many batches are seen depends on the machine.
+Each core is one process of one thread that makes its own images; gradients are averaged once a step: a
+process of several threads mostly waits for the slowest of them. Float32: bfloat16 is slower on a CPU without
+AMX. The schedule follows the clock, so the time is what was asked for; chunk ``i`` of process ``k`` is always
+made from the same seed, but how many batches are seen depends on the machine.
 """
 
 from __future__ import annotations

@@ -59,12 +59,9 @@ def load_detector(
     weights = None if clip_weights is None else os.fspath(clip_weights)
     try:
         detector = detector_class(checkpoint.method).from_checkpoint(checkpoint, clip_weights=weights)
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # what torch and dict look-ups raise on misfits
+    except ModelNotReady as error:
+        raise ModelNotReady(f"{adapter or path}: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # as torch and dicts do on misfits
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelNotReady(
             f"{adapter or path}: the checkpoint does not fit its method ({reason})"

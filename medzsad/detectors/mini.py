@@ -318,5 +318,6 @@ class MedzsadMini(AnomalyDetector):
             detector = cls(**checkpoint.settings)
             detector.network.load_state_dict({k: v.float() for k, v in checkpoint.tensors.items()})
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ModelNotReady(f"the checkpoint does not fit medzsad-mini: {error}") from error
+            reason = str(error).splitlines()[0]  # torch lists every key after it
+            raise ModelNotReady(f"the checkpoint does not fit medzsad-mini: {reason}") from error
         return detector

@@ -26,5 +26,5 @@ def write_volume(array: np.ndarray, scan: Scan, path: Path) -> None:
     # A file whose codes are both 0 gets them back as they were: pixdim alone then gives the same affine.
     image.set_qform(affine, code=qform)
     image.set_sform(affine, code=sform)
-    image.header["xyzt_units"] = int(scan.header.get("xyzt_units", 2)) & 0x07 or 2
+    image.header["xyzt_units"] = int(scan.header.get("xyzt_units", 2)) & 0x07  # without the time unit
     image.to_filename(str(path))

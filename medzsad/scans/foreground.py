@@ -132,7 +132,7 @@ def _largest_body(
     from scipy import ndimage
 
     steps = tuple(
-        max(1, min(round(COARSE_MM / step), -(-size // 8)))
+        max(1, min(round(COARSE_MM / step), -(-size // 8), 255))
         for step, size in zip(spacing, mask.shape, strict=True)
     )
     coarse = _block_any_half(mask, steps)
@@ -164,11 +164,11 @@ def _enlarged(coarse: np.ndarray, steps: tuple[int, ...], shape: tuple[int, ...]
 
 def _block_any_half(mask: np.ndarray, steps: tuple[int, int, int]) -> np.ndarray:
     """Blocks of ``steps`` voxels at least half of which are set; the blocks at the end may be partial."""
-    counts = mask
+    counts = mask.view(np.uint8)  # summing bool as int32 would first copy the volume as int32
     sizes = np.ones(1)
     for axis, step in enumerate(steps):
         starts = np.arange(0, mask.shape[axis], step)
-        counts = np.add.reduceat(counts, starts, axis=axis, dtype=np.int32)
+        counts = np.add.reduceat(counts, starts, axis=axis, dtype=np.int32 if axis else np.uint8)
         length = np.diff(np.append(starts, mask.shape[axis]))
         sizes = sizes[..., None] * length if axis else length
     return counts >= 0.5 * sizes

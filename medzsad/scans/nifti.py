@@ -107,7 +107,7 @@ def _check_sum(path: Path) -> None:
 def _load(path: Path) -> nibabel.Nifti1Image:
     import nibabel
 
-    image = nibabel.load(path)
+    image = nibabel.load(path, mmap=False)  # voxels must not change with the file
     if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image derives from it
         raise BadInput(f"{path} is {type(image).__name__}, not NIfTI; convert it to .nii.gz.")
     return image
@@ -146,12 +146,19 @@ def _voxels(
         note = f"Volume {volume} of 0 to {shape[3] - 1} was read."
     elif volume not in (None, 0):
         raise BadInput(f"{path} holds one volume: --volume {volume} does not exist; leave the option out.")
-    array = np.asanyarray(source) if dtype.fields else np.asarray(source, dtype=np.float32)
+    if source is image.dataobj and not dtype.fields:
+        # The same as asking nibabel for float32, which scales in float64: four times the memory.
+        array = source.get_unscaled().astype(np.float32, copy=False)
+        if (source.slope, source.inter) != (1.0, 0.0):
+            array *= np.float32(source.slope)
+            array += np.float32(source.inter)
+    else:
+        array = np.asanyarray(source)
     spatial = (*shape[:2], shape[2] if len(shape) > 2 else 1)
     if dtype.fields:  # RGB24 and RGBA32 are stored as named bytes; alpha says nothing about the patient
         array = np.stack([array[name].reshape(spatial) for name in ("R", "G", "B")], axis=-1)
         return array.astype(np.float32), note
-    return array.reshape(spatial, order="A"), note
+    return array.reshape(spatial, order="A").astype(np.float32, copy=False), note
 
 
 def _geometry(image: nibabel.Nifti1Image, path: Path) -> tuple[np.ndarray, dict[str, object], list[str]]:

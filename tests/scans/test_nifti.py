@@ -50,6 +50,14 @@ def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_scan(tmp_path / "s.nii.gz").voxels, scaled)
 
 
+def test_big_endian(tmp_path: Path, volume: np.ndarray) -> None:
+    header = nibabel.Nifti1Header(endianness=">")
+    nibabel.Nifti1Image(volume.astype(">f4"), np.eye(4), header).to_filename(tmp_path / "b.nii")
+    scan = read_scan(tmp_path / "b.nii")
+    np.testing.assert_array_equal(scan.voxels, volume)
+    assert scan.voxels.dtype.isnative
+
+
 def test_oblique_affine_is_kept(tmp_path: Path, volume: np.ndarray) -> None:
     turn = nibabel.eulerangles.euler2mat(0.3, -0.2, 0.5)
     affine = nibabel.affines.from_matvec(turn @ np.diag([1.0, 1.2, 3.0]), [5, -7, 11])
@@ -144,6 +152,10 @@ def broken(path: Path, volume: np.ndarray, how: str) -> Path:
         data = bytearray(save(path.parent / "whole.nii.gz", np.tile(volume, (4, 4, 4))).read_bytes())
         data[len(data) // 2 : len(data) // 2 + 200] = b"\xff" * 200
         path.write_bytes(bytes(data))
+    elif how == "check sum":
+        data = bytearray(save(path, volume).read_bytes())
+        data[-8] ^= 0xFF
+        path.write_bytes(bytes(data))
     elif how == "zero axis":
         save(path, np.zeros((4, 0, 3), np.float32))
     elif how == "complex":
@@ -169,6 +181,7 @@ def broken(path: Path, volume: np.ndarray, how: str) -> Path:
         ("empty", "empty"),
         ("not gzip", "gzip"),
         ("corrupt", "damaged|NIfTI"),
+        ("check sum", "check sum"),
         ("zero axis", "4 x 0 x 3"),
         ("complex", "complex"),
         ("5D", "5 axes"),

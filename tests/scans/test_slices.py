@@ -74,7 +74,7 @@ def test_all_planes_and_a_given_plane():
 
 @pytest.mark.parametrize(
     ("plane", "corner"),
-    [  # the canonical voxel shown top left: patient right and anterior, right and superior, anterior and superior
+    [  # the canonical voxel shown top left: right anterior, right superior, anterior superior
         (Plane.AXIAL, (3, 4, 0)),
         (Plane.CORONAL, (3, 0, 5)),
         (Plane.SAGITTAL, (0, 4, 5)),

@@ -181,7 +181,7 @@ def test_absurd_gaps_are_refused() -> None:
     tilt=st.floats(-30, 30),
 )
 def test_linear_fields_survive_exactly(gaps: list[float], tilt: float) -> None:
-    """Where slices were acquired, a field that is linear in space is interpolated without error."""
+    """Where slices were acquired, a field that is linear in space stays that field, within the tolerances."""
     axes = axes_tilted(tilt)
     times = np.concatenate([[0.0], np.cumsum(gaps)])
     positions = positions_along(np.array([0, 0, 1.0]), times, axes)
@@ -202,5 +202,5 @@ def test_linear_fields_survive_exactly(gaps: list[float], tilt: float) -> None:
     # Half-covered pixels at a shifted slice's edge keep its outermost value: at most a pixel of error.
     seen = voxels.reshape(-1) < 1e5
     inner = (index[1] > grid.shape[1] - SIZE[1] + 1) & (index[1] < SIZE[1] - 2)
-    # Planes that nearly coincide with a slice are that slice: 2.5 % of a gap.
-    assert error[seen & inner].max(initial=0) < 0.3
+    # The field changes by up to 3.7 a mm; slices may be 2.5 % of a gap, and a fifth of a pixel, off their place.
+    assert error[seen & inner].max(initial=0) < 3.7 * (0.025 * max(gaps) + 0.2 * max(SPACING))

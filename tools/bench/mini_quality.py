@@ -6,9 +6,9 @@ r"""Measures a detector on real data, beside references that need no model.
         --masked "$D/kvasir" --masked "$D/ddti"
 
 ``--volumes``: a folder of cases with ``Flair*``, ``T1c*``, ``brainmask*`` and ``OTMultiClass*`` NIfTI files;
-axial slices are cropped to the foreground and scaled by its 0.5 and 99.5 percentiles; the map is 0 outside it,
-and every voxel of the grid counts. ``--yes-no``: a folder with ``yes`` and ``no``. ``--masked``: a folder with
-``images`` and ``masks`` of the same names.
+axial slices are cropped to the foreground and scaled by its 0.5 and 99.5 percentiles; the map is 0 outside
+it, and every voxel of the grid counts. ``--yes-no``: a folder with ``yes`` and ``no``. ``--masked``: a folder
+with ``images`` and ``masks`` of the same names.
 """
 
 from __future__ import annotations
