@@ -202,5 +202,5 @@ def test_linear_fields_survive_exactly(gaps: list[float], tilt: float) -> None:
     # Half-covered pixels at a shifted slice's edge keep its outermost value: at most a pixel of error.
     seen = voxels.reshape(-1) < 1e5
     inner = (index[1] > grid.shape[1] - SIZE[1] + 1) & (index[1] < SIZE[1] - 2)
-    # The field changes by up to 3.7 a mm; slices may be 2.5 % of a gap, and a fifth of a pixel, off their place.
+    # The field changes by up to 3.7 a mm; slices may be off by 2.5 % of a gap and a fifth of a pixel.
     assert error[seen & inner].max(initial=0) < 3.7 * (0.025 * max(gaps) + 0.2 * max(SPACING))

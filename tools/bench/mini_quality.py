@@ -78,6 +78,7 @@ def predict_volume(
 
 
 def bench_volumes(detector: AnomalyDetector, root: Path) -> None:
+    """Prints a row per case, contrast and method."""
     import nibabel as nib
 
     for name in ("Flair", "T1c"):
@@ -116,6 +117,7 @@ def load_picture(path: Path, size: int | None = None) -> Tensor:
 
 
 def bench_yes_no(detector: AnomalyDetector, root: Path) -> None:
+    """Prints image-level rows for a folder with ``yes`` and ``no``."""
     scores: dict[str, list[float]] = {
         "joint score": [],
         "probability": [],
@@ -126,18 +128,15 @@ def bench_yes_no(detector: AnomalyDetector, root: Path) -> None:
     for answer in ("no", "yes"):
         for path in sorted(p for p in (root / answer).iterdir() if p.is_file()):
             picture = load_picture(path)
-            rows, columns = (
-                (picture.mean(0) > 0.06).any(1).nonzero()[:, 0],
-                (picture.mean(0) > 0.06).any(0).nonzero()[:, 0],
-            )
-            picture = picture[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            out = detector(to_square(picture)[None])
+            grey = picture.mean(0)
+            rows, columns = ((grey > 0.06).any(axis).nonzero()[:, 0] for axis in (1, 0))
+            cropped = picture[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            out = detector(to_square(cropped)[None])
             scores["joint score"].append(float(out.image_score[0]))
             scores["probability"].append(float(out.image_probability[0]))
             scores["map maximum"].append(float(out.anomaly_map.max()))
-            grey = F.interpolate(picture.mean(0)[None, None], (128, 128), mode="bilinear", antialias=True)[
-                0, 0
-            ]
+            # The reference is taken of the whole picture: uncropped, it ranks better.
+            grey = F.interpolate(grey[None, None], (224, 224), mode="bilinear", antialias=True)[0, 0]
             grey = (grey - grey.mean()) / (grey.std() + 1e-6)
             scores["asymmetry"].append(float((grey - grey.flip(-1)).abs().mean()))
             truth.append(answer == "yes")
@@ -150,6 +149,7 @@ def bench_yes_no(detector: AnomalyDetector, root: Path) -> None:
 
 
 def bench_masked(detector: AnomalyDetector, root: Path, limit: int, batch: int = 16) -> None:
+    """Prints pixel-level rows for a folder with ``images`` and ``masks``."""
     paths = sorted((root / "images").iterdir())[:limit]
     found, bright, truth = [], [], []
     for i in range(0, len(paths), batch):
