@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
 METHODS: dict[str, str] = {
+    "adaclip": "medzsad.detectors.adaclip:AdaCLIP",
     "headclip": "medzsad.detectors.headclip:HeadCLIP",
     "mini": "medzsad.detectors.mini:MedzsadMini",
 }
