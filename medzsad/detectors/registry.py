@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
 METHODS: dict[str, str] = {
-    "adaclip": "medzsad.detectors.adaclip:AdaCLIP",
     "headclip": "medzsad.detectors.headclip:HeadCLIP",
     "mini": "medzsad.detectors.mini:MedzsadMini",
 }
