@@ -76,6 +76,8 @@ def predict(
 
     if isinstance(detector, str):
         detector = load_detector(detector, device=device, precision=precision)
+    if not scan.is_2d:
+        detector = detector.for_volume()
     loaded = time.perf_counter()
 
     view = CanonicalView.of(scan)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.errors import ModelNotReady
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -42,6 +45,8 @@ class AnomalyDetector(nn.Module, abc.ABC):
     """
 
     method: ClassVar[str]
+    uses_organ: ClassVar[bool] = False
+    """Whether the texts can name what the images show (``--organ``)."""
 
     def __init__(
         self,
@@ -68,6 +73,10 @@ class AnomalyDetector(nn.Module, abc.ABC):
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable: written into every result."""
         return {"image_size": self.image_size, "precision": self.precision}
+
+    def for_volume(self) -> AnomalyDetector:
+        """The detector for slices of one volume, whose intensities are comparable; as a rule, itself."""
+        return self
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Resizes (bicubic, antialiased, as CLIP does) to ``image_size`` and normalises.
@@ -142,3 +151,25 @@ class AnomalyDetector(nn.Module, abc.ABC):
         Raises:
             ModelNotReady: if the backbone's weights are missing or do not fit.
         """
+
+    @classmethod
+    def assemble(
+        cls,
+        settings: Mapping[str, Any],
+        *,
+        clip_weights: str | Path | None = None,
+        adapter: str | Path | None = None,
+        organ: str | None = None,
+    ) -> AnomalyDetector:
+        """Builds the detector from the parts that an entry of the model zoo names.
+
+        Args:
+            settings: the method's settings, as stored in a checkpoint; what is left out has its default.
+            clip_weights: the backbone's weights: a file, or an open_clip tag.
+            adapter: the file of what was learned, in the layout of the authors' published checkpoints.
+            organ: what the images show, a key of :mod:`medzsad.detectors.organs`; None is object-agnostic.
+
+        Raises:
+            ModelNotReady: if a part is missing or does not fit, or the method has no use for it.
+        """
+        raise ModelNotReady(f"method {cls.method!r} can only be built from a checkpoint of medzsad's own")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -157,6 +158,22 @@ class HeadCLIP(AnomalyDetector):
         """
         prompts = load_anomalyclip_prompts(path)
         return cls.build(config, clip_weights=clip_weights, with_text_tower=with_text_tower, prompts=prompts)
+
+    @classmethod
+    def assemble(
+        cls,
+        settings: Mapping[str, Any],
+        *,
+        clip_weights: str | Path | None = None,
+        adapter: str | Path | None = None,
+        organ: str | None = None,
+    ) -> HeadCLIP:
+        """See the base class; ``adapter`` is a published AnomalyCLIP checkpoint. Prompts name no organ."""
+        if organ is not None:
+            raise ModelNotReady(f"{cls.method}'s prompts are object-agnostic: it has no use for an organ")
+        if adapter is None:
+            raise ModelNotReady(f"{cls.method} needs learned prompts (an AnomalyCLIP checkpoint)")
+        return cls.from_anomalyclip(adapter, HeadCLIPSettings.from_dict(settings), clip_weights=clip_weights)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.clip.weights import read_pytorch_file
+from medzsad.detectors.clip.weights import read_published_file
 from medzsad.errors import ModelNotReady
 
 INIT_STD = 0.02
@@ -160,16 +160,17 @@ class PromptLearner(nn.Module):
 
 
 def load_anomalyclip_prompts(path: str | os.PathLike[str]) -> PromptLearner:
-    """Reads the prompts of a published AnomalyCLIP checkpoint, ``{"prompt_learner": state_dict}``.
+    """Reads the prompts of a published AnomalyCLIP checkpoint, ``{"prompt_learner": state_dict}``, or of its
+    safetensors copy in the model cache.
 
     Its ``compound_prompt_projections`` are never used by the published code either, and are ignored.
 
     Raises:
         ModelNotReady: if the file is missing, damaged, unsafe, or holds something else.
     """
-    content = read_pytorch_file(path)
-    inner = content.get("prompt_learner") if isinstance(content, Mapping) else None
-    if not isinstance(inner, Mapping):
+    prefix = "prompt_learner."
+    found = read_published_file(path)
+    tensors = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    if not tensors:
         raise ModelNotReady(f"{path}: not an AnomalyCLIP checkpoint (no entry 'prompt_learner')")
-    tensors = {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
     return PromptLearner.from_tensors(tensors, origin=str(path))

@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
 METHODS: dict[str, str] = {
+    "adaclip": "medzsad.detectors.adaclip:AdaCLIP",
+    "anomalyclip": "medzsad.detectors.anomalyclip:AnomalyCLIP",
+    "asymmetry": "medzsad.detectors.references:Asymmetry",
+    "brightness": "medzsad.detectors.references:Brightness",
+    "clip": "medzsad.detectors.plain_clip:PlainCLIP",
+    "darkness": "medzsad.detectors.references:Darkness",
     "headclip": "medzsad.detectors.headclip:HeadCLIP",
     "mini": "medzsad.detectors.mini:MedzsadMini",
+    "winclip": "medzsad.detectors.winclip:WinCLIP",
 }
 
 

@@ -196,3 +196,33 @@ def read_pytorch_file(path: str | os.PathLike[str]) -> Any:
         raise ModelNotReady(
             f"{path}: not a readable PyTorch file, perhaps damaged or cut short; copy it again"
         ) from error
+
+
+def read_published_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Reads the tensors of an adapter that a method's authors published, or of its safetensors copy.
+
+    Returns:
+        Tensors by name; those of nested dictionaries are named ``outer.inner``.
+
+    Raises:
+        ModelNotReady: if the file is missing, damaged, or holds anything that could run code.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            is_safetensors = file.read(9)[8:9] == b"{"
+    except FileNotFoundError as error:
+        raise ModelNotReady(f"{path}: no such file") from error
+    except OSError as error:
+        raise ModelNotReady(f"{path}: cannot be read ({error.strerror or error})") from error
+    return _flatten(_read_safetensors(path) if is_safetensors else read_pytorch_file(path))
+
+
+def _flatten(content: Any, prefix: str = "") -> dict[str, Tensor]:
+    flat: dict[str, Tensor] = {}
+    for name, value in content.items() if isinstance(content, Mapping) else ():
+        if isinstance(value, Tensor):
+            flat[f"{prefix}{name}"] = value
+        else:
+            flat |= _flatten(value, f"{prefix}{name}.")
+    return flat
