@@ -115,6 +115,15 @@ class AnomalyDetector(nn.Module, abc.ABC):
         Raises:
             ValueError: if ``images`` has another shape, another type or values outside [0, 1].
         """
+        prediction = self.predict_at_own_size(images)
+        return prediction._replace(anomaly_map=resize_maps(prediction.anomaly_map, tuple(images.shape[-2:])))
+
+    @torch.inference_mode()
+    def predict_at_own_size(self, images: Tensor) -> Prediction:
+        """As :meth:`forward`, but with the map at the resolution that the method gives.
+
+        ``resize_maps`` brings it to the images' size.
+        """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"expected float images (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
         images = images.to(self.device, torch.float32)
@@ -123,16 +132,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             raw = self.detect(self.preprocess(images))
-        anomaly_map = raw.anomaly_map.float()
-        if anomaly_map.shape[-2:] != images.shape[-2:]:
-            anomaly_map = F.interpolate(
-                anomaly_map[:, None], images.shape[-2:], mode="bilinear", align_corners=False
-            )[:, 0]
-        return Prediction(
-            anomaly_map.clamp(0, 1),
-            raw.image_score.float().clamp(0, 1),
-            raw.image_probability.float().clamp(0, 1),
-        )
+        return Prediction(*(value.float().clamp(0, 1) for value in raw))
 
     @abc.abstractmethod
     def to_checkpoint(self) -> Checkpoint:
@@ -173,3 +173,10 @@ class AnomalyDetector(nn.Module, abc.ABC):
             ModelNotReady: if a part is missing or does not fit, or the method has no use for it.
         """
         raise ModelNotReady(f"method {cls.method!r} can only be built from a checkpoint of medzsad's own")
+
+
+def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Anomaly maps (B, h, w) to (B, *size), bilinearly; float32 in [0, 1]."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0].clamp(0, 1)
