@@ -26,7 +26,7 @@ from medzsad.detectors.adaclip_settings import AdaCLIPSettings
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.headclip import FINGERPRINT_TOLERANCE, Weights
+from medzsad.detectors.clip.building import Weights, build_clip, check_fingerprint, require_named_weights
 from medzsad.detectors.text_states import StateTokens, pool_states, state_tokens
 from medzsad.errors import ModelNotReady
 
@@ -96,7 +96,7 @@ class AdaCLIP(AnomalyDetector):
             with_text_tower: False drops the tower once texts are encoded, if predicting does without it.
         """
         config = config or AdaCLIPSettings()
-        detector = cls(_build_clip(config, clip_weights, text=True), config)
+        detector = cls(build_clip(config, clip_weights, text=True), config)
         return detector._keep_text_tower(with_text_tower).eval()
 
     @classmethod
@@ -129,7 +129,7 @@ class AdaCLIP(AnomalyDetector):
             config = replace(config, backbone=model)
         if class_name is not None:
             config = replace(config, class_name=class_name)
-        clip = _build_clip(config, clip_weights, text=True)
+        clip = build_clip(config, clip_weights, text=True)
         config = config.resolve(clip)
         detector = cls(clip, config, adapter=AdaCLIPAdapter.build(config, clip, tensors))
         return detector._keep_text_tower(with_text_tower).eval()
@@ -302,14 +302,9 @@ class AdaCLIP(AnomalyDetector):
         stored = dict(checkpoint.settings)
         threshold, fingerprint = stored.pop("threshold", 0.5), stored.pop("clip_fingerprint", None)
         config = AdaCLIPSettings.from_dict(stored)
-        if clip_weights is None and config.clip_weights is None:
-            raise ModelNotReady("the checkpoint names no CLIP weights; give clip_weights= (--clip-weights)")
-        clip = _build_clip(config, clip_weights, text=with_text_tower or config.text_depends_on_image)
-        if fingerprint is not None and not _alike(fingerprint, clip.fingerprint()):
-            raise ModelNotReady(
-                f"the CLIP weights given for {clip.name} are not those that the detector was trained with "
-                f"({config.clip_weights or 'unnamed'})"
-            )
+        require_named_weights(config, clip_weights)
+        clip = build_clip(config, clip_weights, text=with_text_tower or config.text_depends_on_image)
+        check_fingerprint(fingerprint, clip, config.clip_weights)
         text_features = checkpoint.tensors.get("text_features")
         if text_features is None and not config.text_depends_on_image:
             raise ModelNotReady("the checkpoint holds no text_features")
@@ -349,19 +344,3 @@ class AdaCLIP(AnomalyDetector):
             before_block=self.adapter.text_hook(frozen, texts),
         )
         return pool_states(features.unflatten(0, (images, texts)), tokens.normal)
-
-
-def _build_clip(config: AdaCLIPSettings, clip_weights: Weights | None, *, text: bool) -> FrozenCLIP:
-    return FrozenCLIP.build(
-        config.backbone,
-        config.clip_weights if clip_weights is None else clip_weights,
-        quick_gelu=config.quick_gelu,
-        text=text,
-        position_mode=config.position_mode,
-    )
-
-
-def _alike(stored: Any, found: tuple[float, ...]) -> bool:
-    return len(stored) == len(found) and torch.allclose(
-        torch.tensor(stored), torch.tensor(found), rtol=FINGERPRINT_TOLERANCE, atol=0
-    )

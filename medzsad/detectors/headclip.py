@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.clip.backbone import FrozenCLIP
+from medzsad.detectors.clip.building import Weights, build_clip, check_fingerprint, require_named_weights
 from medzsad.detectors.head_weights import HeadWeights
 from medzsad.detectors.headclip_settings import HeadCLIPSettings
 from medzsad.detectors.prompts import PromptLearner, load_anomalyclip_prompts
@@ -31,9 +32,6 @@ from medzsad.detectors.scoring import (
     upsample,
 )
 from medzsad.errors import ModelNotReady
-
-Weights = str | os.PathLike[str] | Mapping[str, Tensor]
-FINGERPRINT_TOLERANCE = 2e-3  # wider than what rounding to half precision does
 
 
 class Comparison(NamedTuple):
@@ -130,7 +128,7 @@ class HeadCLIP(AnomalyDetector):
             prompts: learned prompts; None for untrained ones.
         """
         config = config or HeadCLIPSettings()
-        clip = _build_clip(config, clip_weights, text=True)
+        clip = build_clip(config, clip_weights, text=True)
         detector = cls(clip, config, prompts=prompts)
         if not with_text_tower:
             clip.drop_text_tower()
@@ -277,14 +275,9 @@ class HeadCLIP(AnomalyDetector):
         stored = dict(checkpoint.settings)
         threshold, fingerprint = stored.pop("threshold", 0.5), stored.pop("clip_fingerprint", None)
         config = HeadCLIPSettings.from_dict(stored)
-        if clip_weights is None and config.clip_weights is None:
-            raise ModelNotReady("the checkpoint names no CLIP weights; give clip_weights= (--clip-weights)")
-        clip = _build_clip(config, clip_weights, text=with_text_tower)
-        if fingerprint is not None and not _alike(fingerprint, clip.fingerprint()):
-            raise ModelNotReady(
-                f"the CLIP weights given for {clip.name} are not those that the detector was trained with "
-                f"({config.clip_weights or 'unnamed'})"
-            )
+        require_named_weights(config, clip_weights)
+        clip = build_clip(config, clip_weights, text=with_text_tower)
+        check_fingerprint(fingerprint, clip, config.clip_weights)
         prompts = PromptLearner.from_tensors(
             _part(checkpoint.tensors, "prompts."),
             deep_start=config.deep_start,
@@ -303,21 +296,5 @@ class HeadCLIP(AnomalyDetector):
         return detector.eval()
 
 
-def _build_clip(config: HeadCLIPSettings, clip_weights: Weights | None, *, text: bool) -> FrozenCLIP:
-    return FrozenCLIP.build(
-        config.backbone,
-        config.clip_weights if clip_weights is None else clip_weights,
-        quick_gelu=config.quick_gelu,
-        text=text,
-        position_mode=config.position_mode,
-    )
-
-
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
-
-
-def _alike(stored: Any, found: tuple[float, ...]) -> bool:
-    return len(stored) == len(found) and all(
-        abs(a - b) <= FINGERPRINT_TOLERANCE * abs(b) for a, b in zip(stored, found, strict=True)
-    )

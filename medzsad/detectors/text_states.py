@@ -19,6 +19,7 @@ from medzsad.detectors.phrases import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
 Phrases = Sequence[str]
 """Texts with ``{}`` where the class name, or the state of it, goes."""
 
+
 class StateTokens(NamedTuple):
     """Tokenised texts.
 

@@ -1,0 +1,78 @@
+"""What the images show, in words: class name, normal and abnormal states, templates.
+
+Without an organ the phrases are the published object-agnostic ones of WinCLIP (Jeong et al., CVPR 2023).
+Those of the organs, in ``organs.yaml``, are our choice: common radiological wording, neither published nor
+tuned on data. Reading them imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medzsad.detectors.phrases import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
+from medzsad.errors import BadInput
+
+
+class Vocabulary(NamedTuple):
+    """Words for one kind of image. ``{}`` marks the place of the class name, or in templates of its state.
+
+    Attributes:
+        class_name: what an image shows, e.g. ``"brain MRI"``.
+        normal: states of it, e.g. ``"healthy {}"``.
+        abnormal: states of it, e.g. ``"{} with a tumour"``.
+        templates: sentences around a state, e.g. ``"a photo of a {}."``.
+    """
+
+    class_name: str
+    normal: tuple[str, ...]
+    abnormal: tuple[str, ...]
+    templates: tuple[str, ...]
+
+    @property
+    def states(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The normal and the abnormal states."""
+        return self.normal, self.abnormal
+
+
+OBJECT = Vocabulary("object", NORMAL_STATES, ABNORMAL_STATES, TEMPLATES["winclip"])
+"""The published words, which suit any image."""
+
+
+@cache
+def organ_names() -> tuple[str, ...]:
+    """All names that :func:`vocabulary` knows: ``"organ"``, or ``"organ/modality"``."""
+    return tuple(_catalogue()["organs"])
+
+
+@cache
+def vocabulary(organ: str | None = None) -> Vocabulary:
+    """The words for an organ.
+
+    Args:
+        organ: a name such as ``"brain"``, or with a modality such as ``"brain/mr"``; None for any object.
+
+    Raises:
+        BadInput: if there is no such name; the message lists all. No other modality is taken instead.
+    """
+    if organ is None:
+        return OBJECT
+    name = organ.strip().lower()
+    if name not in organ_names():
+        raise BadInput(f"unknown organ {organ!r}; use one of: {', '.join(organ_names())}")
+    catalogue = _catalogue()
+    entry, common = catalogue["organs"][name], catalogue["common"]
+    return Vocabulary(
+        entry["class_name"],
+        (*common["normal"], *entry.get("normal", ())),
+        (*common["abnormal"], *entry["abnormal"]),
+        tuple(catalogue["templates"][entry.get("templates", "scan")]),
+    )
+
+
+@cache
+def _catalogue() -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load((Path(__file__).parent / "organs.yaml").read_text(encoding="utf-8"))

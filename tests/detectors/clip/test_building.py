@@ -1,0 +1,55 @@
+"""Backbones from settings, and the check that they are the ones a checkpoint was made with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from medzsad.detectors.clip.backbone import FrozenCLIP
+from medzsad.detectors.clip.building import (
+    FINGERPRINT_TOLERANCE,
+    build_clip,
+    check_fingerprint,
+    require_named_weights,
+)
+from medzsad.errors import ModelNotReady
+
+
+@dataclass(frozen=True)
+class Settings:
+    backbone: str | dict[str, Any]
+    clip_weights: str | None = None
+    quick_gelu: bool | None = True
+    position_mode: str = "bicubic"
+
+
+def test_settings_reach_the_backbone(tiny_config: dict[str, Any]) -> None:
+    clip = build_clip(Settings(tiny_config), text=True)
+    assert (clip.quick_gelu, clip.position_mode, clip.depth) == (True, "bicubic", 4)
+    assert clip.text is not None
+    state = {name: tensor + 1 for name, tensor in clip.state_dict().items()}
+    other = build_clip(Settings(tiny_config, clip_weights="unused.pt"), state, text=False)
+    assert other.text is None
+    torch.testing.assert_close(other.visual.proj, clip.visual.proj + 1)
+
+
+def test_a_fingerprint_tells_weights_apart(tiny_config: dict[str, Any]) -> None:
+    clip = FrozenCLIP.build(tiny_config, None)
+    found = clip.fingerprint()
+    check_fingerprint(None, clip, "openai")
+    check_fingerprint(found, clip, "openai")
+    check_fingerprint([x * (1 + FINGERPRINT_TOLERANCE / 2) for x in found], clip, "openai")
+    for wrong in ([x * (1 + 2 * FINGERPRINT_TOLERANCE) for x in found], found[:2]):
+        with pytest.raises(ModelNotReady, match=r"not those that it saw \(openai\)"):
+            check_fingerprint(wrong, clip, "openai", made="it saw")
+
+
+def test_weights_must_be_named_unless_the_model_brings_its_own(tiny_config: dict[str, Any]) -> None:
+    with pytest.raises(ModelNotReady, match="names no CLIP weights"):
+        require_named_weights(Settings(tiny_config), None)
+    require_named_weights(Settings(tiny_config), "weights.pt")
+    require_named_weights(Settings(tiny_config, clip_weights="openai"), None)
+    require_named_weights(Settings("hf-hub:owner/name"), None)
