@@ -74,6 +74,7 @@ def predict_many(
     *,
     model: str = "medzsad-mini",
     clip_weights: str | None = None,
+    organ: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     series: str | None = None,
@@ -89,7 +90,7 @@ def predict_many(
     Args:
         inputs: files and folders (see :func:`medzsad.scans.readers.find_scans`).
         out: folder of the results; created where missing.
-        model, clip_weights, device, precision: for :func:`medzsad.load_detector`; loaded once.
+        model, clip_weights, organ, device, precision: for :func:`medzsad.load_detector`; loaded once.
         series, volume, modality: for :func:`medzsad.read_scan`.
         save_scan: also write each scan as it was read.
         say: gets notes about the scans, line by line.
@@ -122,7 +123,7 @@ def predict_many(
                 outcome.failed.append((path, error))
                 continue
             if detector is None:
-                detector = _load(model, clip_weights, device, precision)
+                detector = _load(model, clip_weights, organ, device, precision)
             try:
                 scan = replace(scan, name=name or scan.name)
                 for note in scan.notes if say else ():
@@ -182,10 +183,10 @@ def _expand(inputs: Iterable[Path], outcome: Outcome) -> list[Path]:
     return list(paths)
 
 
-def _load(model: str, clip_weights: str | None, device: str, precision: str) -> Any:
+def _load(model: str, clip_weights: str | None, organ: str | None, device: str, precision: str) -> Any:
     from medzsad.detectors.loading import load_detector
 
-    return load_detector(model, device=device, precision=precision, clip_weights=clip_weights)
+    return load_detector(model, device=device, precision=precision, clip_weights=clip_weights, organ=organ)
 
 
 def _progress_bar(name: str) -> Callable[..., Iterable[int]]:

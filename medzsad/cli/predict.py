@@ -20,12 +20,17 @@ from medzsad.errors import MedzsadError
     "--model",
     default="medzsad-mini",
     show_default=True,
-    help="A model's name, or a .safetensors checkpoint.",
+    help="A model's name (see medzsad models list), or a .safetensors checkpoint.",
 )
 @click.option(
     "--clip-weights",
     metavar="TAG|FILE",
-    help="CLIP weights for CLIP-based models: an open_clip tag or a local file.",
+    help="Other CLIP weights for CLIP-based models: an open_clip tag or a local file.",
+)
+@click.option(
+    "--organ",
+    metavar="NAME",
+    help="What the scans show, for models whose texts name it: brain, liver, ... [default: object-agnostic].",
 )
 @click.option(
     "--plane",

@@ -42,11 +42,17 @@ class AnomalyDetector(nn.Module, abc.ABC):
         image_size: side in pixels of the square input the method works at.
         mean, std: per-channel normalisation applied after resizing.
         threshold: default threshold of the anomaly map: a number in [0, 1], ``"pNN"`` or ``"otsu"``.
+
+    Attributes:
+        name: what it was loaded as.
+        seen: data sets that it was trained on; on these its results are not zero-shot.
     """
 
     method: ClassVar[str]
     uses_organ: ClassVar[bool] = False
     """Whether the texts can name what the images show (``--organ``)."""
+    framing: ClassVar[str] = "whole"
+    """What the method was made for: ``"whole"`` images resized to a square, or the ``"foreground"`` alone."""
 
     def __init__(
         self,
@@ -61,6 +67,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         self.threshold = threshold
         self.precision = "fp32"
         self.name = self.method
+        self.seen: tuple[str, ...] = ()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import os
 import platform
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from medzsad.detectors import cache
 from medzsad.detectors.checkpoint import read_checkpoint
+from medzsad.detectors.preparing import by_hand, require_ready
 from medzsad.detectors.registry import detector_class
-from medzsad.detectors.zoo import find_entry
+from medzsad.detectors.zoo import ZooEntry, find_clip, find_entry, weight_files
 from medzsad.errors import ModelNotReady
 
 if TYPE_CHECKING:
@@ -27,48 +32,167 @@ def load_detector(
     precision: str = "auto",
     clip_weights: str | os.PathLike[str] | None = None,
     adapter: str | os.PathLike[str] | None = None,
+    organ: str | None = None,
 ) -> AnomalyDetector:
-    """Builds a detector, ready to predict.
+    """Builds a detector, ready to predict; downloads nothing, unless ``clip_weights`` is an open_clip tag.
 
     Args:
         name: a name of the model zoo, or a medzsad checkpoint (``.safetensors``).
         device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
         precision: ``"auto"`` (bf16 where the device computes it natively, else fp32), ``"fp32"``, ``"bf16"``
             or ``"fp16"``.
-        clip_weights: for CLIP-based detectors, the backbone's weights: an open_clip tag or a local file.
-        adapter: a checkpoint used instead of the one that ``name`` stands for; of the same method.
+        clip_weights: for CLIP-based detectors, the backbone's weights instead of those that ``name`` stands
+            for: a local file, a weight file of the zoo or an open_clip tag.
+        adapter: a file used instead of the one that ``name`` stands for: a medzsad checkpoint of the same
+            method, or weights that the method's authors published.
+        organ: what the images show, for methods whose texts name it; None is object-agnostic.
 
     Raises:
-        ModelNotReady: on an unknown name, device or precision, or a checkpoint that is missing or damaged.
+        ModelNotReady: on an unknown name, device or precision, or weights that are missing or damaged. If
+            the zoo's weights are missing, the message says how to get them.
     """
     torch_device = resolve_device(device)
     chosen = resolve_precision(precision, torch_device)
     text = os.fspath(name)
+    weights = None if clip_weights is None else os.fspath(clip_weights)
+    given = None if adapter is None else Path(adapter).expanduser()
     if text.endswith(".safetensors"):
-        entry, path = None, Path(text)
+        path = Path(text).expanduser()
+        detector = _from_checkpoint(path if given is None else given, None, weights, organ)
+        detector.name = path.stem
     elif Path(text).is_file():
         raise ModelNotReady(f"{text}: not a medzsad checkpoint; expected a .safetensors file")
     else:
         entry = find_entry(text)
-        path = entry.path
-    checkpoint = read_checkpoint(adapter if adapter is not None else path)
-    if entry is not None and checkpoint.method != entry.method:
-        raise ModelNotReady(
-            f"{adapter or path}: holds a {checkpoint.method!r} detector, but {text} is {entry.method!r}"
-        )
-    weights = None if clip_weights is None else os.fspath(clip_weights)
-    try:
-        detector = detector_class(checkpoint.method).from_checkpoint(checkpoint, clip_weights=weights)
-    except ModelNotReady as error:
-        raise ModelNotReady(f"{adapter or path}: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # as torch and dicts do on misfits
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelNotReady(
-            f"{adapter or path}: the checkpoint does not fit its method ({reason})"
-        ) from error
-    detector.name = text if entry is not None else path.stem
+        detector = _from_entry(entry, weights, given, organ)
+        detector.name = text
+        if given is None:
+            detector.seen = entry.seen
     detector.precision = chosen
     return detector.to(torch_device).eval().requires_grad_(False)
+
+
+def _from_entry(
+    entry: ZooEntry, clip_weights: str | None, adapter: Path | None, organ: str | None
+) -> AnomalyDetector:
+    """The zoo's detector, from its parts in the cache or from what is given instead."""
+    _check_organ(detector_class(entry.method), organ)
+    known = weight_files() if entry.parts else {}
+    # A checkpoint of ours holds all but the CLIP's weights; other parts are put together by the method.
+    ours = entry.path
+    if entry.adapter is not None and known[entry.adapter].kind == "medzsad":
+        ours = cache.slot(entry.adapter)
+    replaced = [entry.clip] if clip_weights is not None else []
+    if adapter is not None:
+        replaced.append(entry.adapter)
+    require_ready(entry, given=replaced)
+    if clip_weights is None and entry.clip is not None:
+        clip_weights = str(cache.slot(entry.clip))
+    if adapter is not None and (entry.path is not None or _is_checkpoint(adapter)):
+        ours = adapter
+    elif adapter is not None:
+        ours = None
+    if ours is not None:
+        return _from_checkpoint(ours, entry, clip_weights, organ)
+    if adapter is None and entry.adapter is not None:
+        adapter = cache.slot(entry.adapter)
+    settings = dict(entry.settings)
+    if entry.clip is not None:
+        clip = known[entry.clip]
+        settings["backbone"] = clip.architecture
+        clip_weights = _resolve_clip(clip.architecture, clip_weights)
+        if entry.clip not in replaced:
+            settings.setdefault("clip_weights", clip.tag or clip.name)
+            # AdaCLIP runs OpenAI's weights with plain GELU on purpose; what others do the weights decide.
+            if entry.method != "adaclip" and clip.quick_gelu is not None:
+                settings.setdefault("quick_gelu", clip.quick_gelu)
+    with _named_errors(str(adapter or entry.name), "the weights do not fit their method"):
+        return detector_class(entry.method).assemble(
+            settings, clip_weights=clip_weights, adapter=adapter, organ=organ
+        )
+
+
+def _from_checkpoint(
+    path: Path, entry: ZooEntry | None, clip_weights: str | None, organ: str | None
+) -> AnomalyDetector:
+    """A detector from a checkpoint of medzsad's own, which must be of the method of ``entry``."""
+    checkpoint = read_checkpoint(path)
+    if entry is not None and checkpoint.method != entry.method:
+        raise ModelNotReady(
+            f"{path}: holds a {checkpoint.method!r} detector, but {entry.name} is {entry.method!r}"
+        )
+    with _named_errors(str(path), "the checkpoint does not fit its method"):
+        method = detector_class(checkpoint.method)
+        _check_organ(method, organ)
+        options = {}
+        if organ is not None:
+            if "organ" not in inspect.signature(method.from_checkpoint).parameters:
+                raise ModelNotReady(f"a checkpoint of {method.method} keeps the texts it was trained with")
+            options["organ"] = organ
+        backbone = checkpoint.settings.get("backbone")
+        if backbone is not None:
+            named = checkpoint.settings.get("clip_weights") if clip_weights is None else clip_weights
+            found = _resolve_clip(backbone, named)
+            if clip_weights is None and found == named and isinstance(named, str):
+                _require_local(named, backbone)
+            elif found is not None:
+                clip_weights = found
+        return method.from_checkpoint(checkpoint, clip_weights=clip_weights, **options)
+
+
+def _resolve_clip(backbone: str | Mapping[str, Any], weights: str | None) -> str | None:
+    """The cache's file where ``weights`` is a weight file of the zoo, or a tag of which it has one."""
+    if weights is None or Path(weights).expanduser().is_file():
+        return weights
+    file = find_clip(weight_files(), backbone, weights)
+    return weights if file is None or not cache.is_ready(file.name) else str(cache.slot(file.name))
+
+
+def _require_local(tag: str, backbone: str | Mapping[str, Any]) -> None:
+    """Raises ModelNotReady if weights that only a checkpoint asks for would have to be downloaded."""
+    from medzsad.detectors.clip.pretrained import find_local, is_tag
+
+    if not isinstance(backbone, str) or not is_tag(tag, backbone) or find_local(tag, backbone) is not None:
+        return
+    file = find_clip(weight_files(), backbone, tag)
+    if file is None:
+        way = f"give clip_weights={tag!r} (--clip-weights {tag}) to have open_clip download them"
+    else:
+        way = f"run: medzsad models fetch {file.name}"
+    raise ModelNotReady(
+        f"its CLIP weights ({tag!r} of {backbone}) are not on this machine: {way}, or give a local file"
+        + ("" if file is None else f"; or, without a network, {by_hand([file], file.name)}")
+    )
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of ours, or at least can be nothing else."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        metadata, _ = cache.read_header(path)
+    except (ModelNotReady, OSError):
+        return True  # missing or damaged: reading it says so
+    return cache.METADATA_KEY not in metadata or "medzsad" in metadata
+
+
+def _check_organ(method: type[AnomalyDetector], organ: str | None) -> None:
+    if organ is not None and not method.uses_organ:
+        raise ModelNotReady(
+            f"method {method.method!r} is object-agnostic: its texts name no organ; leave --organ out"
+        )
+
+
+@contextlib.contextmanager
+def _named_errors(origin: str, misfit: str) -> Iterator[None]:
+    """Errors of building a detector as one ModelNotReady that names ``origin``."""
+    try:
+        yield
+    except ModelNotReady as error:
+        raise ModelNotReady(f"{origin}: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # as torch and dicts do on misfits
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotReady(f"{origin}: {misfit} ({reason})") from error
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

@@ -239,6 +239,7 @@ class MedzsadMini(AnomalyDetector):
     """
 
     method: ClassVar[str] = "mini"
+    framing: ClassVar[str] = "foreground"
 
     def __init__(
         self,

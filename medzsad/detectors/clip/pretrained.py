@@ -48,6 +48,21 @@ def find_weights(weights: str, model: str | None) -> tuple[Path, bool | None]:
     return _cached(config) or _download(config, weights, model), bool(config.get("quick_gelu", False))
 
 
+def find_local(tag: str, model: str) -> Path | None:
+    """The file of an open_clip tag where open_clip's own caches hold it; nothing is downloaded."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    config = get_pretrained_cfg(model, tag)
+    return _cached(config) if config else None
+
+
+def is_tag(weights: str, model: str) -> bool:
+    """Whether ``weights`` is an open_clip tag of ``model``, and no file."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    return not Path(weights).expanduser().exists() and bool(get_pretrained_cfg(model, weights))
+
+
 def _hub_candidates(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     repository, _, name = config.get("hf_hub", "").rpartition("/")
     if not repository:

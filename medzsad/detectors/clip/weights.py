@@ -7,6 +7,7 @@ tensors are taken, whose names and shapes are checked before use.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import warnings
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from medzsad.detectors.cache import METADATA_KEY, read_header
 from medzsad.detectors.clip.pretrained import HINT, find_weights
 from medzsad.errors import ModelNotReady
 
@@ -60,6 +62,8 @@ def load_clip_state(
         path, quick_gelu = find_weights(os.fspath(weights), model)
         raw, archive = read_tensors(path)
         origin = str(path)
+        if quick_gelu is None:
+            quick_gelu = _recorded_quick_gelu(path)
         if quick_gelu is None and (archive or set(_OPENAI_EXTRAS) <= raw.keys() or _named_openai(path)):
             quick_gelu = True
     if any(name.startswith(("vision_model.", "clip.vision_model.")) for name in raw):
@@ -127,6 +131,15 @@ def install(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, origi
     if surplus:
         raise ModelNotReady(f"{origin}: not the weights of {model}: it has no {surplus[0]}")
     module.load_state_dict({name: tensors[prefix + name] for name in wanted}, assign=True)
+
+
+def _recorded_quick_gelu(path: Path) -> bool | None:
+    """What the record in a file of the model cache says (see :mod:`medzsad.detectors.importing`)."""
+    try:
+        record = json.loads(read_header(path)[0].get(METADATA_KEY, "{}"))
+    except (ModelNotReady, OSError, ValueError):
+        return None
+    return record.get("quick_gelu") if isinstance(record, dict) else None
 
 
 def _named_openai(path: Path) -> bool:

@@ -1,0 +1,186 @@
+"""What ``medzsad models list`` and ``info`` print, as lines and as JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict
+from typing import Any
+
+from medzsad.detectors import cache
+from medzsad.detectors.preparing import by_hand
+from medzsad.detectors.zoo import Catalogue, WeightFile, ZooEntry, catalogue, find_entry, users_of
+
+WIDTH = 80
+_COLUMNS = ("model", "method", "needs", "trained on")
+
+
+def listed() -> list[dict[str, Any]]:
+    """All models, JSON-serialisable, with what each needs."""
+    known = catalogue()
+    return [_summary(entry, known) for entry in known.models.values()]
+
+
+def listing() -> list[str]:
+    """All models as a table of at most 80 columns, as long as names are not longer than ours."""
+    known = catalogue()
+    rows = [_COLUMNS]
+    for entry in known.models.values():
+        seen = "+".join(entry.seen) or ("?" if entry.adapter else "-")
+        rows.append((entry.name, entry.method, needs(entry, known), seen))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    warned = [e for e in known.models.values() if e.note.lower().startswith("saw every")]
+    lines += ["", *(line for e in warned for line in _wrapped(f"{e.name}: {_first_sentence(e.note)}"))]
+    lines += _wrapped(
+        "medzsad models info NAME tells all about a model, medzsad models fetch NAME makes it ready."
+    )
+    return lines
+
+
+def described(name: str) -> dict[str, Any]:
+    """All that is known of a model, or of a weight file, JSON-serialisable.
+
+    Raises:
+        ModelNotReady: if there is none of that name.
+    """
+    known = catalogue()
+    if name not in known.models and name in known.files:
+        return _file_facts(known.files[name], known)
+    entry = find_entry(name)
+    facts = _summary(entry, known)
+    facts |= {
+        "settings": entry.settings,
+        "note": entry.note,
+        "paper": entry.paper,
+        "card": None if entry.card is None or entry.path is None else str(entry.path.parent / entry.card),
+        "checkpoint": None if entry.path is None else str(entry.path),
+        "origin": entry.origin,
+        "files": [_file_facts(known.files[part], known) for part in entry.parts],
+    }
+    return facts
+
+
+def description(name: str) -> list[str]:
+    """The same as lines for the terminal."""
+    facts = described(name)
+    if "method" not in facts:
+        return _file_lines(facts)
+    known = catalogue()
+    learned = any(file["kind"] != "clip" for file in facts["files"])
+    pairs = [
+        ("title", facts["title"]),
+        ("method", facts["method"]),
+        ("state", facts["needs"]),
+        (
+            "trained on",
+            ", ".join(facts["seen"]) or ("not recorded" if learned else "nothing (training-free)"),
+        ),
+        ("note", facts["note"]),
+        ("licence", facts["licence"]),
+        ("paper", facts["paper"]),
+        ("settings", ", ".join(f"{k} {v}" for k, v in facts["settings"].items())),
+        ("checkpoint", facts["checkpoint"]),
+        ("model card", facts["card"]),
+        ("defined in", "" if facts["origin"] == "package" else _ORIGINS[facts["origin"]]),
+    ]
+    lines = [name, *_aligned(pairs)]
+    for file in facts["files"]:
+        lines += ["", *_file_lines(file)]
+    absent = [known.files[f["name"]] for f in facts["files"] if not f["ready"]]
+    if absent:
+        lines.append("")
+        if all(file.url is not None for file in absent):
+            lines.append(f"To make it ready: medzsad models fetch {name}")
+        lines.append(f"Without a network: {by_hand(absent, name)}")
+    return lines
+
+
+def needs(entry: ZooEntry, known: Catalogue) -> str:
+    """What a model still needs, in a few words: ``ready``, ``fetch 934+23 MB``, ``import 1 file``."""
+    if not entry.parts:
+        return "ready (embedded)" if entry.checkpoint else "ready"
+    absent = [known.files[part] for part in entry.parts if not cache.is_ready(part)]
+    if not absent:
+        return "ready"
+    if any(file.url is None for file in absent):
+        return f"import {len(absent)} file" + ("s" if len(absent) > 1 else "")
+    sizes = ["?" if file.megabytes is None else f"{file.megabytes:g}" for file in absent]
+    return f"fetch {'+'.join(sizes)} MB"
+
+
+_ORIGINS = {"user": "your own catalogue (MEDZSAD_CATALOGUE)", "imported": "the cache (medzsad models import)"}
+
+
+def _summary(entry: ZooEntry, known: Catalogue) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "method": entry.method,
+        "title": entry.title,
+        "ready": all(cache.is_ready(part) for part in entry.parts),
+        "needs": needs(entry, known),
+        "parts": list(entry.parts),
+        "seen": list(entry.seen),
+        "licence": entry.licence,
+    }
+
+
+def _file_facts(file: WeightFile, known: Catalogue) -> dict[str, Any]:
+    record = cache.read_facts(file.name)
+    return {
+        **asdict(file),
+        "ready": record is not None,
+        "path": str(cache.slot(file.name)),
+        "bytes": cache.slot(file.name).stat().st_size if record is not None else None,
+        "record": record,
+        "used_by": users_of(file.name, known.models),
+    }
+
+
+def _file_lines(facts: dict[str, Any]) -> list[str]:
+    file = WeightFile(**{key: facts[key] for key in WeightFile.__dataclass_fields__})
+    record = facts["record"] or {}
+    if facts["ready"]:
+        hashed = "verified" if record.get("verified") else "not verified"
+        state = f"ready, {cache.in_megabytes(facts['bytes'])}; {hashed}"
+    else:
+        state = "not in the cache"
+    architecture = file.architecture if isinstance(file.architecture, str) else "custom"
+    pairs = [
+        ("kind", file.kind if file.kind != "clip" else f"clip, {architecture} {file.tag or ''}".rstrip()),
+        ("state", state),
+        ("path", facts["path"] if facts["ready"] else ""),
+        ("made from", f"{record.get('source')} on {record.get('imported')}" if record else ""),
+        ("its sha256", record.get("source_sha256", "")),
+        ("size", "" if file.megabytes is None else f"{file.megabytes:g} MB"),
+        ("licence", file.licence),
+        ("url", file.url or ""),
+        ("expected", file.hash_text),
+        ("home page", file.source or ""),
+        ("used by", ", ".join(facts["used_by"])),
+    ]
+    return [f"weights {file.name}", *_aligned(pairs)]
+
+
+def _aligned(pairs: list[tuple[str, Any]]) -> list[str]:
+    lines = []
+    for label, value in pairs:
+        if value:
+            lines += textwrap.wrap(
+                str(value),
+                WIDTH,
+                initial_indent=f"  {label:<11} ",
+                subsequent_indent=" " * 14,
+                break_long_words=False,  # addresses and hashes stay whole, to be copied
+                break_on_hyphens=False,
+            )
+    return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _first_sentence(text: str) -> str:
+    return text.split(". ")[0].rstrip(".") + "."

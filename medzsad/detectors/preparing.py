@@ -1,0 +1,131 @@
+"""From a catalogue entry to weights that are ready: what is missing, how to get it, and getting it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from medzsad.detectors import cache
+from medzsad.detectors.fetching import Progress, Unreachable, download, dropped_file, hash_file, mismatch
+from medzsad.detectors.locking import locked
+from medzsad.detectors.zoo import WeightFile, ZooEntry, absent_parts, weight_files
+from medzsad.errors import ModelNotReady
+
+
+def require_ready(entry: ZooEntry, *, given: Iterable[str | None] = ()) -> None:
+    """Raises ModelNotReady unless the cache holds every weight file of ``entry``.
+
+    Args:
+        entry: the model.
+        given: names of parts that are not needed, because the user gives a file instead.
+    """
+    missing = [file for file in absent_parts(entry) if file.name not in given]
+    if not missing:
+        return
+    known = weight_files()
+    fetchable = all(f.url is not None or dropped_file(f, known) is not None for f in missing)
+    way = f"run: medzsad models fetch {entry.name}" if fetchable else ""
+    manual = by_hand([f for f in missing if dropped_file(f, known) is None], entry.name)
+    raise ModelNotReady(
+        f"{entry.name}: not ready, {' and '.join(_described(f) for f in missing)} missing; "
+        + "; or, without a network, ".join(text for text in (way, manual) if text)
+    )
+
+
+def by_hand(missing: list[WeightFile], name: str) -> str:
+    """How to put the files of the model ``name`` in place by hand; "" if none is missing."""
+    steps = []
+    for file in missing:
+        if file.url is not None:
+            place = cache.incoming_folder() / file.incoming_name
+            steps.append(f"get {file.url} ({file.hash_text}) and put it as {place}")
+        else:
+            steps.append(f"medzsad models import FILE --as {file.name}")
+    again = any(file.url is not None for file in missing)
+    return ", ".join(steps) + (f", then run: medzsad models fetch {name}" if again else "")
+
+
+def prepare(
+    name: str,
+    files: Iterable[WeightFile],
+    *,
+    progress: Callable[[WeightFile], Progress] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> list[WeightFile]:
+    """Makes ``files`` ready: from the cache's ``incoming`` folder, else by download.
+
+    Args:
+        name: what the user asked for, to be said in messages.
+        files: the files; those that are ready are left alone.
+        progress: makes, for a file that is downloaded, the function that its progress is told to.
+        say: gets lines about what happens.
+
+    Returns:
+        The files that were made ready now.
+
+    Raises:
+        Unreachable: if files could not be downloaded; the message says which, and how to put them in place.
+        ModelNotReady: if a file is not the expected one.
+        OutputNotWritable: if the cache cannot be written.
+    """
+    done: list[WeightFile] = []
+    unreachable: list[tuple[WeightFile, Unreachable]] = []
+    for file in files:
+        if cache.is_ready(file.name):
+            continue
+        try:
+            if _prepare_one(file, progress, say):
+                done.append(file)
+        except Unreachable as error:
+            unreachable.append((file, error))
+    if unreachable:
+        reasons = "; ".join(dict.fromkeys(str(error) for _, error in unreachable))
+        raise Unreachable(
+            f"{name}: {reasons}; to do it by hand: {by_hand([file for file, _ in unreachable], name)}"
+        )
+    return done
+
+
+def _prepare_one(
+    file: WeightFile,
+    progress: Callable[[WeightFile], Progress] | None,
+    say: Callable[[str], None] | None,
+) -> bool:
+    def waiting() -> None:
+        if say is not None:
+            say(f"{file.name}: another process is getting it; waiting")
+
+    lock = cache.cache_folder() / "downloads" / f"{file.name}.lock"
+    with locked(lock, on_wait=waiting):
+        if cache.is_ready(file.name):
+            return False  # the other process did it
+        dropped = dropped_file(file, weight_files())
+        if dropped is None:
+            path, hashes = download(file, progress=progress(file) if progress is not None else None)
+        else:
+            path, hashes = dropped, hash_file(dropped)
+            wrong = mismatch(file, hashes)
+            if wrong is not None:
+                raise ModelNotReady(
+                    f"{path}: not the file that the catalogue describes ({wrong}); replace or delete it"
+                )
+        # Only now, for it needs torch.
+        from medzsad.detectors.importing import install, recognise
+
+        try:
+            verified = file.sha256 is not None or file.git_blob is not None
+            install(file, recognise(path), hashes, verified=verified)
+        except ModelNotReady:
+            if dropped is None:
+                path.unlink(missing_ok=True)  # complete, but of no use: downloading on would not mend it
+            raise
+        if dropped is None:
+            path.unlink(missing_ok=True)
+        elif say is not None:
+            say(f"{file.name}: taken from {dropped}, which is no longer needed")
+        if not verified and say is not None:
+            say(f"{file.name}: unverified, for no hash is known; it has sha256 {hashes.sha256}")
+        return True
+
+
+def _described(file: WeightFile) -> str:
+    return file.name if file.megabytes is None else f"{file.name} ({file.megabytes:g} MB)"
