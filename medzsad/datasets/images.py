@@ -1,0 +1,100 @@
+"""2D images and masks of data sets to arrays. Both go through one reader, so that both are turned alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from medzsad.errors import BadInput
+from medzsad.scans import images2d
+from medzsad.scans.images2d import SUFFIXES, is_image
+
+__all__ = ["SUFFIXES", "image_size", "is_image", "read_image", "read_mask"]
+
+LOSSY = (".jpg", ".jpeg")
+NEAR = 16  # how far compression moves the black and the white of a mask, at most, away from its borders
+FEW_VALUES = 8  # a mask with more different grey levels is a blurred one, not one of several classes
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """An image as detectors take it.
+
+    8-bit images are divided by 255, as in the published evaluations. Images of more than 8 bits have no
+    agreed white: they are stretched from their own minimum to their own maximum. EXIF orientation is applied,
+    palettes become colours, alpha is dropped, grey fills three channels.
+
+    Returns:
+        float32 (3, H, W) in [0, 1], contiguous.
+
+    Raises:
+        BadInput: missing, not an image, cut short, several pages, or NaN among its pixels.
+    """
+    pixels, eight_bit = _pixels(Path(path))
+    if eight_bit:
+        pixels = pixels / np.float32(255)
+    else:
+        low, high = pixels.min(), pixels.max()
+        if not np.isfinite(low + high):
+            raise BadInput(f"{path} has NaN or infinite pixels; export it again.")
+        pixels = (pixels - low) / (high - low) if high > low else np.zeros_like(pixels)
+    if pixels.ndim == 2:
+        return np.ascontiguousarray(np.broadcast_to(pixels, (3, *pixels.shape)))
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """A mask: what is anomalous in an image.
+
+    Masks with class numbers or 0 and 1 (VisA): whatever is not 0. Masks that JPEG compression or resizing
+    went over, which leaves greys around black and white: from half of white on. Colours count as their
+    brightest channel.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        BadInput: as for :func:`read_image`.
+    """
+    path = Path(path)
+    pixels, eight_bit = _pixels(path)
+    values = pixels.max(axis=-1) if pixels.ndim == 3 else pixels
+    white = 255 if eight_bit else 65535
+    if path.suffix.lower() in LOSSY or _is_blurred(values, white):
+        return values >= (white + 1) / 2
+    return values > 0
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Height and width as :func:`read_image` gives them, from the header alone.
+
+    Raises:
+        BadInput: missing or not an image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation by 90 degrees
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        raise BadInput(f"{path} is not a readable image; check that it is complete.") from error
+    return (width, height) if turned else (height, width)
+
+
+def _is_blurred(values: np.ndarray, white: int) -> bool:
+    """Whether a losslessly stored mask once was black and white, and got greys on its way."""
+    if values.max() < white / 2:
+        return False  # class numbers
+    levels = np.unique(values)
+    if len(levels) <= 2:
+        return False
+    return bool(((levels < NEAR) | (levels > white - NEAR)).all()) or len(levels) > FEW_VALUES
+
+
+def _pixels(path: Path) -> tuple[np.ndarray, bool]:
+    """float32 (H, W) or (H, W, 3), and whether the file holds 8 bits a channel."""
+    if not path.is_file():
+        raise BadInput(f"{path} does not exist; check the data set's folder.")
+    scan = images2d.read_image(path)
+    return scan.voxels[:, :, 0].swapaxes(0, 1), "range" in scan.details

@@ -1,0 +1,181 @@
+"""The samples of a data set by name: find its folder, find its layout, read it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from medzsad.datasets.catalog import DatasetEntry, expected, find_entry
+from medzsad.datasets.files import SPLITS, entries, subfolders
+from medzsad.datasets.layouts import find_layout
+from medzsad.datasets.reading import Found, Request
+from medzsad.datasets.samples import SampleSet
+from medzsad.datasets.subset import spread
+from medzsad.errors import BadInput
+
+ROOT_VARIABLE = "MEDZSAD_DATA"
+DEEPEST_WRAPPER = 3  # folders that hold nothing but one folder, as archives leave them
+
+
+def open_dataset(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    split: str = "test",
+    classes: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    channel: str | None = None,
+    labels: Sequence[int] | None = None,
+    patterns: Mapping[str, str] | None = None,
+) -> SampleSet:
+    """The samples of a data set, in a fixed order that is the same on every machine.
+
+    >>> samples = open_dataset("brainmri", "/data/brainmri")      # doctest: +SKIP
+    >>> len(samples), samples[0].label, samples[0].read_image()   # doctest: +SKIP
+
+    Args:
+        name: a name of the catalogue; ``"folder"`` and ``"volumes"`` for data of one's own.
+        root: its folder, or a folder that holds it under its name; for volumes also a JSON list. Without it
+            the folder that ``MEDZSAD_DATA`` names.
+        split: ``"test"``, ``"train"`` or ``"valid"``. Layouts without splits are all test.
+        classes: only these classes.
+        limit: only so many samples: every class and label in proportion and at least once if possible, evenly
+            spread over the order within (:func:`medzsad.datasets.subset.spread`).
+        seed: of ``limit``.
+        channel: of volumes with several images: a word of the file name, a name of the list, or a number.
+        labels: of volumes: the label values that are anomalous. Default: all above 0.
+        patterns: of volumes in folders per case: file name patterns for ``"image"``, ``"label"`` and
+            ``"foreground"``, instead of guessing.
+
+    Returns:
+        The samples. What could not become one is counted in :attr:`SampleSet.notes`.
+
+    Raises:
+        BadInput: unknown name, split or class; no such folder; no layout fits (the message shows the expected
+            tree); the split is empty.
+    """
+    found, _ = open_with_problems(name, root, split=split, channel=channel, labels=labels, patterns=patterns)
+    if classes is not None:
+        found = _only(found, classes)
+    if limit is not None:
+        found = replace(found, samples=spread(found.samples, limit, seed))
+    return found
+
+
+def open_with_problems(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    split: str = "test",
+    channel: str | None = None,
+    labels: Sequence[int] | None = None,
+    patterns: Mapping[str, str] | None = None,
+) -> tuple[SampleSet, Found]:
+    """As :func:`open_dataset`, with what the layout's reader found, its problems included."""
+    entry = find_entry(name)
+    if split not in SPLITS:
+        raise BadInput(f"unknown split {split!r}; use one of: {', '.join(SPLITS)}")
+    if channel is not None and not entry.is_volumetric:
+        raise BadInput(f"{entry.name} is no set of volumes: --channel cannot be; leave it out.")
+    folder = _root(entry, root)
+    request = Request(
+        split=split,
+        class_name=entry.classes[0] if len(entry.classes) == 1 else None,
+        name=entry.name,
+        channel=channel if channel is not None else entry.channel,
+        positive=None if labels is None else tuple(int(value) for value in labels),
+        patterns=dict(patterns or {}),
+    )
+    match = find_layout(places(entry, folder), entry.layouts, request)
+    if match is None:
+        tree = "\n".join(f"  {line}".rstrip() for line in expected(entry).splitlines())
+        raise BadInput(
+            f"{folder} holds no {entry.name} in a layout that is known; it should look like this, "
+            f"DIR being that folder:\n{tree}"
+        )
+    layout, base, found = match
+    if not found.samples and not found.problems:
+        raise BadInput(f"{base} (layout {layout}) has no {split} split; choose another with --split.")
+    if not found.samples:
+        first = found.problems[0]
+        raise BadInput(f"{base} (layout {layout}) has no usable sample: {first.path}: {first.message}.")
+    if entry.is_volumetric:
+        level = "voxel"
+    else:
+        level = "pixel" if any(sample.mask is not None for sample in found.samples) else "image"
+    notes = found.notes
+    if level == "image" and entry.level == "pixel" and entry.classes:
+        notes = (*notes, "No masks were found: only labels can be compared.")
+    left_out = [problem for problem in found.problems if problem.kind == "unlabelled"]
+    if left_out:
+        notes = (
+            *notes,
+            f"{len(left_out)} left out, the first {left_out[0].path}: {left_out[0].message} "
+            f"(medzsad datasets check {entry.name} lists all).",
+        )
+    return SampleSet(entry.name, base, layout, split, level, found.samples, notes), found
+
+
+def places(entry: DatasetEntry, root: Path) -> list[Path]:
+    """Where a set may lie for a given root, the likeliest first.
+
+    Under its names below the root, at the root, and in folders that are alone in those, as archives leave
+    them.
+    """
+    if root.is_file():
+        return [root]
+    names = dict.fromkeys((entry.name, *entry.folders)) if entry.classes else ()
+    below = [path for name in names if (path := _below(root, name)) is not None]
+    found = [*below, root]
+    for start in tuple(found):
+        only = start
+        for _ in range(DEEPEST_WRAPPER):
+            inside = subfolders(only)
+            if len(inside) != 1:
+                break
+            only = inside[0]
+            found.append(only)
+            found += [path for name in names if (path := _below(only, name)) is not None]
+    return list(dict.fromkeys(found))
+
+
+def _below(root: Path, name: str) -> Path | None:
+    """The folder ``name`` below ``root``, each of its parts in any case."""
+    place: Path | None = root
+    for part in name.split("/"):
+        matches = (path for path in subfolders(place) if path.name.casefold() == part.casefold())
+        place = next(matches, None)
+        if place is None:
+            return None
+    return place
+
+
+def _root(entry: DatasetEntry, root: str | Path | None) -> Path:
+    if root is None:
+        named = os.environ.get(ROOT_VARIABLE)
+        if not named:
+            raise BadInput(
+                f"where is {entry.name}? give its folder with --root, or set {ROOT_VARIABLE} to the folder "
+                "that holds your data sets."
+            )
+        root = named
+    folder = Path(root).expanduser()
+    if not folder.exists():
+        raise BadInput(f"{folder} does not exist; check the path.")
+    if folder.is_file() and not (entry.is_volumetric and folder.suffix.casefold() == ".json"):
+        raise BadInput(f"{folder} is a file; give the data set's folder.")
+    if folder.is_dir() and not entries(folder):
+        raise BadInput(f"{folder} is empty; put {entry.name} there (medzsad datasets info {entry.name}).")
+    return folder
+
+
+def _only(found: SampleSet, classes: Sequence[str]) -> SampleSet:
+    known = {name.casefold(): name for name in found.classes}
+    unknown = [name for name in classes if name.casefold() not in known]
+    if unknown:
+        raise BadInput(f"{found.name} has no class {unknown[0]!r} here; it has {', '.join(found.classes)}.")
+    wanted = {known[name.casefold()] for name in classes}
+    return replace(found, samples=tuple(sample for sample in found if sample.class_name in wanted))

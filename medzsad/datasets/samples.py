@@ -1,0 +1,176 @@
+"""Samples: an image or a volume with what is known to be anomalous in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from medzsad.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from medzsad.scans.scan import Scan
+
+GOOD = "good"
+"""The kind of every normal sample, whatever its folder is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image.
+
+    Attributes:
+        image: its file.
+        label: 1 anomalous, 0 normal.
+        mask: file of its mask; None if there is none.
+        class_name: the class it belongs to, such as ``"bottle"`` or ``"brain"``.
+        kind: what is wrong with it, such as ``"scratch"``; :data:`GOOD` if it is normal.
+        id: unique in the data set and the same on every machine.
+    """
+
+    image: Path
+    label: int
+    mask: Path | None
+    class_name: str
+    kind: str
+    id: str
+
+    def read_image(self) -> np.ndarray:
+        """The image, float32 (3, H, W) in [0, 1] (:func:`medzsad.datasets.images.read_image`)."""
+        from medzsad.datasets.images import read_image
+
+        return read_image(self.image)
+
+    def read_mask(self) -> np.ndarray:
+        """What is anomalous, bool (H, W) of the image's size; all False for a normal image without a mask.
+
+        Raises:
+            BadInput: the mask is missing, unreadable, or of another size than the image.
+        """
+        import numpy as np
+
+        from medzsad.datasets.images import image_size, read_mask
+
+        size = image_size(self.image)
+        if self.mask is None:
+            if self.label:
+                raise BadInput(f"{self.image} is anomalous and has no mask; only its label can be used.")
+            return np.zeros(size, dtype=bool)
+        mask = read_mask(self.mask)
+        if mask.shape != size:
+            raise BadInput(
+                f"{self.mask} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {size[1]} x {size[0]}; "
+                "make them the same."
+            )
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSample:
+    """One volume with a label volume.
+
+    Attributes:
+        image: NIfTI file of the scan.
+        label: NIfTI file that marks what is anomalous.
+        foreground: NIfTI file of what may be compared at all, such as a brain mask; None if there is none.
+        class_name: the class it belongs to.
+        id: unique in the data set and the same on every machine.
+        channel: which of several images of the case this is, such as ``"flair"``; None if there is one.
+        volume: which volume of a 4D ``image``, from 0; None if it is 3D.
+        positive: label values that are anomalous; None for all above 0.
+    """
+
+    image: Path
+    label: Path
+    foreground: Path | None
+    class_name: str
+    id: str
+    channel: str | None = None
+    volume: int | None = None
+    positive: tuple[int, ...] | None = None
+
+    def read_scan(self) -> Scan:
+        """The scan (:func:`medzsad.scans.readers.read_scan`)."""
+        from medzsad.scans.readers import read_scan
+
+        return read_scan(self.image, volume=self.volume)
+
+    def read_label(self) -> np.ndarray:
+        """What is anomalous, bool (X, Y, Z).
+
+        Raises:
+            BadInput: the label cannot be read, or is not on the image's grid.
+        """
+        from medzsad.datasets.volume_files import read_label
+
+        return read_label(self.label, self.image, self.positive)
+
+    def read_foreground(self) -> np.ndarray | None:
+        """What may be compared, bool (X, Y, Z); None if the set does not say.
+
+        Raises:
+            BadInput: as for :meth:`read_label`.
+        """
+        from medzsad.datasets.volume_files import read_label
+
+        return None if self.foreground is None else read_label(self.foreground, self.image, None)
+
+
+@dataclass(frozen=True)
+class SampleSet(Sequence):
+    """The samples of one data set on this disk, in a fixed order.
+
+    Attributes:
+        name: the data set's name in the catalogue.
+        root: the folder that the layout was found in.
+        layout: the layout's name.
+        split: ``"test"``, ``"train"`` or ``"valid"``.
+        level: what can be compared: ``"image"`` (no masks), ``"pixel"`` or ``"voxel"``.
+        samples: all :class:`Sample`, or all :class:`VolumeSample`.
+        notes: sentences that the user should read: what was left out, chosen or assumed.
+    """
+
+    name: str
+    root: Path
+    layout: str
+    split: str
+    level: str
+    samples: tuple[Sample, ...] | tuple[VolumeSample, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample | VolumeSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Sample, ...] | tuple[VolumeSample, ...]: ...
+    def __getitem__(self, index):
+        return self.samples[index]
+
+    def __iter__(self) -> Iterator[Sample | VolumeSample]:
+        return iter(self.samples)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in it, in order."""
+        return tuple(dict.fromkeys(sample.class_name for sample in self.samples))
+
+    @property
+    def is_volumetric(self) -> bool:
+        """Whether it holds :class:`VolumeSample`."""
+        return self.level == "voxel"
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many samples of each kind a class has: ``{"bottle": {"good": 20, "contamination": 21}}``.
+
+        Whether a volume holds anomalies is not known before its label is read: its kind is ``"volume"``.
+        """
+        found: dict[str, Counter[str]] = {name: Counter() for name in self.classes}
+        for sample in self.samples:
+            found[sample.class_name][getattr(sample, "kind", "volume")] += 1
+        return {name: dict(counter) for name, counter in found.items()}

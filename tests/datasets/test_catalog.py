@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medzsad.datasets.catalog import entries, expected, find_entry
+from medzsad.detectors.organs import organ_names
+from medzsad.errors import BadInput
+
+INDUSTRIAL = ["mvtec", "visa", "mpdd", "btad", "ksdd", "dagm", "dtd-synthetic"]
+IMAGE_LEVEL = ["headct", "brainmri", "br35h", "covid19"]
+PIXEL_LEVEL = ["isic", "colondb", "clinicdb", "kvasir", "endo", "tn3k"]
+PAPER = INDUSTRIAL + IMAGE_LEVEL + PIXEL_LEVEL
+
+
+def test_the_17_sets_of_the_paper_come_first():
+    assert list(entries())[:17] == PAPER
+    assert [entry.name for entry in entries().values() if entry.paper] == PAPER
+    assert {name: entries()[name].domain for name in PAPER} == {
+        name: "industrial" if name in INDUSTRIAL else "medical" for name in PAPER
+    }
+    assert [name for name in PAPER if entries()[name].level == "image"] == IMAGE_LEVEL
+
+
+@pytest.mark.parametrize("name", entries())
+def test_every_entry_is_complete(name):
+    entry = entries()[name]
+    assert entry.domain in ("industrial", "medical", "any")
+    assert entry.level in ("image", "pixel", "voxel")
+    assert entry.title
+    assert entry.licence
+    assert entry.source.startswith("https://") or entry.source == "your own"
+    assert entry.organ is None or entry.organ in organ_names()
+    assert (entry.class_name is not None) == (len(entry.classes) == 1)
+    for name_ in (entry.name, *entry.aliases):
+        assert find_entry(name_) is entry
+    if entry.classes:
+        assert entry.tree.startswith("DIR/\n")
+        assert entry.own_layouts
+    for line in expected(entry, all_layouts=True).splitlines():
+        assert len(line) <= 90
+
+
+def test_unknown_names_list_all():
+    with pytest.raises(BadInput) as caught:
+        find_entry("mvetc")
+    assert "did you mean mvtec?" in str(caught.value)
+    assert all(name in str(caught.value) for name in entries())
+
+
+def test_the_documentation_names_the_same_sets():
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (\w+) \| (\w+) \| .* \| (.+) \|$", text, flags=re.MULTILINE)
+    stated = {name: (domain, level, licence) for name, domain, level, licence in rows}
+    assert stated == {entry.name: (entry.domain, entry.level, entry.licence) for entry in entries().values()}
+    for entry in entries().values():
+        if entry.tree:
+            assert entry.tree.strip() in text
+
+
+def test_it_is_read_without_anything_heavy():
+    code = (
+        "import sys\nfrom medzsad.datasets.catalog import entries\nentries()\n"
+        "sys.exit(bool({'torch', 'numpy', 'PIL', 'nibabel'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
