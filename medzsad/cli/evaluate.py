@@ -1,0 +1,143 @@
+"""``medzsad evaluate``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medzsad.errors import BadInput
+
+
+@click.command()
+@click.option("-d", "--dataset", required=True, metavar="NAME", help="A data set: see medzsad datasets list.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Its folder [default: that of MEDZSAD_DATA].",
+)
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="A model's name, or a .safetensors checkpoint; several are compared [default: medzsad-mini].",
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write results there.")
+@click.option(
+    "--save-maps", is_flag=True, help="Also write all maps and a sheet of the best and worst cases."
+)
+@click.option("--split", default="test", show_default=True, type=click.Choice(["test", "train", "valid"]))
+@click.option("--class", "classes", multiple=True, metavar="NAME", help="Only this class; may be repeated.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only so many samples, evenly spread.")
+@click.option("--channel", metavar="NAME", help="Of volumes with several images: flair, t1c, ...")
+@click.option(
+    "--size",
+    default="518",
+    show_default=True,
+    metavar="N|native",
+    help="Side of the square that 2D maps and masks are compared at, or native.",
+)
+@click.option(
+    "--framing",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "whole", "foreground"]),
+    help="Show a detector the whole 2D image (as published), or what predict shows it.",
+)
+@click.option(
+    "--metrics",
+    "mode",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "exact", "histogram"]),
+    help="Pixel metrics: exact, or counted in bins with error bounds; auto by size.",
+)
+@click.option("--fpr-limit", default=0.3, show_default=True, metavar="X", help="Where AUPRO ends.")
+@click.option(
+    "--threshold", type=float, metavar="X", help="Of the map, for Dice and lesions [default: model's]."
+)
+@click.option(
+    "--foreground-only", is_flag=True, help="Of volumes, count only voxels in the set's foreground."
+)
+@click.option("--min-lesion-ml", default=0.0, metavar="X", help="Ignore smaller lesions of the truth.")
+@click.option("--resamples", default=1000, show_default=True, metavar="N", help="Of the bootstrap; 0: none.")
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap and of --limit.")
+@click.option("--no-references", is_flag=True, help="Leave out brightness, darkness and asymmetry.")
+@click.option("--organ", metavar="NAME", help="What the images show, for models whose texts name it.")
+@click.option("--clip-weights", metavar="TAG|FILE", help="CLIP weights for CLIP-based models.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option(
+    "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"])
+)
+@click.option("--no-cache", is_flag=True, help="Keep no predictions; an interrupted run begins anew.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON instead of tables.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bars or notes.")
+def evaluate(
+    dataset: str,
+    root: Path | None,
+    models: tuple[str, ...],
+    out: Path | None,
+    size: str,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Measure detectors on a data set, with the papers' metrics and the trivial references beside them.
+
+    An interrupted run goes on where it stopped. Figures are percent; in files they are fractions.
+
+    Exit code: 0 done, 2 bad input or options, 1 internal error.
+    """
+    from medzsad.evaluation.command import run_evaluation
+    from medzsad.evaluation.reporting import document, tables
+
+    if options["save_maps"] and out is None:
+        raise BadInput("--save-maps needs a folder to write to: give --out DIR")
+    evaluation = run_evaluation(
+        dataset,
+        root,
+        models or ("medzsad-mini",),
+        out=out,
+        size=_side(size),
+        say=None if quiet else _say,
+        progress=None if quiet else _progress,
+        **options,
+    )
+    if as_json:
+        from medzsad.results.report import to_json
+
+        click.echo(to_json(document(evaluation)), nl=False)
+    else:
+        click.echo("\n\n".join(table.terminal() for table in tables(evaluation)))
+        if out is not None:
+            click.echo(f"\nfiles in {out}")
+
+
+def _side(size: str) -> int | None:
+    if size == "native":
+        return None
+    if not size.isdecimal():
+        raise BadInput(f"--size {size} is neither a number of pixels nor 'native'")
+    return int(size)
+
+
+def _say(text: str) -> None:
+    click.echo(text.replace("\n", " "), err=True)
+
+
+def _progress(name: str) -> Callable[..., Iterable[Any]]:
+    from tqdm import tqdm
+
+    def wrap(samples: Iterable[Any], total: int) -> Iterable[Any]:
+        return tqdm(samples, total=total, desc=name, disable=None, leave=False, file=sys.stderr)
+
+    return wrap

@@ -1,0 +1,123 @@
+"""What ``medzsad evaluate`` does, from names to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medzsad.datasets.opening import open_dataset
+from medzsad.detectors.cache import cache_folder
+from medzsad.detectors.loading import load_detector
+from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate
+from medzsad.evaluation.settings import EvaluationSettings
+from medzsad.evaluation.writing import save_evaluation
+from medzsad.results.writing import prepare_folder
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+    from medzsad.evaluation.case_files import CaseFiles
+
+
+def run_evaluation(
+    dataset: str,
+    root: Path | None,
+    models: Sequence[str],
+    *,
+    out: Path | None = None,
+    save_maps: bool = False,
+    split: str = "test",
+    classes: Sequence[str] = (),
+    limit: int | None = None,
+    channel: str | None = None,
+    size: int | None = 518,
+    framing: str = "auto",
+    mode: str = "auto",
+    fpr_limit: float = 0.3,
+    threshold: float | None = None,
+    foreground_only: bool = False,
+    min_lesion_ml: float = 0.0,
+    resamples: int = 1000,
+    seed: int = 0,
+    no_references: bool = False,
+    organ: str | None = None,
+    clip_weights: str | None = None,
+    batch_size: int = 1,
+    device: str = "auto",
+    precision: str = "auto",
+    no_cache: bool = False,
+    say: Callable[[str], None] | None = None,
+    progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
+) -> Evaluation:
+    """Evaluates models on a data set and writes the results.
+
+    Args:
+        dataset, root, split, classes, limit, channel: for :func:`~medzsad.datasets.opening.open_dataset`.
+        models: names or checkpoints for :func:`medzsad.load_detector`, with ``organ``, ``clip_weights``,
+            ``device`` and ``precision``.
+        out: folder of the results; None writes nothing.
+        save_maps: also write all maps and contact sheets.
+        size, framing, mode, fpr_limit, threshold, foreground_only, min_lesion_ml, resamples, seed: see
+            :class:`~medzsad.evaluation.settings.EvaluationSettings`.
+        no_references: leave out the trivial references.
+        batch_size: images at once.
+        no_cache: keep no predictions.
+        say: gets notes about the data, line by line.
+        progress: see :func:`~medzsad.evaluation.evaluate.evaluate`.
+
+    Raises:
+        MedzsadError: if the data, a model, an option or the output folder cannot be used.
+    """
+    settings = EvaluationSettings(
+        size=size,
+        framing=framing,
+        mode=mode,
+        fpr_limit=fpr_limit,
+        threshold=threshold,
+        resamples=resamples,
+        seed=seed,
+        foreground_only=foreground_only,
+        minimum_lesion_ml=min_lesion_ml,
+    )
+    samples = open_dataset(
+        dataset, root, split=split, classes=classes or None, limit=limit, seed=seed, channel=channel
+    )
+    for note in samples.notes if say else ():
+        say(note)
+    detectors = [
+        load_detector(model, device=device, precision=precision, clip_weights=clip_weights, organ=organ)
+        for model in models
+    ]
+    if out is not None:
+        prepare_folder(out)
+    evaluation = evaluate(
+        samples,
+        detectors,
+        settings,
+        references=() if no_references else REFERENCES,
+        cache_folder=None if no_cache else cache_folder() / "evaluations",
+        batch_size=batch_size,
+        case_files=_case_files(out, samples.name, detectors, settings) if save_maps and out else None,
+        progress=progress,
+    )
+    reused = sum(detector.reused for detector in evaluation.detectors)
+    if reused and say:
+        say(f"{reused} predictions were taken from an earlier run (--no-cache computes them anew)")
+    if out is not None:
+        save_evaluation(evaluation, out)
+    return evaluation
+
+
+def _case_files(
+    out: Path, title: str, detectors: Sequence[AnomalyDetector], settings: EvaluationSettings
+) -> Callable[[str], CaseFiles]:
+    from medzsad.evaluation.case_files import CaseFiles
+    from medzsad.results.thresholds import parse_threshold
+
+    def make(name: str) -> CaseFiles:
+        rule = parse_threshold(next(d.threshold for d in detectors if d.name == name))
+        value = rule if isinstance(rule, float) else 0.5
+        chosen = value if settings.threshold is None else settings.threshold
+        return CaseFiles(out / name, name, chosen, title)
+
+    return make

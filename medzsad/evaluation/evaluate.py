@@ -1,0 +1,195 @@
+"""Detectors on a data set: the figures of the papers, with the trivial references beside them."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medzsad.datasets.samples import SampleSet
+from medzsad.evaluation.image_sets import evaluate_images
+from medzsad.evaluation.outcome import DetectorOutcome, mean_figures
+from medzsad.evaluation.prediction_cache import PredictionCache
+from medzsad.evaluation.published import PublishedFigure, published_figures
+from medzsad.evaluation.settings import EvaluationSettings
+from medzsad.evaluation.volume_sets import evaluate_volumes
+from medzsad.results.thresholds import parse_threshold
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+    from medzsad.evaluation.case_files import CaseFiles
+
+REFERENCES = ("brightness", "darkness", "asymmetry")
+
+
+@dataclass
+class Evaluation:
+    """Everything that an evaluation found.
+
+    Attributes:
+        dataset: the data set's name.
+        level: ``"image"``, ``"pixel"`` or ``"voxel"``.
+        layout: how its folder was laid out.
+        samples: how many images or volumes.
+        detectors: the outcome of each detector, references last.
+        published: what publications report for the set.
+        settings: of the evaluation.
+        notes: what the reader should know about the data.
+        versions: of the software.
+    """
+
+    dataset: str
+    level: str
+    layout: str
+    samples: int
+    detectors: list[DetectorOutcome]
+    published: list[PublishedFigure]
+    settings: EvaluationSettings
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def evaluate(
+    samples: SampleSet,
+    detectors: Sequence[AnomalyDetector],
+    settings: EvaluationSettings | None = None,
+    *,
+    references: Sequence[str] = REFERENCES,
+    cache_folder: Path | None = None,
+    batch_size: int = 1,
+    case_files: Callable[[str], CaseFiles] | None = None,
+    progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
+) -> Evaluation:
+    """Evaluates detectors on a data set.
+
+    >>> samples = open_dataset("brainmri", "/data/brainmri")                  # doctest: +SKIP
+    >>> outcome = evaluate(samples, [load_detector("medzsad-mini")])          # doctest: +SKIP
+    >>> outcome.detectors[0].mean["image"]["auroc"]                           # doctest: +SKIP
+    Figure(value=0.91, interval=(0.87, 0.94), bounds=None, reason=None)
+
+    Args:
+        samples: from :func:`medzsad.datasets.opening.open_dataset`.
+        detectors: loaded detectors.
+        settings: see the class.
+        references: names of trivial references to run beside them.
+        cache_folder: where predictions are kept, so that an interrupted run goes on; None keeps none. Those
+            of references, which take no time, are never kept.
+        batch_size: images at once.
+        case_files: gives, for a detector's name, what stores maps and draws cases.
+        progress: gives, for a detector's name, a wrapper of the samples, e.g. ``tqdm``.
+
+    Raises:
+        BadInput: if the data cannot be read.
+        OutputNotWritable: if predictions or maps cannot be stored.
+    """
+    from medzsad.detectors.loading import load_detector
+
+    settings = settings or EvaluationSettings()
+    outcomes = []
+    names = [detector.name for detector in detectors]
+    runs = [(detector, False) for detector in detectors]
+    runs += [(load_detector(name, device="cpu"), True) for name in references if name not in names]
+    for detector, is_reference in runs:
+        outcomes.append(
+            _run(
+                samples,
+                detector,
+                settings,
+                is_reference=is_reference,
+                cache_folder=None if is_reference else cache_folder,
+                batch_size=batch_size,
+                files=None if case_files is None or is_reference else case_files(detector.name),
+                progress=progress(detector.name) if progress else None,
+            )
+        )
+    return Evaluation(
+        dataset=samples.name,
+        level=samples.level,
+        layout=samples.layout,
+        samples=len(samples),
+        detectors=outcomes,
+        published=published_figures(samples.name),
+        settings=settings,
+        notes=samples.notes,
+        versions=_versions(),
+    )
+
+
+def _run(
+    samples: SampleSet,
+    detector: AnomalyDetector,
+    settings: EvaluationSettings,
+    *,
+    is_reference: bool,
+    cache_folder: Path | None,
+    batch_size: int,
+    files: CaseFiles | None,
+    progress: Callable[..., Iterable[Any]] | None,
+) -> DetectorOutcome:
+    begin = time.perf_counter()
+    framing = detector.framing if settings.framing == "auto" else settings.framing
+    threshold = settings.threshold
+    if threshold is None:
+        rule = parse_threshold(detector.threshold)
+        threshold = rule if isinstance(rule, float) else 0.5
+    key = {"framing": "volume" if samples.is_volumetric else framing}
+    cache = PredictionCache(cache_folder, detector, key)
+    if samples.is_volumetric:
+        classes, mode = evaluate_volumes(
+            detector,
+            samples,
+            settings,
+            threshold=threshold,
+            cache=cache,
+            keep=files.keep_volume if files else None,
+            progress=progress,
+        )
+    else:
+        classes, mode = evaluate_images(
+            detector,
+            samples,
+            settings,
+            framing=framing,
+            threshold=threshold,
+            cache=cache,
+            batch_size=batch_size,
+            keep=files.keep_image if files else None,
+            progress=progress,
+        )
+    if files is not None:
+        files.finish(classes)
+    return DetectorOutcome(
+        name=detector.name,
+        reference=is_reference,
+        zero_shot=not has_seen(detector.seen, samples.name),
+        classes=classes,
+        mean=mean_figures(classes),
+        settings=detector.settings,
+        framing="volume" if samples.is_volumetric else framing,
+        threshold=threshold,
+        mode=mode,
+        seconds=round(time.perf_counter() - begin, 2),
+        reused=cache.found,
+    )
+
+
+def has_seen(seen: Iterable[str], dataset: str) -> bool:
+    """Whether a detector that was trained on ``seen`` has seen the data set, so that it is not zero-shot."""
+    return any(name == dataset or name.startswith("all ") for name in seen)
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+    import torch
+
+    from medzsad import __version__
+
+    return {
+        "medzsad": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }

@@ -1,0 +1,119 @@
+"""Predictions of 2D images, in the framing that an evaluation asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from medzsad.datasets.images import read_image
+from medzsad.evaluation.prediction_cache import PredictionCache, StoredPrediction, file_hash
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+
+READERS = 2
+AHEAD = 8  # images read before they are needed
+
+
+def predict_images(
+    detector: AnomalyDetector,
+    paths: Sequence[Path],
+    *,
+    framing: str,
+    cache: PredictionCache,
+    batch_size: int = 1,
+) -> Iterator[StoredPrediction]:
+    """Predicts images in order.
+
+    Args:
+        detector: the detector.
+        paths: image files.
+        framing: ``"whole"`` or ``"foreground"``, see
+            :class:`~medzsad.evaluation.settings.EvaluationSettings`.
+        cache: where predictions are looked up and kept.
+        batch_size: images at once (``"whole"`` only), where their sizes agree.
+
+    Yields:
+        One prediction per path. A map has the resolution that the method gives (``"whole"``), or the image's
+        (``"foreground"``).
+
+    Raises:
+        BadInput: if a file cannot be read.
+    """
+    if framing == "foreground":
+        for path in paths:
+            yield _cached(cache, path, lambda path=path: _predict_as_scan(detector, path))
+        return
+    with ThreadPoolExecutor(READERS) as pool:
+        loaded = _ahead(pool, paths, cache)
+        while group := list(islice(loaded, max(1, batch_size))):
+            yield from _predict_group(detector, cache, group)
+
+
+def _predict_group(
+    detector: AnomalyDetector,
+    cache: PredictionCache,
+    group: list[tuple[str, StoredPrediction | None, np.ndarray | None]],
+) -> Iterator[StoredPrediction]:
+    done: dict[int, StoredPrediction] = {i: stored for i, (_, stored, _) in enumerate(group) if stored}
+    missing = [i for i in range(len(group)) if i not in done]
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for i in missing:
+        sizes.setdefault(group[i][2].shape, []).append(i)
+    for members in sizes.values():
+        images = torch.from_numpy(np.stack([group[i][2] for i in members]))
+        prediction = detector.predict_at_own_size(images)
+        for position, i in enumerate(members):
+            done[i] = StoredPrediction(
+                prediction.anomaly_map[position].cpu().numpy(),
+                float(prediction.image_score[position]),
+                float(prediction.image_probability[position]),
+            )
+            cache.put(group[i][0], done[i])
+    yield from (done[i] for i in range(len(group)))
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, paths: Iterable[Path], cache: PredictionCache
+) -> Iterator[tuple[str, StoredPrediction | None, np.ndarray | None]]:
+    """Key, stored prediction or image of each path, in order, some read ahead by other threads."""
+
+    def load(path: Path) -> tuple[str, StoredPrediction | None, np.ndarray | None]:
+        key = file_hash(path) if cache.folder is not None else ""
+        stored = cache.get(key)
+        return key, stored, None if stored is not None else read_image(path)
+
+    queue = iter(paths)
+    waiting = [pool.submit(load, path) for path in islice(queue, AHEAD)]
+    while waiting:
+        yield waiting.pop(0).result()
+        waiting += [pool.submit(load, path) for path in islice(queue, 1)]
+
+
+def _cached(cache: PredictionCache, path: Path, compute: Callable[[], StoredPrediction]) -> StoredPrediction:
+    key = file_hash(path) if cache.folder is not None else ""
+    stored = cache.get(key)
+    if stored is None:
+        stored = compute()
+        cache.put(key, stored)
+    return stored
+
+
+def _predict_as_scan(detector: AnomalyDetector, path: Path) -> StoredPrediction:
+    """What ``medzsad predict`` gives for an image, as (rows, columns)."""
+    from medzsad.predicting import predict
+    from medzsad.scans.readers import read_scan
+
+    result = predict(read_scan(path), detector)
+    only = result.slice_scores[0] if result.slice_scores else None
+    return StoredPrediction(
+        np.ascontiguousarray(result.anomaly_map[:, :, 0].T),
+        result.score,
+        only.probability if only else 0.0,
+    )

@@ -1,0 +1,129 @@
+"""Predictions kept on disk, so that an interrupted evaluation goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medzsad.errors import OutputNotWritable
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+
+VERSION = 1  # raised whenever the same detector and file would give another prediction
+
+
+@dataclass(frozen=True)
+class StoredPrediction:
+    """What is kept of one image or volume.
+
+    Attributes:
+        anomaly_map: float32, of any resolution.
+        score: image or volume score.
+        probability: image-level probability.
+    """
+
+    anomaly_map: np.ndarray
+    score: float
+    probability: float
+
+
+class PredictionCache:
+    """One folder per detector and settings, one file per image, named by hashes: nothing of a file's name.
+
+    Args:
+        folder: the cache's folder; None keeps nothing.
+        detector: whose predictions; its settings and all its weights are part of the key.
+        settings: everything else that a prediction depends on, JSON-serialisable.
+
+    Attributes:
+        found: how many predictions of earlier runs were used so far.
+    """
+
+    def __init__(self, folder: Path | None, detector: AnomalyDetector, settings: dict[str, Any]) -> None:
+        self.found = 0
+        self._written: set[str] = set()  # in this run, for files that a data set holds twice
+        self.folder: Path | None = None
+        if folder is not None:
+            description = {
+                "version": VERSION,
+                "method": detector.method,
+                "settings": detector.settings,
+                "weights": weights_hash(detector),
+                "other": settings,
+            }
+            text = json.dumps(description, sort_keys=True, default=str)
+            self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def get(self, key: str) -> StoredPrediction | None:
+        """The prediction of the file whose hash is ``key``; None if there is none, or it is damaged."""
+        if self.folder is None:
+            return None
+        try:
+            with np.load(self.folder / f"{key}.npz", allow_pickle=False) as stored:
+                prediction = StoredPrediction(
+                    stored["anomaly_map"], float(stored["score"]), float(stored["probability"])
+                )
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+        self.found += key not in self._written
+        return prediction
+
+    def put(self, key: str, prediction: StoredPrediction) -> None:
+        """Keeps a prediction; the file appears complete or not at all.
+
+        Raises:
+            OutputNotWritable: if the disk is full or the folder cannot be written.
+        """
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".partial")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    np.savez_compressed(
+                        file,
+                        anomaly_map=prediction.anomaly_map,
+                        score=prediction.score,
+                        probability=prediction.probability,
+                    )
+                os.replace(temporary, self.folder / f"{key}.npz")
+                self._written.add(key)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputNotWritable(
+                f"{self.folder}: predictions cannot be kept there ({error.strerror or error}); make room, "
+                "set MEDZSAD_CACHE to another folder, or use --no-cache"
+            ) from error
+
+
+def weights_hash(detector: AnomalyDetector) -> str:
+    """SHA-256 over all parameters and buffers."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(detector.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def file_hash(*paths: Path) -> str:
+    """SHA-256 of the contents of files, piece by piece; a folder counts as its files, in order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for part in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            with open(part, "rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+    return digest.hexdigest()

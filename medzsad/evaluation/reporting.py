@@ -1,0 +1,215 @@
+"""An evaluation as tables, in the papers' order and in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from medzsad.evaluation.evaluate import Evaluation
+from medzsad.evaluation.outcome import LEVEL_TITLES, METRICS, NOT_PERCENT, DetectorOutcome, Figure, Figures
+from medzsad.evaluation.tables import Table
+
+SEEN = "*"
+SEEN_NOTE = f"{SEEN} not zero-shot: trained on images of this data set"
+
+
+def tables(evaluation: Evaluation) -> list[Table]:
+    """All tables: per level one that compares detectors, then one per detector with several classes."""
+    found = []
+    for level in _levels(evaluation):
+        found.append(comparison(evaluation, level))
+    for detector in evaluation.detectors:
+        if len(detector.classes) > 1 and not detector.reference:
+            found += [per_class(evaluation, detector, level) for level in _levels(evaluation)]
+    return found
+
+
+def comparison(evaluation: Evaluation, level: str) -> Table:
+    """Detectors, references and published figures side by side; means where there are several classes."""
+    columns = METRICS[level]
+    table = Table(_title(evaluation, level), ["detector", *columns.values()])
+    reasons: dict[str, None] = {}
+    for detector in evaluation.detectors:
+        figures = detector.mean.get(level, {})
+        name = detector.name + ("" if detector.zero_shot else SEEN)
+        table.rows.append([name, *(cell(figures.get(key), key) for key in columns)])
+        intervals = [interval_cell(figures.get(key), key) for key in columns]
+        if any(intervals):
+            table.rows.append(["  95 % interval", *intervals])
+        reasons |= dict.fromkeys(f.reason for f in figures.values() if f.reason)
+    for published in evaluation.published:
+        values = getattr(published, level, {})
+        if values:
+            cells = [f"{values[key]:.1f}" if key in values else "" for key in columns]
+            table.rows.append([f"published: {published.method}", *cells])
+    table.notes += _notes(evaluation, level, reasons)
+    return table
+
+
+def per_class(evaluation: Evaluation, detector: DetectorOutcome, level: str) -> Table:
+    """One row per class and the mean, as the papers print them."""
+    columns = METRICS[level]
+    title = f"{detector.name} on {evaluation.dataset}, {LEVEL_TITLES[level]}, %"
+    table = Table(title, ["class", "normal", "anomalous", *columns.values()])
+    reasons: dict[str, None] = {}
+    for one in detector.classes:
+        figures = one.figures.get(level, {})
+        cells = [cell(figures.get(key), key) for key in columns]
+        table.rows.append([one.name, str(one.normal), str(one.anomalous), *cells])
+        reasons |= dict.fromkeys(f"{one.name}: {f.reason}" for f in figures.values() if f.reason)
+    totals = [str(sum(getattr(one, side) for one in detector.classes)) for side in ("normal", "anomalous")]
+    mean = detector.mean.get(level, {})
+    table.rows.append(["mean", *totals, *(cell(mean.get(key), key) for key in columns)])
+    table.notes += [f"undefined: {reason}" for reason in reasons]
+    return table
+
+
+def cell(figure: Figure | None, metric: str) -> str:
+    """A figure as the papers print it: percent with one digit."""
+    if figure is None:
+        return ""
+    return "undefined" if figure.value is None else _number(figure.value, metric)
+
+
+def interval_cell(figure: Figure | None, metric: str) -> str:
+    """An interval as ``87.1-94.4``; nothing if there is none."""
+    if figure is None or figure.interval is None:
+        return ""
+    return "-".join(_number(end, metric) for end in figure.interval)
+
+
+def plain_rows(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows of a table of all figures, one per row, as fractions and unrounded."""
+    header = ["dataset", "detector", "zero_shot", "class", "level", "metric", "value", "low_95", "high_95"]
+    header += ["lower_bound", "upper_bound", "undefined"]
+    rows: list[list[Any]] = []
+    for detector in evaluation.detectors:
+        blocks = [(one.name, one.figures) for one in detector.classes]
+        if len(blocks) > 1:
+            blocks.append(("mean", detector.mean))
+        for name, figures in blocks:
+            for level, metric, figure in _each(figures):
+                rows.append(
+                    [
+                        evaluation.dataset,
+                        detector.name,
+                        "yes" if detector.zero_shot else "no",
+                        name,
+                        level,
+                        metric,
+                        figure.value,
+                        *(figure.interval or (None, None)),
+                        *(figure.bounds or (None, None)),
+                        figure.reason,
+                    ]
+                )
+    return header, rows
+
+
+def document(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything, JSON-serialisable; fractions, unrounded."""
+    return {
+        "schema": 1,
+        "dataset": evaluation.dataset,
+        "level": evaluation.level,
+        "layout": evaluation.layout,
+        "samples": evaluation.samples,
+        "settings": evaluation.settings.as_dict(),
+        "notes": list(evaluation.notes),
+        "versions": evaluation.versions,
+        "detectors": [
+            {
+                "name": detector.name,
+                "reference": detector.reference,
+                "zero_shot": detector.zero_shot,
+                "framing": detector.framing,
+                "threshold": detector.threshold,
+                "mode": detector.mode,
+                "seconds": detector.seconds,
+                "reused_predictions": detector.reused,
+                "settings": detector.settings,
+                "mean": _figures(detector.mean),
+                "classes": [
+                    {
+                        "name": one.name,
+                        "normal": one.normal,
+                        "anomalous": one.anomalous,
+                        "figures": _figures(one.figures),
+                        "cases": one.cases,
+                    }
+                    for one in detector.classes
+                ],
+            }
+            for detector in evaluation.detectors
+        ],
+        "published": [
+            {"method": p.method, "source": p.source, "image": p.image, "pixel": p.pixel}
+            for p in evaluation.published
+        ],
+    }
+
+
+def _levels(evaluation: Evaluation) -> list[str]:
+    """The levels to print: those with any figure (a set without normal images has none at image level)."""
+    means = [detector.mean for detector in evaluation.detectors]
+    return [level for level in METRICS if any(_is_defined(mean.get(level, {})) for mean in means)] or [
+        level for level in METRICS if any(level in mean for mean in means)
+    ]
+
+
+def _is_defined(figures: dict[str, Figure]) -> bool:
+    return any(figure.value is not None for figure in figures.values())
+
+
+def _title(evaluation: Evaluation, level: str) -> str:
+    things = "volumes" if evaluation.level == "voxel" else "images"
+    classes = evaluation.detectors[0].classes
+    normal, anomalous = sum(c.normal for c in classes), sum(c.anomalous for c in classes)
+    several = f", mean of {len(classes)} classes" if len(classes) > 1 else ""
+    return (
+        f"{evaluation.dataset}: {evaluation.samples} {things} ({normal} normal, {anomalous} anomalous)"
+        f"{several}, {LEVEL_TITLES[level]}, %"
+    )
+
+
+def _notes(evaluation: Evaluation, level: str, reasons: Iterable[str]) -> list[str]:
+    notes = [f"undefined: {reason}" for reason in reasons]
+    if level == _levels(evaluation)[0]:
+        for other in METRICS:
+            figures = evaluation.detectors[0].mean.get(other, {})
+            if figures and not _is_defined(figures) and other != level:
+                reason = next(iter(figures.values())).reason
+                notes.append(f"{LEVEL_TITLES[other]}: undefined, {reason}")
+    if any(not detector.zero_shot for detector in evaluation.detectors):
+        notes.append(SEEN_NOTE)
+    dice = {f"{d.name} {d.threshold:g}" for d in evaluation.detectors if not d.reference}
+    if level in ("pixel", "case", "voxel", "lesion") and dice:
+        notes.append(f"Dice and lesions at the threshold: {', '.join(sorted(dice))}")
+    bounds = [
+        figure.bounds[1] - figure.bounds[0]
+        for detector in evaluation.detectors
+        for figure in detector.mean.get(level, {}).values()
+        if figure.bounds is not None
+    ]
+    if bounds:
+        notes.append(f"from histograms: the exact figures lie within {100 * max(bounds):.1g} points of these")
+    notes += [
+        f"published, for the complete set: {p.method}: {p.source}"
+        for p in evaluation.published
+        if getattr(p, level, {})
+    ]
+    return notes
+
+
+def _number(value: float, metric: str) -> str:
+    return f"{value:.2f}" if metric in NOT_PERCENT else f"{100 * value:.1f}"
+
+
+def _each(figures: Figures) -> Iterable[tuple[str, str, Figure]]:
+    for level, metrics in figures.items():
+        for metric, figure in metrics.items():
+            yield level, metric, figure
+
+
+def _figures(figures: Figures) -> dict[str, Any]:
+    return {level: {key: f.as_dict() for key, f in metrics.items()} for level, metrics in figures.items()}

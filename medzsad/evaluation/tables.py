@@ -1,0 +1,98 @@
+"""Tables of figures: on the terminal, as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+@dataclass
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: what it shows.
+        header: column names; the first column holds names, the others figures.
+        rows: as long as the header, each.
+        notes: sentences below it.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def terminal(self) -> str:
+        """Aligned columns, figures to the right."""
+        widths = [max(len(row[i]) for row in [self.header, *self.rows]) for i in range(len(self.header))]
+        lines = [
+            self.title,
+            _aligned(self.header, widths),
+            _aligned(["-" * width for width in widths], widths),
+        ]
+        lines += [_aligned(row, widths) for row in self.rows]
+        return "\n".join([*lines, *self.notes])
+
+    def markdown(self) -> str:
+        """A Markdown table under its title."""
+        lines = [f"**{self.title}**", "", _piped(self.header)]
+        lines.append(_piped(["---", *["---:"] * (len(self.header) - 1)]))
+        lines += [_piped(row) for row in self.rows]
+        notes = [line for note in self.notes for line in ("", note)]
+        return "\n".join([*lines, *notes]) + "\n"
+
+    def latex(self) -> str:
+        """A LaTeX ``table`` with ``booktabs`` rules."""
+        columns = "l" + "r" * (len(self.header) - 1)
+        body = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_latex(' '.join([self.title + '.', *self.notes]))}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(map(_latex, self.header)) + r" \\",
+            r"\midrule",
+            *(" & ".join(map(_latex, row)) + r" \\" for row in self.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+        return "\n".join(body) + "\n"
+
+
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """RFC 4180 text of a plain table; None is an empty field."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first = cells[0].ljust(widths[0])
+    rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
+    return "  ".join([first, *rest]).rstrip()
+
+
+def _piped(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX_SPECIAL.get(letter, letter) for letter in text)

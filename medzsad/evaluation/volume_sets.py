@@ -1,0 +1,147 @@
+"""One detector on a set of volumes, as ``medzsad predict`` runs it on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medzsad.datasets.samples import SampleSet, VolumeSample
+from medzsad.evaluation.outcome import ClassOutcome, Figure
+from medzsad.evaluation.pooling import PixelPool, curves_of, figure_of
+from medzsad.evaluation.prediction_cache import PredictionCache, StoredPrediction, file_hash
+from medzsad.evaluation.settings import EvaluationSettings
+from medzsad.metrics.bootstrap import Draws, Intervals, image_intervals, intervals_of, mean_intervals
+from medzsad.metrics.image import image_metrics, rank_images
+from medzsad.metrics.lesionwise import CaseFindings, LesionRule, find_lesions, froc_curve, lesion_metrics
+from medzsad.metrics.undefined import Undefined, UndefinedMetric
+from medzsad.metrics.volume import case_metrics, cut_off, mean_over_cases, within
+from medzsad.predicting import predict
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+    from medzsad.scans.scan import Scan
+
+CASE_METRICS = ("auroc", "ap", "dice_best", "dice")
+
+Keep = Callable[[VolumeSample, "Scan", np.ndarray, np.ndarray], None]
+
+
+def evaluate_volumes(
+    detector: AnomalyDetector,
+    samples: SampleSet,
+    settings: EvaluationSettings,
+    *,
+    threshold: float,
+    cache: PredictionCache,
+    keep: Keep | None = None,
+    progress: Callable[..., Iterable[Any]] | None = None,
+) -> tuple[list[ClassOutcome], str]:
+    """Evaluates a detector on volumes, class by class; one volume is in memory at a time, and its map.
+
+    Args:
+        detector: the detector.
+        samples: volumes.
+        settings: the evaluation's.
+        threshold: of the map, for Dice and lesions.
+        cache: of predictions.
+        keep: gets each sample, its scan, its map and its label, to store or draw them.
+        progress: wraps the samples, e.g. ``tqdm``; gets ``total``.
+
+    Returns:
+        The outcome of each class, in order, and ``"exact"`` or ``"histogram"`` for the pooled figures.
+
+    Raises:
+        BadInput: if a volume cannot be read, or its label is not on its grid.
+    """
+    outcomes, modes = [], set()
+    steps = iter(progress(samples, total=len(samples)) if progress else samples)
+    for name in samples.classes:
+        members = [sample for sample in samples if sample.class_name == name]
+        draws = Draws(settings.resamples, seed=settings.seed) if settings.resamples else None
+        pool = PixelPool(settings, threshold, unit="voxel", regions=False, draws=draws)
+        rule = LesionRule(threshold, min_lesion_mm3=1000 * settings.minimum_lesion_ml)
+        cases: list[dict[str, Any]] = []
+        findings: list[CaseFindings] = []
+        for sample in members:
+            next(steps, None)
+            scan = sample.read_scan()
+            prediction = _prediction(detector, sample, scan, cache)
+            label = sample.read_label()
+            area = sample.read_foreground() if settings.foreground_only else None
+            pool.add(*within(prediction.anomaly_map, label, area))
+            cut = cut_off(prediction.anomaly_map, label, area)
+            findings.append(find_lesions(cut, label, rule, spacing=scan.spacing))
+            figures = case_metrics(prediction.anomaly_map, label, threshold=threshold, foreground=area)
+            cases.append(
+                {
+                    "id": sample.id,
+                    "label": int(label.any()),
+                    "score": prediction.score,
+                    "probability": prediction.probability,
+                    **{key: None if isinstance(v, Undefined) else float(v) for key, v in figures.items()},
+                    "lesions": len(findings[-1].lesion_scores),
+                    "lesions_found": int(np.isfinite(findings[-1].lesion_scores).sum()),
+                    "false_positives": len(findings[-1].false_positive_scores),
+                    "undefined": {k: v.reason for k, v in figures.items() if isinstance(v, Undefined)},
+                }
+            )
+            if keep is not None:
+                keep(sample, scan, prediction.anomaly_map, label)
+        outcome = _whole_volumes(name, cases, draws)
+        outcome.figures["case"] = _case_level(cases, draws)
+        outcome.figures["voxel"], outcome.curves["voxel"] = pool.finish()
+        outcome.figures["lesion"] = _lesion_level(findings, draws)
+        try:
+            curve = froc_curve(findings)
+            outcome.curves["lesion"] = {"froc": (curve.false_positives.tolist(), curve.sensitivity.tolist())}
+        except UndefinedMetric:
+            pass
+        modes.add(pool.mode)
+        outcomes.append(outcome)
+    for _ in steps:
+        pass
+    return outcomes, "histogram" if "histogram" in modes else "exact"
+
+
+def _prediction(
+    detector: AnomalyDetector, sample: VolumeSample, scan: Scan, cache: PredictionCache
+) -> StoredPrediction:
+    key = f"{file_hash(sample.image)}-{sample.volume}" if cache.folder is not None else ""
+    stored = cache.get(key)
+    if stored is None:
+        result = predict(scan, detector)
+        best = max((s.probability for s in result.slice_scores), default=0.0)
+        stored = StoredPrediction(result.anomaly_map, result.score, best)
+        cache.put(key, stored)
+    return stored
+
+
+def _whole_volumes(name: str, cases: list[dict[str, Any]], draws: Draws | None) -> ClassOutcome:
+    """Volumes by their score, as images are: undefined where all have something anomalous."""
+    scores, labels = [case["score"] for case in cases], [case["label"] for case in cases]
+    intervals = image_intervals(scores, labels, draws) if draws else {}
+    figures = {
+        key.removeprefix("image_"): figure_of(value, intervals.get(key))
+        for key, value in image_metrics(scores, labels).items()
+    }
+    outcome = ClassOutcome(name, labels.count(0), labels.count(1), {"image": figures}, cases=cases)
+    outcome.scores = list(zip(scores, labels, strict=True))
+    outcome.curves["image"] = curves_of(rank_images(scores, labels))
+    return outcome
+
+
+def _case_level(cases: list[dict[str, Any]], draws: Draws | None) -> dict[str, Figure]:
+    columns = {
+        key: [Undefined(case["undefined"][key]) if case[key] is None else case[key] for case in cases]
+        for key in CASE_METRICS
+    }
+    numbers = {key: [float(value) for value in column] for key, column in columns.items()}
+    intervals: Intervals = mean_intervals(numbers, draws) if draws else {}
+    return {key: figure_of(mean_over_cases(column), intervals.get(key)) for key, column in columns.items()}
+
+
+def _lesion_level(findings: list[CaseFindings], draws: Draws | None) -> dict[str, Figure]:
+    intervals: Intervals = intervals_of(findings, lesion_metrics, draws) if draws else {}
+    return {key: figure_of(v, intervals.get(key)) for key, v in lesion_metrics(findings).items()}

@@ -1,0 +1,120 @@
+"""``medzsad evaluate`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medzsad.cli.main import run
+
+
+@pytest.fixture
+def polyps(tmp_path: Path) -> Path:
+    """Images with masks, some without anything in them."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "polyps"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(24):
+        pixels = rng.integers(40, 90, (48, 48, 3)).astype(np.uint8)
+        mask = np.zeros((48, 48), np.uint8)
+        if number % 3:
+            mask[10:22, 8:24] = 255
+            pixels[mask > 0] += 100
+        Image.fromarray(pixels).save(root / "images" / f"{number:02}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEDZSAD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_tables_and_files(polyps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = ["evaluate", "-d", "kvasir", "--root", str(polyps), "-o", str(out), "--save-maps", "-q"]
+    assert run([*arguments, "--resamples", "50", "--size", "native"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("medzsad-mini", "brightness", "darkness", "asymmetry", "published: AnomalyCLIP", "AUPRO"):
+        assert name in printed
+    assert all(len(line) <= 110 for line in printed.splitlines())
+    assert (out / "metrics.json").is_file()
+    assert (out / "medzsad-mini" / "cases.png").is_file()
+    assert len(list((out / "medzsad-mini" / "maps").iterdir())) == 24
+
+
+def test_json_several_models_and_a_second_run_from_the_cache(
+    polyps: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", "-d", "kvasir", "--root", str(polyps), "-m", "medzsad-mini", "-m", "darkness"]
+    arguments += ["--no-references", "--resamples", "0", "--json"]
+    assert run([*arguments, "-q"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert [d["name"] for d in first["detectors"]] == ["medzsad-mini", "darkness"]
+    assert run(arguments) == 0
+    captured = capsys.readouterr()
+    second = json.loads(captured.out)
+    assert "48 predictions were taken from an earlier run" in captured.err
+    for one, again in zip(first["detectors"], second["detectors"], strict=True):
+        assert one["mean"] == again["mean"]
+        assert one["classes"] == again["classes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-d", "nonsense"], "nonsense"),
+        (["-d", "kvasir", "--root", "/nowhere"], "/nowhere"),
+        (["-d", "kvasir", "--size", "big"], "--size big"),
+        (["-d", "kvasir", "--size", "4"], "at least 16"),
+        (["-d", "kvasir", "--save-maps"], "--out"),
+        (["-d", "kvasir", "--fpr-limit", "0"], "FPR limit"),
+        (["-d", "kvasir", "-m", "no-such-model"], "no-such-model"),
+        (["-d", "kvasir", "--organ", "brain"], "organ"),
+    ],
+)
+def test_bad_options_get_one_line(
+    polyps: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    if "--root" not in arguments:
+        arguments = [*arguments, "--root", str(polyps)]
+    assert run(["evaluate", "-q", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_killed_run_goes_on_where_it_stopped(polyps: Path, own_cache: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "medzsad", "evaluate", "-d", "kvasir", "--root", str(polyps)]
+    command += ["--no-references", "--resamples", "20"]
+    environment = {**os.environ, "MEDZSAD_CACHE": str(own_cache), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list(own_cache.rglob("*.npz"))) < 3 and killed.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    done = len(list(own_cache.rglob("*.npz")))
+    assert 3 <= done <= 24
+    resumed = subprocess.run(
+        [*command, "--json"], env=environment, capture_output=True, text=True, check=True
+    )
+    if done < 24:
+        assert f"{done} predictions were taken from an earlier run" in resumed.stderr
+    fresh = {**environment, "MEDZSAD_CACHE": str(tmp_path / "other")}
+    whole = subprocess.run([*command, "--json"], env=fresh, capture_output=True, text=True, check=True)
+    one, other = json.loads(resumed.stdout)["detectors"][0], json.loads(whole.stdout)["detectors"][0]
+    assert one["classes"] == other["classes"]

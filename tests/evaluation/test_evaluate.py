@@ -1,0 +1,158 @@
+"""Whole evaluations: several detectors, references, files, and what the tables say."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medzsad.datasets.opening import open_dataset
+from medzsad.datasets.samples import SampleSet
+from medzsad.detectors.references import Brightness
+from medzsad.evaluation.case_files import CaseFiles
+from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate, has_seen
+from medzsad.evaluation.reporting import comparison, per_class, plain_rows, tables
+from medzsad.evaluation.settings import EvaluationSettings
+from medzsad.evaluation.writing import save_evaluation
+
+SETTINGS = EvaluationSettings(size=48, resamples=40)
+
+
+@pytest.fixture
+def evaluation(blobs: SampleSet) -> Evaluation:
+    sharp = Brightness(smoothing_sigma=0.5).eval()
+    sharp.name, sharp.seen = "sharp", ("mvtec",)
+    return evaluate(blobs, [sharp], SETTINGS)
+
+
+def test_references_stand_beside_every_detector(blobs: SampleSet, evaluation: Evaluation) -> None:
+    assert [d.name for d in evaluation.detectors] == ["sharp", *REFERENCES]
+    assert [d.reference for d in evaluation.detectors] == [False, True, True, True]
+    bright = Brightness().eval()
+    alone = evaluate(blobs, [bright], SETTINGS, references=("brightness", "darkness"))
+    assert [d.name for d in alone.detectors] == ["brightness", "darkness"]  # not twice
+    assert alone.detectors[0].mean["pixel"]["auroc"].value == pytest.approx(
+        evaluation.detectors[1].mean["pixel"]["auroc"].value
+    )
+
+
+def test_what_a_detector_has_seen_is_marked(evaluation: Evaluation) -> None:
+    assert [d.zero_shot for d in evaluation.detectors] == [False, True, True, True]
+    text = comparison(evaluation, "pixel").terminal()
+    assert "sharp*" in text
+    assert "* not zero-shot" in text
+    assert has_seen(["all 14 sets"], "kvasir")
+    assert not has_seen(["visa", "synthetic"], "kvasir")
+
+
+def test_tables_are_in_percent_and_in_the_papers_order(evaluation: Evaluation) -> None:
+    table = comparison(evaluation, "pixel")
+    assert table.header == ["detector", "AUROC", "AP", "F1-max", "AUPRO", "mAD", "Dice"]
+    mean = evaluation.detectors[0].mean["pixel"]
+    assert table.rows[0][1] == f"{100 * mean['auroc'].value:.1f}"
+    assert "mean of 2 classes" in table.title
+    assert table.rows[-1][0].startswith("published: AnomalyCLIP")
+    assert table.rows[-1][4] == "81.4"
+    classes = per_class(evaluation, evaluation.detectors[0], "image")
+    assert [row[:3] for row in classes.rows] == [
+        ["bottle", "4", "5"],
+        ["cable", "4", "5"],
+        ["mean", "8", "10"],
+    ]
+    assert [t.title for t in tables(evaluation)][:2] == [
+        comparison(evaluation, level).title for level in ("image", "pixel")
+    ]
+
+
+def test_a_set_without_normal_images_says_so_once(tmp_path: Path, blobs: SampleSet) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / "polyps" / folder).mkdir(parents=True)
+    for number in range(4):
+        pixels = rng.integers(0, 90, (32, 32)).astype(np.uint8)
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8:16, 8:16] = 255
+        Image.fromarray(np.maximum(pixels, mask // 2 + 60)).save(tmp_path / f"polyps/images/{number}.png")
+        Image.fromarray(mask).save(tmp_path / f"polyps/masks/{number}.png")
+    samples = open_dataset("kvasir", tmp_path / "polyps")
+    found = tables(evaluate(samples, [Brightness().eval()], SETTINGS, references=()))
+    assert len(found) == 1
+    assert found[0].notes[0] == "image level: undefined, no normal image"
+    assert "undefined" not in "".join(cell for row in found[0].rows for cell in row)
+
+
+def test_files(tmp_path: Path, evaluation: Evaluation) -> None:
+    names = {path.name for path in save_evaluation(evaluation, tmp_path / "out")}
+    curves = {f"{level}_{kind}" for level in ("image", "pixel") for kind in ("roc", "pr")} | {"pixel_pro"}
+    pictures = {f"{name}.{suffix}" for name in (*curves, "scores") for suffix in ("png", "svg")}
+    assert names == {"metrics.json", "metrics.csv", "table.md", "table.tex"} | pictures
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    document = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert document["settings"] == SETTINGS.as_dict()
+    first = document["detectors"][0]
+    value = evaluation.detectors[0].classes[0].figures["pixel"]["auroc"].value
+    assert first["classes"][0]["figures"]["pixel"]["auroc"]["value"] == pytest.approx(value, abs=1e-6)
+    rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
+    assert len(rows) == len(plain_rows(evaluation)[1])
+    same = [r for r in rows if r["detector"] == "sharp" and r["class"] == "bottle" and r["metric"] == "auroc"]
+    assert float(next(r for r in same if r["level"] == "pixel")["value"]) == value
+    for name in pictures:
+        if name.endswith(".png"):
+            with Image.open(tmp_path / "out" / name) as picture:
+                assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+
+
+def test_the_same_evaluation_gives_the_same_files(tmp_path: Path, evaluation: Evaluation) -> None:
+    first, second = (save_evaluation(evaluation, tmp_path / name) for name in ("a", "b"))
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def test_maps_and_the_contact_sheet(tmp_path: Path, blobs: SampleSet) -> None:
+    detector = Brightness().eval()
+    evaluate(
+        blobs,
+        [detector],
+        SETTINGS,
+        references=("darkness",),
+        case_files=lambda name: CaseFiles(tmp_path / name, name, 0.5, "blobs"),
+    )
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"blobs", "brightness"}
+    maps = sorted((tmp_path / "brightness" / "maps").iterdir())
+    assert len(maps) == len(blobs)
+    with Image.open(next(p for p in maps if "bottle" in p.name and "bright" in p.name)) as stored:
+        values = np.asarray(stored)
+        assert stored.size in ((40, 40), (48, 40))
+    assert values.dtype.kind in "ui"
+    assert values.max() > 40_000
+    with Image.open(tmp_path / "brightness" / "cases.png") as sheet:
+        assert sheet.width > 1000
+
+
+def test_volumes_are_drawn_too(tmp_path: Path, volumes: SampleSet) -> None:
+    import nibabel
+
+    found = evaluate(
+        volumes,
+        [Brightness().eval()],
+        SETTINGS,
+        references=(),
+        case_files=lambda name: CaseFiles(tmp_path / name, name, 0.7, "volumes"),
+    )
+    assert found.level == "voxel"
+    assert [table.title.split(", ")[2] for table in tables(found)] == [
+        "image level",
+        "mean over volumes",
+        "all voxels pooled",
+        "lesions",
+    ]
+    maps = sorted((tmp_path / "brightness" / "maps").iterdir())
+    assert len(maps) == 3
+    stored = nibabel.load(maps[0])
+    assert stored.shape == (24, 22, 12)
+    np.testing.assert_allclose(stored.affine, np.diag([2, 2, 3, 1]))
+    assert (tmp_path / "brightness" / "cases.png").is_file()

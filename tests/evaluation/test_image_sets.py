@@ -1,0 +1,104 @@
+"""A detector on 2D images, class by class, against the metrics computed by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from medzsad.datasets.opening import open_dataset
+from medzsad.datasets.samples import SampleSet
+from medzsad.detectors.references import Brightness
+from medzsad.errors import BadInput
+from medzsad.evaluation.image_sets import evaluate_images, on_grid
+from medzsad.evaluation.prediction_cache import PredictionCache
+from medzsad.evaluation.settings import EvaluationSettings
+
+SETTINGS = EvaluationSettings(size=None, resamples=50)
+
+
+def run(samples: SampleSet, detector: Brightness, settings: EvaluationSettings = SETTINGS, **options):
+    cache = PredictionCache(None, detector, {})
+    options = {"framing": "whole", "threshold": 0.5, "cache": cache} | options
+    return evaluate_images(detector, samples, settings, **options)
+
+
+def test_figures_are_those_of_the_images_own_pixels(blobs: SampleSet, brightness: Brightness) -> None:
+    outcomes, mode = run(blobs, brightness)
+    assert mode == "exact"
+    assert [(one.name, one.normal, one.anomalous) for one in outcomes] == [("bottle", 4, 5), ("cable", 4, 5)]
+    for one in outcomes:
+        scores, truth, image_scores, labels = [], [], [], []
+        for sample in blobs:
+            if sample.class_name == one.name:
+                prediction = brightness(torch.from_numpy(sample.read_image())[None])
+                scores.append(prediction.anomaly_map[0].numpy().ravel())
+                truth.append(sample.read_mask().ravel())
+                image_scores.append(float(prediction.image_score))
+                labels.append(sample.label)
+        expected = roc_auc_score(np.concatenate(truth), np.concatenate(scores))
+        assert one.figures["pixel"]["auroc"].value == pytest.approx(expected, abs=1e-9)
+        assert one.figures["image"]["auroc"].value == pytest.approx(roc_auc_score(labels, image_scores))
+        assert one.figures["pixel"]["auroc"].value > 0.95  # a bright blob is found by brightness
+        low, high = one.figures["image"]["auroc"].interval
+        assert low <= one.figures["image"]["auroc"].value <= high
+        assert len(one.cases) == len(one.scores) == 9
+        assert [case["pixel_ap"] is None for case in one.cases] == [not case["label"] for case in one.cases]
+
+
+def test_sizes_change_the_grid_and_hardly_the_figures(blobs: SampleSet, brightness: Brightness) -> None:
+    native, _ = run(blobs, brightness)
+    square, _ = run(blobs, brightness, replace(SETTINGS, size=64))
+    for one, other in zip(native, square, strict=True):
+        difference = one.figures["pixel"]["auroc"].value - other.figures["pixel"]["auroc"].value
+        assert 0 < abs(difference) < 0.02
+
+
+def test_masks_are_resized_by_nearest_neighbours_as_pillow_does() -> None:
+    rng = np.random.default_rng(0)
+    mask = rng.random((37, 52)) > 0.5
+    _, resized = on_grid(np.zeros((10, 10), np.float32), mask, 64)
+    expected = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((64, 64), Image.Resampling.NEAREST))
+    assert np.array_equal(resized, expected > 0)
+
+
+def test_maps_go_to_the_masks_grid() -> None:
+    anomaly_map = np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6)
+    resized, mask = on_grid(anomaly_map, np.zeros((8, 12), bool), None)
+    assert resized.shape == mask.shape == (8, 12)
+    same, _ = on_grid(anomaly_map, np.zeros((4, 6), bool), None)
+    assert np.array_equal(same, anomaly_map)
+
+
+def test_image_level_sets_have_no_pixel_figures(tmp_path, blobs: SampleSet, brightness: Brightness) -> None:
+    for sample in blobs[:9]:
+        target = tmp_path / "yn" / ("yes" if sample.label else "no") / f"{sample.image.name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(sample.image.read_bytes())
+    outcomes, _ = run(open_dataset("brainmri", tmp_path / "yn"), brightness)
+    assert set(outcomes[0].figures) == {"image"}
+
+
+def test_every_map_can_be_kept_and_progress_is_told(blobs: SampleSet, brightness: Brightness) -> None:
+    kept, steps = [], []
+
+    def progress(samples, total):
+        for sample in samples:
+            steps.append(total)
+            yield sample
+
+    run(blobs, brightness, keep=lambda sample, anomaly_map: kept.append(sample.id), progress=progress)
+    assert kept == [sample.id for sample in blobs]
+    assert steps == [18] * 18
+
+
+def test_a_mask_that_is_missing_is_named(blobs_root, brightness: Brightness) -> None:
+    samples = open_dataset("mvtec", blobs_root)
+    victim = next(sample for sample in samples if sample.mask is not None)
+    victim.mask.write_bytes(b"")
+    with pytest.raises(BadInput, match=victim.mask.name):
+        run(samples, brightness)

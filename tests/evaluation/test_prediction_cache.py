@@ -1,0 +1,78 @@
+"""Predictions on disk: found again for the same detector and file, and for no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medzsad.detectors.references import Brightness, Darkness
+from medzsad.errors import OutputNotWritable
+from medzsad.evaluation.prediction_cache import PredictionCache, StoredPrediction, file_hash, weights_hash
+
+STORED = StoredPrediction(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), 0.25, 0.75)
+
+
+def test_what_is_put_is_found_by_the_next_run(tmp_path: Path, brightness: Brightness) -> None:
+    cache = PredictionCache(tmp_path, brightness, {"framing": "whole"})
+    assert cache.get("a") is None
+    cache.put("a", STORED)
+    assert cache.get("a") is not None
+    assert cache.found == 0  # of this run
+    later = PredictionCache(tmp_path, brightness, {"framing": "whole"})
+    found = later.get("a")
+    assert np.array_equal(found.anomaly_map, STORED.anomaly_map)
+    assert found.anomaly_map.dtype == np.float32
+    assert (found.score, found.probability, later.found) == (0.25, 0.75, 1)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_other_settings_methods_and_weights_have_their_own(tmp_path: Path, brightness: Brightness) -> None:
+    folders = {
+        PredictionCache(tmp_path, detector, other).folder
+        for detector, other in (
+            (brightness, {"framing": "whole"}),
+            (brightness, {"framing": "foreground"}),
+            (Brightness(smoothing_sigma=3.0), {"framing": "whole"}),
+            (Darkness(), {"framing": "whole"}),
+        )
+    }
+    assert len(folders) == 4
+    first, second = Brightness(), Brightness()
+    second.mean += 1
+    second.register_buffer("mean", second.mean)
+    assert weights_hash(first) != weights_hash(second)
+    assert weights_hash(first) == weights_hash(Brightness())
+
+
+def test_damaged_entries_are_as_good_as_none(tmp_path: Path, brightness: Brightness) -> None:
+    cache = PredictionCache(tmp_path, brightness, {})
+    cache.put("a", STORED)
+    path = cache.folder / "a.npz"
+    for damaged in (path.read_bytes()[:100], b"", b"not a zip"):
+        path.write_bytes(damaged)
+        assert cache.get("a") is None
+
+
+def test_none_keeps_nothing(brightness: Brightness) -> None:
+    cache = PredictionCache(None, brightness, {})
+    cache.put("a", STORED)
+    assert cache.get("a") is None
+
+
+def test_a_place_that_cannot_be_written_says_so(tmp_path: Path, brightness: Brightness) -> None:
+    (tmp_path / "file").write_text("in the way")
+    cache = PredictionCache(tmp_path / "file", brightness, {})
+    with pytest.raises(OutputNotWritable, match="--no-cache"):
+        cache.put("a", STORED)
+
+
+def test_hashes_are_of_contents(tmp_path: Path) -> None:
+    for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
+        (tmp_path / name).write_text(text)
+    assert file_hash(tmp_path / "a") == file_hash(tmp_path / "b") != file_hash(tmp_path / "c")
+    folder = tmp_path / "series"
+    folder.mkdir()
+    (folder / "1").write_text("one")
+    assert file_hash(folder) == file_hash(tmp_path / "a")

@@ -1,0 +1,35 @@
+"""Settings that make no sense are told in one line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from medzsad.errors import BadInput
+from medzsad.evaluation.settings import EvaluationSettings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"framing": "round"}, "framing"),
+        ({"mode": "rough"}, "mode"),
+        ({"size": 8}, "size"),
+        ({"fpr_limit": 0.0}, "FPR limit"),
+        ({"fpr_limit": 1.5}, "FPR limit"),
+        ({"threshold": 2.0}, "threshold"),
+        ({"resamples": -1}, "resamples"),
+        ({"minimum_lesion_ml": -1.0}, "lesion volume"),
+    ],
+)
+def test_impossible_settings_say_so(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        EvaluationSettings(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_are_plain_data() -> None:
+    settings = EvaluationSettings(size=None, threshold=0.4)
+    assert EvaluationSettings(**json.loads(json.dumps(settings.as_dict()))) == settings

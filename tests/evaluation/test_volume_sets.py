@@ -1,0 +1,89 @@
+"""A detector on volumes: voxels, cases, lesions and whole volumes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from medzsad.datasets.samples import SampleSet
+from medzsad.detectors.references import Brightness
+from medzsad.evaluation.prediction_cache import PredictionCache
+from medzsad.evaluation.settings import EvaluationSettings
+from medzsad.evaluation.volume_sets import evaluate_volumes
+from medzsad.predicting import predict
+
+SETTINGS = EvaluationSettings(resamples=50)
+
+
+def run(samples: SampleSet, detector: Brightness, settings: EvaluationSettings = SETTINGS, **options):
+    cache = options.pop("cache", PredictionCache(None, detector, {}))
+    outcomes, mode = evaluate_volumes(detector, samples, settings, threshold=0.7, cache=cache, **options)
+    assert len(outcomes) == 1
+    return outcomes[0], mode
+
+
+def test_figures_are_those_of_predict(volumes: SampleSet, brightness: Brightness) -> None:
+    outcome, mode = run(volumes, brightness)
+    assert mode == "exact"
+    assert (outcome.normal, outcome.anomalous) == (1, 2)
+    expected, scores = [], []
+    for sample in volumes:
+        result = predict(sample.read_scan(), brightness)
+        label = sample.read_label()
+        scores.append(result.score)
+        if label.any():
+            expected.append(average_precision_score(label.ravel(), result.anomaly_map.ravel()))
+    assert outcome.figures["case"]["ap"].value == pytest.approx(np.mean(expected), abs=1e-9)
+    assert [case["score"] for case in outcome.cases] == pytest.approx(scores)
+    assert outcome.cases[2]["ap"] is None
+    assert "no anomalous voxel" in outcome.cases[2]["undefined"]["ap"]
+    assert outcome.figures["image"]["auroc"].value == 1.0  # both sick volumes above the healthy one
+
+
+def test_lesions_are_counted(volumes: SampleSet, brightness: Brightness) -> None:
+    outcome, _ = run(volumes, brightness)
+    assert [case["lesions"] for case in outcome.cases] == [1, 2, 0]
+    assert outcome.figures["lesion"]["lesion_sensitivity"].value == 1.0
+    alarms = sum(case["false_positives"] for case in outcome.cases)
+    assert outcome.figures["lesion"]["fp_per_scan"].value == pytest.approx(alarms / 3)
+    assert outcome.curves["lesion"]["froc"][1][-1] == 1.0
+    # Each box is 48 voxels of 12 mm3: 0.576 mL.
+    none, _ = run(volumes, brightness, replace(SETTINGS, minimum_lesion_ml=0.6))
+    assert none.figures["lesion"]["lesion_sensitivity"].value is None
+    assert none.figures["lesion"]["lesion_sensitivity"].reason == "no lesion in any scan"
+
+
+def test_counted_voxels_bound_the_exact_ones(volumes: SampleSet, brightness: Brightness) -> None:
+    exact, _ = run(volumes, brightness)
+    counted, mode = run(volumes, brightness, replace(SETTINGS, mode="histogram"))
+    assert mode == "histogram"
+    for key in ("auroc", "ap"):
+        figure = counted.figures["voxel"][key]
+        low, high = figure.bounds or (figure.value, figure.value)
+        assert low - 1e-9 <= exact.figures["voxel"][key].value <= high + 1e-9
+
+
+def test_a_second_run_takes_its_maps_from_the_cache(
+    tmp_path: Path, volumes: SampleSet, brightness: Brightness
+) -> None:
+    first, _ = run(volumes, brightness, cache=PredictionCache(tmp_path / "c", brightness, {}))
+    cache = PredictionCache(tmp_path / "c", brightness, {})
+    second, _ = run(volumes, brightness, cache=cache)
+    assert cache.found == 3
+    assert first.figures == second.figures
+    assert first.cases == second.cases
+
+
+def test_maps_can_be_kept(volumes: SampleSet, brightness: Brightness) -> None:
+    kept = []
+    run(
+        volumes,
+        brightness,
+        keep=lambda sample, scan, anomaly_map, label: kept.append((sample.id, label.any())),
+    )
+    assert [name for name, _ in kept] == [sample.id for sample in volumes]
+    assert [bool(anomalous) for _, anomalous in kept] == [True, True, False]
