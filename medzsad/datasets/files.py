@@ -118,11 +118,12 @@ class Masks:
 
 
 def relative_id(path: Path, base: Path) -> str:
-    """A sample's id: its path below ``base`` with forward slashes, or its name if it lies elsewhere."""
-    try:
-        return path.relative_to(base).as_posix()
-    except ValueError:
-        return path.name
+    """A sample's id: its path below ``base`` with forward slashes, or its name if it lies elsewhere.
+
+    What is not text in the name (old archives have other encodings) is spelt out, so that ids can be printed.
+    """
+    inside = path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+    return inside.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def tokens(name: str) -> Iterable[str]:

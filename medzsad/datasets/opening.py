@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from medzsad.datasets.catalog import DatasetEntry, expected, find_entry
-from medzsad.datasets.files import SPLITS, entries, subfolders
+from medzsad.datasets.files import SPLITS, entries, relative_id, subfolders
 from medzsad.datasets.layouts import find_layout
 from medzsad.datasets.reading import Found, Request
-from medzsad.datasets.samples import SampleSet
+from medzsad.datasets.samples import Sample, SampleSet, VolumeSample
 from medzsad.datasets.subset import spread
 from medzsad.errors import BadInput
+
+Samples = tuple[Sample, ...] | tuple[VolumeSample, ...]
 
 ROOT_VARIABLE = "MEDZSAD_DATA"
 DEEPEST_WRAPPER = 3  # folders that hold nothing but one folder, as archives leave them
@@ -111,12 +113,29 @@ def open_with_problems(
         notes = (*notes, "No masks were found: only labels can be compared.")
     left_out = [problem for problem in found.problems if problem.kind == "unlabelled"]
     if left_out:
+        # Without the folder: notes go into result files.
+        first = relative_id(left_out[0].path, base)
         notes = (
             *notes,
-            f"{len(left_out)} left out, the first {left_out[0].path}: {left_out[0].message} "
+            f"{len(left_out)} left out, the first {first}: {left_out[0].message} "
             f"(medzsad datasets check {entry.name} lists all).",
         )
+    found = replace(found, samples=_with_own_ids(found.samples))
     return SampleSet(entry.name, base, layout, split, level, found.samples, notes), found
+
+
+def _with_own_ids(samples: Samples) -> Samples:
+    """The samples, each with an id of its own: lists may name files of one name outside the set's folder."""
+    seen: set[str] = set()
+    unique = []
+    for sample in samples:
+        name, number = sample.id, 1
+        while name in seen:
+            number += 1
+            name = f"{sample.id} ({number})"
+        seen.add(name)
+        unique.append(sample if name == sample.id else replace(sample, id=name))
+    return tuple(unique)
 
 
 def places(entry: DatasetEntry, root: Path) -> list[Path]:

@@ -7,7 +7,7 @@ loads; both fusions are there (:mod:`medzsad.detectors.adaclip_fusion`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,7 +26,13 @@ from medzsad.detectors.adaclip_settings import AdaCLIPSettings
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.clip.building import Weights, build_clip, check_fingerprint, require_named_weights
+from medzsad.detectors.clip.building import (
+    Weights,
+    build_clip,
+    check_fingerprint,
+    public_settings,
+    require_named_weights,
+)
 from medzsad.detectors.text_states import StateTokens, pool_states, state_tokens
 from medzsad.errors import ModelNotReady
 
@@ -66,7 +72,7 @@ class AdaCLIP(AnomalyDetector):
         self.clip = clip
         self.config = config
         self.adapter = AdaCLIPAdapter.build(config, clip) if adapter is None else adapter
-        self._tokens: StateTokens | None = None
+        self._tokens: dict[str, StateTokens] = {}
         self.register_buffer("text_features", None)
         if config.text_depends_on_image:
             self._state_tokens()
@@ -161,7 +167,7 @@ class AdaCLIP(AnomalyDetector):
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable."""
-        return {**asdict(self.config), "precision": self.precision}
+        return {**public_settings(self.config), "precision": self.precision}
 
     @property
     def class_name(self) -> str:
@@ -175,15 +181,15 @@ class AdaCLIP(AnomalyDetector):
 
     @class_name.setter
     def class_name(self, name: str) -> None:
-        previous = self.config, self._tokens
-        self.config, self._tokens = replace(self.config, class_name=name).resolve(self.clip), None
+        previous = self.config
+        self.config = replace(self.config, class_name=name).resolve(self.clip)
         try:
             if self.config.text_depends_on_image:
                 self._state_tokens()
             else:
                 self.finish_texts()
         except (ModelNotReady, ValueError):
-            self.config, self._tokens = previous
+            self.config = previous
             raise
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -200,55 +206,107 @@ class AdaCLIP(AnomalyDetector):
         if self.config.text_depends_on_image:
             raise ModelNotReady("dynamic text prompts depend on the image: the texts cannot be encoded once")
         with torch.autocast(self.device.type, enabled=False):
-            self.text_features = self._prompted_texts(None)[0].clone()
+            self.text_features = self._prompted_texts(None, self.class_name)[0].clone()
 
-    def encode_texts(self, frozen: Tensor | None = None) -> Tensor:
+    def encode_texts(self, frozen: Tensor | None = None, class_names: Sequence[str] | None = None) -> Tensor:
         """Text features: encoded anew from prompts if there is a text tower, else as stored.
 
         Args:
             frozen: (B, D) plain CLIP's features of the images, for dynamic prompts.
+            class_names: what each of the B images shows; None for :attr:`class_name`.
 
         Returns:
             float32 (B, 2, D), or (1, 2, D) if the same for all images; row 0 normal, row 1 abnormal.
-        """
-        if self.config.text_depends_on_image:
-            return self._prompted_texts(frozen)
-        if self.clip.text is None or not self.config.prompts_text:
-            return self.text_features[None]
-        with torch.autocast(self.device.type, enabled=False):
-            return self._prompted_texts(None)
 
-    def encode(self, inputs: Tensor) -> Encoded:
+        Raises:
+            ModelNotReady: if another class is named and there is no text tower.
+            ValueError: if a class name is too long.
+        """
+        name = self.class_name
+        if class_names is None or set(class_names) == {name}:
+            stored = self.clip.text is None and not self.config.text_depends_on_image
+            if stored or not self.config.prompts_text:
+                return self.text_features[None]
+            return self._texts_of(frozen, name)
+        features: dict[int, Tensor] = {}
+        for name in dict.fromkeys(class_names):  # each class is encoded once
+            rows = [row for row, other in enumerate(class_names) if other == name]
+            own = frozen[rows] if self.config.text_depends_on_image else None
+            features |= dict(zip(rows, self._texts_of(own, name).expand(len(rows), -1, -1), strict=True))
+        return torch.stack([features[row] for row in range(len(class_names))])
+
+    def frozen_features(self, inputs: Tensor) -> dict[str, Tensor]:
+        """All of the images that training does not change, to be computed once per image and kept.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+
+        Returns:
+            Tensors with B first, without a graph. With prompts in the image tower: ``image`` (B, D), plain
+            CLIP's feature, if prompts are made from it, else nothing. Without: ``image`` and ``layer.L``
+            (B, patches, C) of each output layer L.
+        """
+        clip, config = self.clip, self.config
+        if config.prompts_image:
+            return {"image": self._frozen_feature(clip.embed(inputs))} if config.dynamic else {}
+        run = clip.run_blocks(clip.embed(inputs), layers=config.output_layers)
+        layers = {f"layer.{layer}": run.layers[layer][:, 1:] for layer in config.output_layers}
+        return {"image": clip.class_feature(run.tokens), **layers}
+
+    def encode(
+        self,
+        inputs: Tensor | None,
+        *,
+        frozen: Mapping[str, Tensor] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> Encoded:
         """Features of images and texts; differentiable in everything learned.
 
         Args:
             inputs: float32 (B, 3, S, S), normalised.
+            frozen: what :meth:`frozen_features` gave for them; ``inputs`` may be None then, unless the image
+                tower is prompted.
+            class_names: what each image shows; None for :attr:`class_name`.
         """
         clip, adapter, config = self.clip, self.adapter, self.config
-        embedded = clip.embed(inputs)
         if config.prompts_image:
-            frozen = self._frozen_feature(embedded) if config.dynamic else None
-            hook = adapter.image_hook(frozen)
-            run = clip.run_blocks(embedded, layers=config.output_layers, before_block=hook)
+            embedded = clip.embed(inputs)
+            feature = None
+            if config.dynamic:
+                feature = self._frozen_feature(embedded) if frozen is None else frozen["image"]
+            run = clip.run_blocks(
+                embedded, layers=config.output_layers, before_block=adapter.image_hook(feature)
+            )
+            count = embedded.shape[1]  # what follows are prompts
+            image = clip.class_feature(run.tokens[:, :count])
+            layers = [run.layers[n][:, 1:count] for n in config.output_layers]
         else:
-            run = clip.run_blocks(embedded, layers=config.output_layers)
-            frozen = clip.class_feature(run.tokens).detach()
-        count = embedded.shape[1]  # what follows are prompts
-        patches = adapter.project_patches([run.layers[n][:, 1:count] for n in config.output_layers])
+            frozen = self.frozen_features(inputs) if frozen is None else frozen
+            image = frozen["image"]
+            feature = image.detach()
+            layers = [frozen[f"layer.{n}"] for n in config.output_layers]
+        patches = adapter.project_patches(layers)
+        sides = (self.image_size, self.image_size) if inputs is None else inputs.shape[-2:]
         return Encoded(
-            self.encode_texts(frozen).transpose(1, 2).expand(len(inputs), -1, -1),
-            adapter.project_image(clip.class_feature(run.tokens[:, :count])),
+            self.encode_texts(feature, class_names).transpose(1, 2).expand(len(image), -1, -1),
+            adapter.project_image(image),
             dict(zip(config.output_layers, patches, strict=True)),
-            clip.grid(inputs),
+            clip.grid(sides),
         )
 
-    def compare(self, inputs: Tensor) -> AdaCLIPComparison:
+    def compare(
+        self,
+        inputs: Tensor | None,
+        *,
+        frozen: Mapping[str, Tensor] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> AdaCLIPComparison:
         """Compares images with the texts; differentiable in everything learned.
 
         Args:
-            inputs: float32 (B, 3, S, S), normalised.
+            inputs, frozen, class_names: see :meth:`encode`.
         """
-        return compare_features(self.encode(inputs), self.config)
+        return compare_features(self.encode(inputs, frozen=frozen, class_names=class_names), self.config)
 
     def detect(self, inputs: Tensor) -> Prediction:
         """Predicts; the map is of the size of ``inputs``.
@@ -320,23 +378,28 @@ class AdaCLIP(AnomalyDetector):
             self.clip.drop_text_tower()
         return self
 
-    def _state_tokens(self) -> StateTokens:
-        """The tokenised texts, on the detector's device; made once per class name."""
-        if self._tokens is None or self._tokens.ids.device != self.device:
+    def _state_tokens(self, name: str | None = None) -> StateTokens:
+        """The tokenised texts of a class, by default the detector's, on its device; made once per class."""
+        name = self.config.class_name if name is None else name
+        if name not in self._tokens or self._tokens[name].ids.device != self.device:
             # What inference mode makes could not be used in training later.
             with torch.inference_mode(False):
-                self._tokens = state_tokens(
-                    self.clip, self.config.class_name, min_length=1 + self.config.prompt_length
-                )
-        return self._tokens
+                self._tokens[name] = state_tokens(self.clip, name, min_length=1 + self.config.prompt_length)
+        return self._tokens[name]
 
     @torch.no_grad()
     def _frozen_feature(self, embedded: Tensor) -> Tensor:
         """Plain CLIP's image features (B, D), which dynamic prompts are made from."""
         return self.clip.class_feature(self.clip.run_blocks(embedded).tokens)
 
-    def _prompted_texts(self, frozen: Tensor | None) -> Tensor:
-        tokens = self._state_tokens()
+    def _texts_of(self, frozen: Tensor | None, class_name: str) -> Tensor:
+        if self.config.text_depends_on_image:
+            return self._prompted_texts(frozen, class_name)
+        with torch.autocast(self.device.type, enabled=False):
+            return self._prompted_texts(None, class_name)
+
+    def _prompted_texts(self, frozen: Tensor | None, class_name: str) -> Tensor:
+        tokens = self._state_tokens(class_name)
         texts, images = len(tokens.ids), 1 if frozen is None else len(frozen)
         features = self.clip.encode_text(
             self.clip.embed_text(tokens.ids).repeat(images, 1, 1),

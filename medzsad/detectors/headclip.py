@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.clip.building import Weights, build_clip, check_fingerprint, require_named_weights
+from medzsad.detectors.clip.building import (
+    Weights,
+    build_clip,
+    check_fingerprint,
+    public_settings,
+    require_named_weights,
+)
 from medzsad.detectors.head_weights import HeadWeights
 from medzsad.detectors.headclip_settings import HeadCLIPSettings
 from medzsad.detectors.prompts import PromptLearner, load_anomalyclip_prompts
@@ -176,7 +182,7 @@ class HeadCLIP(AnomalyDetector):
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable."""
-        return {**asdict(self.config), "precision": self.precision}
+        return {**public_settings(self.config), "precision": self.precision}
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What training changes: the prompts and the head weights."""
@@ -190,31 +196,75 @@ class HeadCLIP(AnomalyDetector):
         with torch.autocast(self.device.type, enabled=False):
             return self.prompts(self.clip)
 
-    def encode_images(self, inputs: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+    @property
+    def first_trained_layer(self) -> int:
+        """The first layer (from 1) whose head weights train; one more than there are if none do."""
+        weights = self.head_weights
+        trained = [
+            min(layers)
+            for path, layers in weights.layers.items()
+            if layers and getattr(weights, path).requires_grad
+        ]
+        return min(trained, default=self.clip.depth + 1)
+
+    def frozen_features(self, inputs: Tensor) -> dict[str, Tensor]:
+        """All of the images that training does not change, to be computed once per image and kept.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+
+        Returns:
+            Tensors with B first, without a graph. If no head weight trains: ``image`` (B, D) and
+            ``patches.L`` (B, 1 + patches, D) of each patch layer L. Else ``tokens`` (B, 1 + patches, C) that
+            enter the first trained layer; ``path``, the same of the V-V path if it began before; and
+            ``patches.L`` of the patch layers before.
+        """
+        clip, config, first = self.clip, self.config, self.first_trained_layer
+        run = clip.run_blocks(clip.embed(inputs), span=(1, first - 1), **self._tower_settings())
+        frozen = {f"patches.{layer}": clip.project(tokens) for layer, tokens in run.layers.items()}
+        if first > clip.depth:
+            frozen["image"] = clip.class_feature(run.tokens, norm=config.class_norm)
+            return frozen
+        frozen["tokens"] = run.tokens
+        if run.path is not None:
+            frozen["path"] = run.path
+        return frozen
+
+    def encode_images(
+        self, inputs: Tensor | None, *, frozen: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[int, Tensor]]:
         """Image features (B, D) and, per patch layer, patch features (B, 1 + patches, D), class token first.
 
         Args:
             inputs: float32 (B, 3, S, S), normalised. Nothing is L2-normalised on return.
+            frozen: what :meth:`frozen_features` gave for them; ``inputs`` are not looked at then.
         """
-        run = self.clip.run_blocks(
-            self.clip.embed(inputs),
-            layers=self.config.patch_layers,
-            vv_start=self.config.vv_start,
-            head_scales=self.head_weights.scales("image"),
-            vv_head_scales=self.head_weights.scales("patch"),
+        # Not under no_grad: autograd records nothing there, unless the caller wants the inputs' gradient.
+        frozen = self.frozen_features(inputs) if frozen is None else frozen
+        clip, config = self.clip, self.config
+        patches = {n: frozen[f"patches.{n}"] for n in sorted(config.patch_layers) if f"patches.{n}" in frozen}
+        if "image" in frozen:
+            return frozen["image"], patches
+        run = clip.run_blocks(
+            frozen["tokens"],
+            span=(self.first_trained_layer, clip.depth),
+            path=frozen.get("path"),
+            **self._tower_settings(),
         )
-        image = self.clip.class_feature(run.tokens, norm=self.config.class_norm)
-        return image, {layer: self.clip.project(tokens) for layer, tokens in run.layers.items()}
+        patches |= {layer: clip.project(tokens) for layer, tokens in run.layers.items()}
+        return clip.class_feature(run.tokens, norm=config.class_norm), patches
 
-    def compare(self, inputs: Tensor) -> Comparison:
+    def compare(self, inputs: Tensor | None, *, frozen: Mapping[str, Tensor] | None = None) -> Comparison:
         """Compares images with the two texts; differentiable in prompts and head weights.
 
         Args:
             inputs: float32 (B, 3, S, S), normalised.
+            frozen: what :meth:`frozen_features` gave for them; ``inputs`` may be None then.
         """
         text, temperature = self.encode_texts(), self.config.temperature
-        image, patches = self.encode_images(inputs)
-        grid = self.clip.grid(inputs)
+        image, patches = self.encode_images(inputs, frozen=frozen)
+        sides = (self.image_size, self.image_size) if inputs is None else inputs.shape[-2:]
+        grid = self.clip.grid(sides)
         return Comparison(
             similarity_logits(image, text, temperature),
             {
@@ -294,6 +344,14 @@ class HeadCLIP(AnomalyDetector):
                 "the checkpoint's head weights do not fit its settings or its backbone"
             ) from error
         return detector.eval()
+
+    def _tower_settings(self) -> dict[str, Any]:
+        return {
+            "layers": self.config.patch_layers,
+            "vv_start": self.config.vv_start,
+            "head_scales": self.head_weights.scales("image"),
+            "vv_head_scales": self.head_weights.scales("patch"),
+        }
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from medzsad.detectors.clip.building import (
     Weights,
     build_any_clip,
     check_fingerprint,
+    public_settings,
     require_named_weights,
 )
 from medzsad.detectors.clip.generic import GenericCLIP
@@ -122,7 +123,7 @@ class TrainingFreeDetector(AnomalyDetector):
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable."""
-        return {**asdict(self.config), "precision": self.precision}
+        return {**public_settings(self.config), "precision": self.precision}
 
     def abnormal_probability(self, features: Tensor) -> Tensor:
         """Probability of "abnormal" (...) for features (..., D) of any length; float32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from medzsad.datasets.images import image_size, read_image
 from medzsad.datasets.samples import Sample, VolumeSample
 from medzsad.detectors.base import resize_maps
+from medzsad.errors import OutputNotWritable
 from medzsad.evaluation.contact_sheet import Tile, draw_sheet
 from medzsad.evaluation.outcome import ClassOutcome
 from medzsad.results.images2d import write_anomaly_png
@@ -40,12 +42,14 @@ class CaseFiles:
         self.detector = detector
         self.threshold = threshold
         self.title = title
+        self._names: dict[str, str] = {}  # name of a map, in lower case, to the id of its case
         self._draw: dict[str, Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray | None]]] = {}
 
     def keep_image(self, sample: Sample, anomaly_map: np.ndarray) -> None:
         """Writes the map of an image as 16-bit PNG of the image's own size."""
         path = self._path(sample.id, "png")
-        write_anomaly_png(_resized(anomaly_map, image_size(sample.image)).T[:, :, None], path)
+        whole = _resized(anomaly_map, image_size(sample.image)).T[:, :, None]
+        _complete(path, lambda staged: write_anomaly_png(whole, staged))
 
         def parts() -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
             # Read again for the few that are drawn: all maps together may not fit into memory.
@@ -60,7 +64,8 @@ class CaseFiles:
         self, sample: VolumeSample, scan: Scan, anomaly_map: np.ndarray, label: np.ndarray
     ) -> None:
         """Writes the map of a volume as NIfTI in the scan's grid, and keeps one slice for the sheet."""
-        write_volume(anomaly_map.astype(np.float32, copy=False), scan, self._path(sample.id, "nii.gz"))
+        whole = anomaly_map.astype(np.float32, copy=False)
+        _complete(self._path(sample.id, "nii.gz"), lambda staged: write_volume(whole, scan, staged))
         image, heat, truth = _telling_slice(scan, anomaly_map, label)
         self._draw[sample.id] = lambda: (image, heat, truth)
 
@@ -69,8 +74,7 @@ class CaseFiles:
         cases = [case for one in classes for case in one.cases]
         sections = [(heading, [self._tile(case) for case in chosen]) for heading, chosen in _sections(cases)]
         page = draw_sheet(f"{self.title}: {self.detector}", sections)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(page).save(self.folder / "cases.png")
+        _complete(self.folder / "cases.png", lambda staged: Image.fromarray(page).save(staged))
 
     def _tile(self, case: dict[str, Any]) -> Tile:
         image, anomaly_map, mask = self._draw[case["id"]]()
@@ -79,9 +83,29 @@ class CaseFiles:
         return Tile(image, anomaly_map, mask, self.threshold, (case["id"], figures))
 
     def _path(self, identifier: str, suffix: str) -> Path:
-        folder = self.folder / "maps"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', identifier)}.{suffix}"
+        """Where the map of a case goes: its id without what a file name should not hold."""
+        plain = re.sub(r"[^\w.-]+", "_", identifier)
+        name, number = plain, 1
+        while self._names.setdefault(name.casefold(), identifier) != identifier:  # "a b" beside "a_b"
+            number += 1
+            name = f"{plain}-{number}"
+        return self.folder / "maps" / f"{name}.{suffix}"
+
+
+def _complete(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets ``write`` write to another name and renames that: the file appears complete or not at all."""
+    staged = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(staged)
+            os.replace(staged, path)
+        finally:
+            staged.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputNotWritable(
+            f"{path}: cannot be written ({error.strerror or error}); make room or choose another folder"
+        ) from error
 
 
 def _sections(cases: list[dict[str, Any]]) -> Iterable[tuple[str, list[dict[str, Any]]]]:

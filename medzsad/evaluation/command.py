@@ -86,7 +86,7 @@ def run_evaluation(
         say(note)
     detectors = [
         load_detector(model, device=device, precision=precision, clip_weights=clip_weights, organ=organ)
-        for model in models
+        for model in dict.fromkeys(models)
     ]
     if out is not None:
         prepare_folder(out)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medzsad.datasets.catalog import entries
 from medzsad.datasets.samples import SampleSet
+from medzsad.errors import BadInput
 from medzsad.evaluation.image_sets import evaluate_images
 from medzsad.evaluation.outcome import DetectorOutcome, mean_figures
 from medzsad.evaluation.prediction_cache import PredictionCache
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from medzsad.evaluation.case_files import CaseFiles
 
 REFERENCES = ("brightness", "darkness", "asymmetry")
+# Sets that are other preparations of the same images.
+SAME_IMAGES = {"dagm-balanced": "dagm", "covid19-all": "covid19"}
 
 
 @dataclass
@@ -82,14 +86,22 @@ def evaluate(
         progress: gives, for a detector's name, a wrapper of the samples, e.g. ``tqdm``.
 
     Raises:
-        BadInput: if the data cannot be read.
+        BadInput: if the data cannot be read, two detectors have one name, or foregrounds are asked for that
+            the set does not have.
         OutputNotWritable: if predictions or maps cannot be stored.
     """
     from medzsad.detectors.loading import load_detector
 
     settings = settings or EvaluationSettings()
+    if settings.foreground_only:
+        _require_foregrounds(samples)
     outcomes = []
     names = [detector.name for detector in detectors]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(
+                f"two models are called {name}; rename one of the files, so that they can be told apart"
+            )
     runs = [(detector, False) for detector in detectors]
     runs += [(load_detector(name, device="cpu"), True) for name in references if name not in names]
     for detector, is_reference in runs:
@@ -177,8 +189,26 @@ def _run(
 
 
 def has_seen(seen: Iterable[str], dataset: str) -> bool:
-    """Whether a detector that was trained on ``seen`` has seen the data set, so that it is not zero-shot."""
-    return any(name == dataset or name.startswith("all ") for name in seen)
+    """Whether a detector that was trained on ``seen`` has seen the data set, so that it is not zero-shot.
+
+    A set counts as seen if another preparation of its images was. "All 14 sets" are sets of the papers: not a
+    folder of one's own, nor a set outside their benchmarks.
+    """
+    entry = entries().get(dataset)
+    of_papers = entry is not None and (entry.paper or dataset in SAME_IMAGES)
+    images = SAME_IMAGES.get(dataset, dataset)
+    return any(
+        SAME_IMAGES.get(name, name) == images or (name.startswith("all ") and of_papers) for name in seen
+    )
+
+
+def _require_foregrounds(samples: SampleSet) -> None:
+    without = [sample.id for sample in samples if getattr(sample, "foreground", None) is None]
+    if without:
+        raise BadInput(
+            f"{len(without)} of {len(samples)} samples of {samples.name} come without a foreground mask, the "
+            f"first {without[0]}; leave --foreground-only out"
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -106,10 +106,17 @@ def _cached(cache: PredictionCache, path: Path, compute: Callable[[], StoredPred
 
 
 def _predict_as_scan(detector: AnomalyDetector, path: Path) -> StoredPrediction:
-    """What ``medzsad predict`` gives for an image, as (rows, columns)."""
+    """What ``medzsad predict`` gives for an image, as (rows, columns).
+
+    ``predict`` refuses an image of one value. Data sets have such (slices beyond the body), and a set must
+    not fail because of one: nothing is found in it.
+    """
     from medzsad.predicting import predict
     from medzsad.scans.readers import read_scan
 
+    pixels = read_image(path)
+    if pixels.min() == pixels.max():
+        return StoredPrediction(np.zeros(pixels.shape[1:], np.float32), 0.0, 0.0)
     result = predict(read_scan(path), detector)
     only = result.slice_scores[0] if result.slice_scores else None
     return StoredPrediction(

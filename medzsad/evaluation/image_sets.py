@@ -64,7 +64,7 @@ def evaluate_images(
         predictions = predict_images(
             detector, [s.image for s in members], framing=framing, cache=cache, batch_size=batch_size
         )
-        draws = Draws(settings.resamples, seed=settings.seed) if settings.resamples else None
+        draws = settings.draws(len(members))
         pool = PixelPool(settings, threshold, draws=draws) if samples.level == "pixel" else None
         cases, scores, labels = [], [], []
         for sample, prediction in zip(members, predictions, strict=True):

@@ -17,8 +17,9 @@ from medzsad.metrics.ranking import Ranking
 from medzsad.metrics.resampling import PerImageCounts, pixel_intervals, quantile_edges
 from medzsad.metrics.undefined import Undefined, UndefinedMetric, value_of
 
-# The bins of a large set's intervals are chosen from its first images.
+# The bins of a large set's intervals are chosen from about so many of the images held until then.
 FIRST_IMAGES = 32
+EVEN_BINS = 1024
 CURVE_POINTS = 500
 
 Points = dict[str, tuple[list[float], list[float]]]
@@ -103,11 +104,13 @@ class PixelPool:
         """From keeping everything to counting."""
         self._histogram = ScoreHistogram(threshold=self.threshold, regions=self.regions, unit=self.unit)
         if self.draws is not None:
-            first = self._maps[:FIRST_IMAGES], self._masks[:FIRST_IMAGES]
+            every = max(1, len(self._maps) // FIRST_IMAGES)
+            first = self._maps[::every], self._masks[::every]
             step = max(1, sum(m.size for m in first[0]) // 2_000_000)
             scores = np.concatenate([m.reshape(-1)[::step] for m in first[0]])
             anomalous = np.concatenate([m[mask] for m, mask in zip(*first, strict=True)])
-            edges = quantile_edges(scores, anomalous)
+            # The first images are often all normal: even bins stand by for the scores of the others.
+            edges = np.union1d(quantile_edges(scores, anomalous), np.linspace(0, 1, EVEN_BINS + 1)[1:-1])
             self._counts = PerImageCounts(edges, threshold=self.threshold, unit=self.unit)
         maps, masks, self._maps, self._masks = self._maps, self._masks, [], []
         for anomaly_map, mask in zip(maps, masks, strict=True):

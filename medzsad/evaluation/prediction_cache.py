@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.errors import OutputNotWritable
+from medzsad.errors import BadInput, OutputNotWritable
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
@@ -119,11 +119,20 @@ def weights_hash(detector: AnomalyDetector) -> str:
 
 
 def file_hash(*paths: Path) -> str:
-    """SHA-256 of the contents of files, piece by piece; a folder counts as its files, in order."""
+    """SHA-256 of the contents of files, piece by piece; a folder counts as its files, in order.
+
+    Raises:
+        BadInput: if one cannot be read.
+    """
     digest = hashlib.sha256()
     for path in paths:
         for part in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-            with open(part, "rb") as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
+            try:
+                with open(part, "rb") as file:
+                    while piece := file.read(1 << 20):
+                        digest.update(piece)
+            except OSError as error:
+                raise BadInput(
+                    f"{part} cannot be read ({error.strerror or error}); check the file."
+                ) from error
     return digest.hexdigest()

@@ -162,7 +162,8 @@ def _is_defined(figures: dict[str, Figure]) -> bool:
 
 
 def _title(evaluation: Evaluation, level: str) -> str:
-    things = "volumes" if evaluation.level == "voxel" else "images"
+    things = "volume" if evaluation.level == "voxel" else "image"
+    things += "" if evaluation.samples == 1 else "s"
     classes = evaluation.detectors[0].classes
     normal, anomalous = sum(c.normal for c in classes), sum(c.anomalous for c in classes)
     several = f", mean of {len(classes)} classes" if len(classes) > 1 else ""
@@ -184,7 +185,8 @@ def _notes(evaluation: Evaluation, level: str, reasons: Iterable[str]) -> list[s
         notes.append(SEEN_NOTE)
     dice = {f"{d.name} {d.threshold:g}" for d in evaluation.detectors if not d.reference}
     if level in ("pixel", "case", "voxel", "lesion") and dice:
-        notes.append(f"Dice and lesions at the threshold: {', '.join(sorted(dice))}")
+        what = "Dice" if level == "pixel" else "Dice and lesions"
+        notes.append(f"{what} at the threshold: {', '.join(sorted(dice))}")
     bounds = [
         figure.bounds[1] - figure.bounds[0]
         for detector in evaluation.detectors

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from medzsad.errors import BadInput
+from medzsad.metrics.bootstrap import Draws
 
 PAPERS_SIZE = 518
 FRAMINGS = ("auto", "whole", "foreground")
@@ -27,7 +28,7 @@ class EvaluationSettings:
         exact_pixels: see ``mode``; 150 million need about 2 GB.
         fpr_limit: of AUPRO, in (0, 1].
         threshold: of the map for Dice and for lesions; None for each detector's own.
-        resamples: of the bootstrap; 0 for no intervals.
+        resamples: of the bootstrap; 0 for no intervals. Of a single image or case there are none either.
         seed: of the bootstrap.
         foreground_only: for volumes, compare only voxels inside the given foreground masks.
         minimum_lesion_ml: smaller lesions of the ground truth do not count for the lesion-wise figures.
@@ -52,11 +53,19 @@ class EvaluationSettings:
             ("the FPR limit must lie in (0, 1]", 0 < self.fpr_limit <= 1),
             ("the threshold must lie in [0, 1]", self.threshold is None or 0 <= self.threshold <= 1),
             ("resamples must not be negative", self.resamples >= 0),
+            ("the seed must not be negative", self.seed >= 0),
             ("the minimum lesion volume must not be negative", self.minimum_lesion_ml >= 0),
         )
         for rule, holds in rules:
             if not holds:
                 raise BadInput(f"evaluation settings: {rule}")
+
+    def draws(self, items: int) -> Draws | None:
+        """How to resample ``items`` images or cases; None for no intervals.
+
+        A single one would always be drawn again: an interval without width would look like certainty.
+        """
+        return Draws(self.resamples, seed=self.seed) if self.resamples and items > 1 else None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-serialisable."""

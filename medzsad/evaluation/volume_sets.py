@@ -59,7 +59,7 @@ def evaluate_volumes(
     steps = iter(progress(samples, total=len(samples)) if progress else samples)
     for name in samples.classes:
         members = [sample for sample in samples if sample.class_name == name]
-        draws = Draws(settings.resamples, seed=settings.seed) if settings.resamples else None
+        draws = settings.draws(len(members))
         pool = PixelPool(settings, threshold, unit="voxel", regions=False, draws=draws)
         rule = LesionRule(threshold, min_lesion_mm3=1000 * settings.minimum_lesion_ml)
         cases: list[dict[str, Any]] = []

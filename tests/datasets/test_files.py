@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def test_masks_by_name(tmp_path):
 def test_small_helpers(tmp_path):
     assert list(tokens("T1c_subtr-Mean.nii.gz")) == ["t1c", "subtr", "mean", "nii", "gz"]
     assert relative_id(tmp_path / "a" / "b.png", tmp_path) == "a/b.png"
+    assert relative_id(tmp_path / os.fsdecode(b"m\xfcller.png"), tmp_path) == "m\\udcfcller.png"
     assert relative_id(Path("elsewhere") / "b.png", tmp_path) == "b.png"
     with pytest.raises(BadInput, match="cannot be listed"):
         entries(tmp_path / "none")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import dataset_factory as factory
 import pytest
 
@@ -80,3 +82,16 @@ def test_reading_masks(tmp_path):
     without = Sample(anomalous.image, 1, None, "bottle", "x", "x")
     with pytest.raises(BadInput, match="no mask"):
         without.read_mask()
+
+
+def test_listed_files_of_one_name_have_ids_of_their_own(tmp_path):
+    rows = []
+    for folder in ("a", "b"):
+        factory.picture(tmp_path / "elsewhere" / folder / "000.png")
+        path = (tmp_path / "elsewhere" / folder / "000.png").as_posix()
+        rows.append({"img_path": path, "mask_path": "", "anomaly": 0})
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "meta.json").write_text(json.dumps({"test": {"x": rows}}))
+    samples = open_dataset("folder", tmp_path / "set")
+    assert [sample.id for sample in samples] == ["000.png", "000.png (2)"]
+    assert [sample.image.parent.name for sample in samples] == ["a", "b"]

@@ -287,6 +287,12 @@ def test_defaults_follow_the_depth_of_the_backbone(weights_file: Path) -> None:
     assert config.quick_gelu is False
 
 
+def test_settings_name_a_weights_file_without_its_folder(detector: HeadCLIP) -> None:
+    detector.config = replace(detector.config, clip_weights="/home/someone/study 7/tiny.safetensors")
+    assert detector.settings["clip_weights"] == "tiny.safetensors"
+    assert detector.to_checkpoint().settings["clip_weights"] == "/home/someone/study 7/tiny.safetensors"
+
+
 def test_settings_are_reported(detector: HeadCLIP) -> None:
     settings = detector.settings
     assert settings["precision"] == "fp32"

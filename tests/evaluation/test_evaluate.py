@@ -13,6 +13,7 @@ from PIL import Image
 from medzsad.datasets.opening import open_dataset
 from medzsad.datasets.samples import SampleSet
 from medzsad.detectors.references import Brightness
+from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.evaluation.case_files import CaseFiles
 from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate, has_seen
 from medzsad.evaluation.reporting import comparison, per_class, plain_rows, tables
@@ -47,6 +48,25 @@ def test_what_a_detector_has_seen_is_marked(evaluation: Evaluation) -> None:
     assert "* not zero-shot" in text
     assert has_seen(["all 14 sets"], "kvasir")
     assert not has_seen(["visa", "synthetic"], "kvasir")
+
+
+def test_other_preparations_of_seen_images_are_seen() -> None:
+    assert has_seen(["dagm"], "dagm-balanced")
+    assert has_seen(["covid19-all"], "covid19")
+    assert has_seen(["all 14 sets"], "dagm-balanced")
+    assert not has_seen(["all 14 sets"], "folder")  # one's own data are in no paper
+    assert not has_seen(["all 14 sets"], "ddti")
+
+
+def test_models_of_one_name_are_refused(blobs: SampleSet) -> None:
+    with pytest.raises(BadInput, match="two models are called brightness"):
+        evaluate(blobs, [Brightness().eval(), Brightness().eval()], SETTINGS)
+
+
+def test_a_foreground_that_is_not_there_is_refused(volumes: SampleSet) -> None:
+    settings = EvaluationSettings(resamples=0, foreground_only=True)
+    with pytest.raises(BadInput, match="3 of 3 samples of volumes come without a foreground mask"):
+        evaluate(volumes, [Brightness().eval()], settings)
 
 
 def test_tables_are_in_percent_and_in_the_papers_order(evaluation: Evaluation) -> None:
@@ -156,3 +176,46 @@ def test_volumes_are_drawn_too(tmp_path: Path, volumes: SampleSet) -> None:
     assert stored.shape == (24, 22, 12)
     np.testing.assert_allclose(stored.affine, np.diag([2, 2, 3, 1]))
     assert (tmp_path / "brightness" / "cases.png").is_file()
+
+
+def square(path: Path, width: int) -> None:
+    """A bright square: an image, or its mask."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((20, width), np.uint8)
+    pixels[4:12, 5:15] = 255
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize("names", [("ä", "ö"), ("a b", "a_b"), ("A+b", "a b")])
+def test_each_case_keeps_its_own_map(tmp_path: Path, names: tuple[str, str]) -> None:
+    root = tmp_path / "set"
+    for number, name in enumerate(names):
+        for folder in ("images", "masks"):
+            square(root / folder / f"{name}.png", 24 + number)
+    files = CaseFiles(tmp_path / "out", "brightness", 0.5, "set")
+    samples = open_dataset("folder", root)
+    evaluate(samples, [Brightness().eval()], SETTINGS, references=(), case_files=lambda name: files)
+    widths = []
+    for path in (tmp_path / "out" / "maps").iterdir():
+        with Image.open(path) as stored:
+            widths.append(stored.width)
+    assert sorted(widths) == [24, 25]
+    for sample in samples:
+        image, heat, _ = files._draw[sample.id]()
+        assert image.shape[:2] == heat.shape
+
+
+def test_maps_that_cannot_be_written_are_told(tmp_path: Path, blobs: SampleSet) -> None:
+    (tmp_path / "out").write_text("a file where a folder is needed")
+    files = CaseFiles(tmp_path / "out", "brightness", 0.5, "blobs")
+    with pytest.raises(OutputNotWritable, match="cannot be written"):
+        evaluate(blobs, [Brightness().eval()], SETTINGS, references=(), case_files=lambda name: files)
+
+
+def test_one_image_has_figures_without_intervals(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        square(tmp_path / folder / "only.png", 24)
+    found = evaluate(open_dataset("folder", tmp_path), [Brightness().eval()], SETTINGS, references=())
+    figure = found.detectors[0].mean["pixel"]["auroc"]
+    assert figure.value is not None
+    assert figure.interval is None

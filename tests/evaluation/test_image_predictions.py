@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medzsad.datasets.images import read_image
 from medzsad.datasets.samples import SampleSet
@@ -75,3 +76,12 @@ def test_unreadable_images_are_named(tmp_path: Path, brightness: Brightness) -> 
     path.write_bytes(b"no image")
     with pytest.raises(BadInput, match=r"broken\.png"):
         list(predict_images(brightness, [path], framing="whole", cache=PredictionCache(None, brightness, {})))
+
+
+def test_in_an_image_of_one_colour_nothing_is_found(tmp_path: Path, brightness: Brightness) -> None:
+    path = tmp_path / "black.png"
+    Image.fromarray(np.zeros((30, 50), np.uint8)).save(path)
+    cache = PredictionCache(None, brightness, {})
+    (found,) = predict_images(brightness, [path], framing="foreground", cache=cache)
+    assert found.anomaly_map.shape == (30, 50)
+    assert (found.anomaly_map.any(), found.score, found.probability) == (False, 0.0, 0.0)

@@ -114,3 +114,23 @@ def test_voxels_have_no_regions(maps_and_masks) -> None:
     assert "aupro" not in figures
     assert set(curves) == {"roc", "pr"}
     assert figures["dice_best"].value >= figures["dice"].value
+
+
+def test_intervals_are_right_where_normal_images_come_first() -> None:
+    rng = np.random.default_rng(0)
+    masks = [np.zeros((40, 40), bool) for _ in range(60)]
+    for mask in masks[40:]:
+        mask[5:10, 5:9] = True
+    # Images with anomalies score higher than all that the first 40 hold, anomalous pixels and others.
+    maps = [
+        (0.1 * rng.random(mask.shape) + mask.any() * rng.random(mask.shape) * 0.6 + 0.2 * mask).astype(
+            np.float32
+        )
+        for mask in masks
+    ]
+    exact, counted = (
+        fill(PixelPool(replace(EXACT, mode=mode), 0.5, draws=Draws(200)), (maps, masks)).finish()[0]
+        for mode in ("exact", "histogram")
+    )
+    for key in ("auroc", "ap", "f1_max", "aupro"):
+        np.testing.assert_allclose(exact[key].interval, counted[key].interval, atol=0.01, err_msg=key)

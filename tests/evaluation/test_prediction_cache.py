@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medzsad.detectors.references import Brightness, Darkness
-from medzsad.errors import OutputNotWritable
+from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.evaluation.prediction_cache import PredictionCache, StoredPrediction, file_hash, weights_hash
 
 STORED = StoredPrediction(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), 0.25, 0.75)
@@ -76,3 +76,8 @@ def test_hashes_are_of_contents(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "1").write_text("one")
     assert file_hash(folder) == file_hash(tmp_path / "a")
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"gone\.png cannot be read"):
+        file_hash(tmp_path / "gone.png")

@@ -9,6 +9,7 @@ import pytest
 
 from medzsad.errors import BadInput
 from medzsad.evaluation.settings import EvaluationSettings
+from medzsad.metrics.bootstrap import Draws
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ from medzsad.evaluation.settings import EvaluationSettings
         ({"fpr_limit": 1.5}, "FPR limit"),
         ({"threshold": 2.0}, "threshold"),
         ({"resamples": -1}, "resamples"),
+        ({"seed": -1}, "seed"),
         ({"minimum_lesion_ml": -1.0}, "lesion volume"),
     ],
 )
@@ -33,3 +35,10 @@ def test_impossible_settings_say_so(changes: dict[str, Any], message: str) -> No
 def test_settings_are_plain_data() -> None:
     settings = EvaluationSettings(size=None, threshold=0.4)
     assert EvaluationSettings(**json.loads(json.dumps(settings.as_dict()))) == settings
+
+
+def test_a_single_item_has_no_interval() -> None:
+    settings = EvaluationSettings(resamples=20, seed=3)
+    assert settings.draws(1) is None
+    assert settings.draws(2) == Draws(20, seed=3)
+    assert EvaluationSettings(resamples=0).draws(2) is None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from medzsad.detectors.clip.attention import dual_attention, self_attention
 from medzsad.detectors.clip.configuration import (
@@ -32,10 +33,12 @@ class TowerRun(NamedTuple):
     Attributes:
         tokens: (B, N, C) of the last block, ordinary path.
         layers: (B, N, C) after each requested layer, of the V-V path where it has begun, else ordinary.
+        path: (B, N, C) of the V-V path; None if it has not begun.
     """
 
     tokens: Tensor
     layers: dict[int, Tensor]
+    path: Tensor | None = None
 
 
 class FrozenCLIP(nn.Module):
@@ -51,6 +54,8 @@ class FrozenCLIP(nn.Module):
         position_mode: ``"bilinear"`` (AnomalyCLIP) or ``"bicubic"``, for images not of the native size.
         position_antialias: resize the position embedding as open_clip does when it loads weights.
         causal_text: whether no text token sees those after it.
+        checkpointing: gradient checkpointing: of a block that gradients flow through only the input is kept,
+            and the block runs again when they do. Less memory, more time, the same gradients. Off at first.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class FrozenCLIP(nn.Module):
         self.quick_gelu = quick_gelu
         self.position_mode = position_mode
         self.position_antialias = position_antialias
+        self.checkpointing = False
         self._positions: dict[tuple[Any, ...], Tensor] = {}
         self.causal_text = getattr(text, "attn_mask", None) is not None
         if text is not None:
@@ -185,13 +191,14 @@ class FrozenCLIP(nn.Module):
         """Frees the text tower."""
         self.text = None
 
-    def grid(self, images: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches of images (B, 3, H, W).
+    def grid(self, images: Tensor | Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of patches of images (B, 3, H, W), or of a height and a width.
 
         Raises:
             ValueError: if H or W is no multiple of the patch size.
         """
-        (height, width), (patch_h, patch_w) = images.shape[-2:], self.patch_size
+        height, width = images.shape[-2:] if isinstance(images, Tensor) else images
+        patch_h, patch_w = self.patch_size
         if height % patch_h or width % patch_w:
             raise ValueError(
                 f"image size {height}x{width} is no multiple of the patch size {patch_h}x{patch_w}"
@@ -238,11 +245,16 @@ class FrozenCLIP(nn.Module):
         head_scales: Mapping[int, Tensor] | None = None,
         vv_head_scales: Mapping[int, Tensor] | None = None,
         before_block: BlockHook | None = None,
+        span: tuple[int, int] | None = None,
+        path: Tensor | None = None,
     ) -> TowerRun:
         """Runs the image tower's blocks.
 
         From layer ``vv_start`` on a second path is kept: ``path = path + Attn_vv(ln_1(tokens))``, without
         MLP, starting from the tokens that enter that layer (AnomalyCLIP).
+
+        Since nothing of the tower trains, autograd records nothing before the first factor or hook that
+        brings in something that does: those layers cost no memory in training.
 
         Args:
             tokens: (B, N, C), from :meth:`embed`; N may differ (prompts appended, windows selected).
@@ -251,26 +263,33 @@ class FrozenCLIP(nn.Module):
             head_scales: per layer, factors (heads,) of the heads of the ordinary path; absent means 1.
             vv_head_scales: the same for the V-V path.
             before_block: hook on the ordinary path. With a V-V path it must keep the number of tokens.
+            span: first and last layer to run, to go on from an earlier run; None for all. A last layer
+                before the first runs none.
+            path: the V-V path that an earlier run ended with.
         """
         ordinary, vv = head_scales or {}, vv_head_scales or {}
-        path: Tensor | None = None
+        first, last = span or (1, self.depth)
         kept: dict[int, Tensor] = {}
-        for layer, block in enumerate(self.visual.transformer.resblocks, 1):
+        for layer in range(first, last + 1):
+            block = self.visual.transformer.resblocks[layer - 1]
             if before_block is not None:
                 tokens = before_block(layer - 1, tokens)
-            normed = block.ln_1(tokens)
             if vv_start is not None and layer >= vv_start:
-                attended, second = dual_attention(
-                    block.attn, normed, head_scale=ordinary.get(layer), vv_head_scale=vv.get(layer)
-                )
-                path = (tokens if path is None else path) + block.ls_1(second)
+                path = tokens if path is None else path
+                tokens, path = self._run(_dual_block, block, tokens, path, ordinary.get(layer), vv.get(layer))
             else:
-                attended = self_attention(block.attn, normed, head_scale=ordinary.get(layer))
-            tokens = tokens + block.ls_1(attended)
-            tokens = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+                tokens = self._run(_block, block, tokens, ordinary.get(layer), False)
             if layer in layers:
                 kept[layer] = tokens if path is None else path
-        return TowerRun(tokens, kept)
+        return TowerRun(tokens, kept, path)
+
+    def _run(self, function: Callable[..., Any], block: nn.Module, *inputs: Any) -> Any:
+        """Runs ``function(block, *inputs)``, with gradient checkpointing if that is on and of use."""
+        flows = any(isinstance(value, Tensor) and value.requires_grad for value in inputs)
+        if not (self.checkpointing and flows and torch.is_grad_enabled()):
+            return function(block, *inputs)
+        # A block draws no random numbers, so that there is no state of generators to put back.
+        return checkpoint(function, block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
     def project(self, tokens: Tensor, *, norm: bool = True) -> Tensor:
         """Tokens (..., C) into the shared space (..., D), by default through the final layer norm; not L2."""
@@ -339,10 +358,7 @@ class FrozenCLIP(nn.Module):
         for index, block in enumerate(tower.transformer.resblocks):
             if before_block is not None:
                 tokens = before_block(index, tokens)
-            tokens = tokens + block.ls_1(
-                self_attention(block.attn, block.ln_1(tokens), causal=self.causal_text)
-            )
-            tokens = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+            tokens = self._run(_block, block, tokens, None, self.causal_text)
         read = tower.ln_final(tokens[torch.arange(len(tokens), device=tokens.device), ends])
         if tower.text_projection is None:
             return read
@@ -368,3 +384,21 @@ class FrozenCLIP(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._positions.clear()
         super()._load_from_state_dict(*args, **kwargs)
+
+
+def _block(block: nn.Module, tokens: Tensor, head_scale: Tensor | None, causal: bool) -> Tensor:
+    """A block of either tower on tokens (B, N, C)."""
+    attended = self_attention(block.attn, block.ln_1(tokens), causal=causal, head_scale=head_scale)
+    tokens = tokens + block.ls_1(attended)
+    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+
+
+def _dual_block(
+    block: nn.Module, tokens: Tensor, path: Tensor, head_scale: Tensor | None, vv_head_scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """A block of the image tower on the ordinary and the V-V path, both (B, N, C)."""
+    attended, second = dual_attention(
+        block.attn, block.ln_1(tokens), head_scale=head_scale, vv_head_scale=vv_head_scale
+    )
+    tokens = tokens + block.ls_1(attended)
+    return tokens + block.ls_2(block.mlp(block.ln_2(tokens))), path + block.ls_1(second)

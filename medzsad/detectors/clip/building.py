@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import PurePath
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -68,6 +70,14 @@ def build_any_clip(
         return build_clip(config, clip_weights, text=text)
     weights = config.clip_weights if clip_weights is None else clip_weights
     return GenericCLIP.build(config.backbone, weights, text=text)
+
+
+def public_settings(config: Any) -> dict[str, Any]:
+    """A detector's settings as results may hold them: of a weights file its name, not its folder."""
+    values = asdict(config)
+    if values.get("clip_weights"):
+        values["clip_weights"] = PurePath(values["clip_weights"]).name
+    return values
 
 
 def require_named_weights(config: BackboneSettings, clip_weights: Weights | None) -> None:
