@@ -15,6 +15,7 @@ from medzsad.errors import MedzsadError
 COMMANDS = {
     "predict": ("medzsad.cli.predict", "Find what is anomalous in scans: map, mask, overlay, report."),
     "evaluate": ("medzsad.cli.evaluate", "Measure detectors on a data set, as the papers do."),
+    "train": ("medzsad.cli.train", "Train a detector by a recipe; a stopped training goes on."),
     "datasets": ("medzsad.cli.datasets", "The data sets by name: list, info, check a copy."),
     "models": ("medzsad.cli.models", "The detectors by name: list, info, fetch, import, remove."),
     "doctor": ("medzsad.cli.doctor", "Versions, devices, cache, models that are ready, and a self-test."),

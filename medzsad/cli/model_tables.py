@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from medzsad.detectors import cache
@@ -40,7 +41,7 @@ def listing() -> list[str]:
 
 
 def described(name: str) -> dict[str, Any]:
-    """All that is known of a model, or of a weight file, JSON-serialisable.
+    """All that is known of a model, a weight file, a medzsad checkpoint or a run's folder, JSON-serialisable.
 
     Raises:
         ModelNotReady: if there is none of that name.
@@ -48,6 +49,10 @@ def described(name: str) -> dict[str, Any]:
     known = catalogue()
     if name not in known.models and name in known.files:
         return _file_facts(known.files[name], known)
+    if name not in known.models and (name.endswith(".safetensors") or Path(name).expanduser().is_dir()):
+        from medzsad.cli.adapter_tables import adapter_facts
+
+        return adapter_facts(name)
     entry = find_entry(name)
     facts = _summary(entry, known)
     facts |= {
@@ -65,6 +70,10 @@ def described(name: str) -> dict[str, Any]:
 def description(name: str) -> list[str]:
     """The same as lines for the terminal."""
     facts = described(name)
+    if "adapter" in facts:
+        from medzsad.cli.adapter_tables import adapter_lines
+
+        return adapter_lines(facts)
     if "method" not in facts:
         return _file_lines(facts)
     known = catalogue()

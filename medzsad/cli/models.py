@@ -36,7 +36,10 @@ def list_(as_json: bool) -> None:
 @click.argument("name", metavar="NAME")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(name: str, as_json: bool) -> None:
-    """Show all that is known of the model NAME: parts, licences, hashes, training data, paper, settings."""
+    """Show all that is known of the model NAME: parts, licences, hashes, training data, paper, settings.
+
+    NAME may also be the folder of a training run, or a medzsad checkpoint.
+    """
     from medzsad.cli.model_tables import described, description
 
     if as_json:

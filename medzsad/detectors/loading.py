@@ -16,13 +16,15 @@ from medzsad.detectors import cache
 from medzsad.detectors.checkpoint import read_checkpoint
 from medzsad.detectors.preparing import by_hand, require_ready
 from medzsad.detectors.registry import detector_class
-from medzsad.detectors.zoo import ZooEntry, find_clip, find_entry, weight_files
+from medzsad.detectors.zoo import ZooEntry, catalogue, find_clip, find_entry, weight_files
 from medzsad.errors import ModelNotReady
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+RUN_ADAPTER, RUN_CLIP = "adapter.safetensors", "clip.safetensors"
+"""Files of a training run's folder."""
 
 
 def load_detector(
@@ -37,7 +39,8 @@ def load_detector(
     """Builds a detector, ready to predict; downloads nothing, unless ``clip_weights`` is an open_clip tag.
 
     Args:
-        name: a name of the model zoo, or a medzsad checkpoint (``.safetensors``).
+        name: a name of the model zoo, a medzsad checkpoint (``.safetensors``), or the folder of a training
+            run.
         device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
         precision: ``"auto"`` (bf16 where the device computes it natively, else fp32), ``"fp32"``, ``"bf16"``
             or ``"fp16"``.
@@ -56,7 +59,14 @@ def load_detector(
     text = os.fspath(name)
     weights = None if clip_weights is None else os.fspath(clip_weights)
     given = None if adapter is None else Path(adapter).expanduser()
-    if text.endswith(".safetensors"):
+    run = run_adapter(text)
+    if run is not None:
+        # A run that began with random CLIP weights keeps them beside what it learned.
+        beside = run.parent / RUN_CLIP
+        weights = str(beside) if weights is None and beside.is_file() else weights
+        detector = _from_checkpoint(run if given is None else given, None, weights, organ)
+        detector.name = run.parent.resolve().name
+    elif text.endswith(".safetensors"):
         path = Path(text).expanduser()
         detector = _from_checkpoint(path if given is None else given, None, weights, organ)
         detector.name = path.stem
@@ -67,9 +77,23 @@ def load_detector(
         detector = _from_entry(entry, weights, given, organ)
         detector.name = text
         if given is None:
-            detector.seen = entry.seen
+            detector.seen = entry.seen or detector.seen
     detector.precision = chosen
     return detector.to(torch_device).eval().requires_grad_(False)
+
+
+def run_adapter(name: str | os.PathLike[str]) -> Path | None:
+    """The adapter in the folder of a training run; None if ``name`` is no folder, or is a model's name, too.
+
+    Raises:
+        ModelNotReady: if the folder holds no adapter.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir() or os.fspath(name) in catalogue().models:
+        return None
+    if not (folder / RUN_ADAPTER).is_file():
+        raise ModelNotReady(f"{folder}: a folder without {RUN_ADAPTER}; give the folder of a training run")
+    return folder / RUN_ADAPTER
 
 
 def _from_entry(
@@ -132,12 +156,31 @@ def _from_checkpoint(
         backbone = checkpoint.settings.get("backbone")
         if backbone is not None:
             named = checkpoint.settings.get("clip_weights") if clip_weights is None else clip_weights
-            found = _resolve_clip(backbone, named)
-            if clip_weights is None and found == named and isinstance(named, str):
-                _require_local(named, backbone)
-            elif found is not None:
+            found = find_clip_weights(backbone, named, ask=clip_weights is None)
+            if found is not None and (clip_weights is not None or found != named):
                 clip_weights = found
-        return method.from_checkpoint(checkpoint, clip_weights=clip_weights, **options)
+        detector = method.from_checkpoint(checkpoint, clip_weights=clip_weights, **options)
+    detector.seen = tuple(str(name) for name in checkpoint.training.get("seen", ()))
+    return detector
+
+
+def find_clip_weights(
+    backbone: str | Mapping[str, Any], named: str | None, *, ask: bool = True
+) -> str | None:
+    """The file of CLIP weights in the cache, or else what they are called (a file, or an open_clip tag).
+
+    Args:
+        backbone: open_clip's name of the model, or its configuration.
+        named: what they are called; None for random ones.
+        ask: do not download what is called by a tag, but say how to get it.
+
+    Raises:
+        ModelNotReady: see ``ask``.
+    """
+    found = _resolve_clip(backbone, named)
+    if ask and found == named and isinstance(named, str):
+        _require_local(named, backbone)
+    return found
 
 
 def _resolve_clip(backbone: str | Mapping[str, Any], weights: str | None) -> str | None:

@@ -91,7 +91,7 @@ class SliceWiseInferer(Inferer):
         indices = self._non_empty(foreground)
         if not indices:
             return SliceWiseOutput(anomaly_map, [], [], [])
-        frame = _Frame.around(foreground, self.plane, pixel_spacing(view, self.plane), network.image_size)
+        frame = SliceFrame.around(foreground, self.plane, pixel_spacing(view, self.plane), network.image_size)
 
         scores: list[float] = []
         probabilities: list[float] = []
@@ -123,7 +123,7 @@ class SliceWiseInferer(Inferer):
 
 
 @dataclass(frozen=True)
-class _Frame:
+class SliceFrame:
     """The square that every slice of a volume is cut to, and how it comes back.
 
     Attributes:
@@ -139,7 +139,17 @@ class _Frame:
     side: int
 
     @classmethod
-    def around(cls, foreground: np.ndarray, plane: Plane, spacing: tuple[float, float], side: int) -> _Frame:
+    def around(
+        cls, foreground: np.ndarray, plane: Plane, spacing: tuple[float, float], side: int
+    ) -> SliceFrame:
+        """The frame of a volume's foreground.
+
+        Args:
+            foreground: bool (X, Y, Z), canonical axes.
+            plane: that the volume is cut in.
+            spacing: of a slice's rows and columns, in mm.
+            side: of the square, in pixels.
+        """
         seen = slice_image(foreground.any(axis=STACK_AXIS[plane], keepdims=True), plane, 0)
         edges = []
         for axis in range(2):

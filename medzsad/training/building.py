@@ -1,0 +1,87 @@
+"""From a recipe to the detector that trains and to its optimiser."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.loading import find_clip_weights
+from medzsad.detectors.registry import detector_class
+from medzsad.training.recipe import Optimiser, Recipe
+
+GROUPS = ("prompts", "head_weights", "projections")
+
+
+def build_detector(
+    recipe: Recipe, device: torch.device, *, clip_weights: str | None = None
+) -> AnomalyDetector:
+    """The untrained detector, with its text tower; what it learns is drawn from the recipe's seed.
+
+    Args:
+        recipe: the recipe.
+        device: where to.
+        clip_weights: instead of those that the recipe names.
+
+    Raises:
+        ModelNotReady: if the CLIP weights are not on this machine, or settings do not fit.
+    """
+    weights = check_clip_weights(recipe, clip_weights)
+    torch.manual_seed(recipe.seed)
+    detector = detector_class(recipe.method).build(recipe.detector, clip_weights=weights)
+    detector.clip.checkpointing = recipe.gradient_checkpointing
+    detector.precision = recipe.precision
+    return detector.to(device)
+
+
+def check_clip_weights(recipe: Recipe, clip_weights: str | None = None) -> str | None:
+    """The CLIP weights of a recipe: a file, an open_clip tag, or None for random ones; nothing is loaded.
+
+    Raises:
+        ModelNotReady: if the recipe names weights that are not on this machine; the message says how to get
+            them.
+    """
+    named = recipe.detector.clip_weights if clip_weights is None else clip_weights
+    return find_clip_weights(recipe.detector.backbone, named, ask=clip_weights is None)
+
+
+def trainable(detector: AnomalyDetector) -> dict[str, nn.Parameter]:
+    """What training changes, by name, in a fixed order."""
+    chosen = {id(parameter) for parameter in detector.trainable_parameters()}
+    return {name: p for name, p in detector.named_parameters() if id(p) in chosen}
+
+
+def group_of(name: str) -> str:
+    """Which of :data:`GROUPS` a parameter belongs to."""
+    if name.startswith("head_weights."):
+        return "head_weights"
+    return "projections" if "patch_token_layer" in name or "cls_token_layer" in name else "prompts"
+
+
+def build_optimiser(detector: AnomalyDetector, settings: Optimiser) -> torch.optim.Optimizer:
+    """The optimiser, with a group for each part that there is."""
+    groups: list[dict[str, Any]] = []
+    for name in GROUPS:
+        members = [p for key, p in trainable(detector).items() if group_of(key) == name]
+        rate = getattr(settings.group_lr, name)
+        rate = settings.lr if rate is None else rate
+        if members:
+            groups.append({"params": members, "lr": rate, "full_lr": rate, "name": name})
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+    return kind(groups, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay)
+
+
+def rate_factor(settings: Optimiser, step: int, steps: int) -> float:
+    """What learning rates are multiplied by at a step (from 0) of ``steps``.
+
+    A function of the step alone: there is no state of a schedule to be kept.
+    """
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 1.0
+    progress = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

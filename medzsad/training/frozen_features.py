@@ -1,0 +1,219 @@
+"""What training does not change of an image, computed once and kept on disk (``cache_features``).
+
+How much that saves depends on the method. AnomalyCLIP trains texts alone: the whole image tower is saved.
+HeadCLIP's tower runs from the first layer with head weights on. AdaCLIP with prompts in the image tower keeps
+plain CLIP's feature, which dynamic prompts are made from; with prompts in the text tower alone, everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from medzsad.detectors.adaclip import AdaCLIP
+from medzsad.detectors.headclip import HeadCLIP
+from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.training.augmentation import Augmentation
+
+VERSION = 1  # raised whenever the same detector and image would give other features
+PRECISIONS = ("exact", "bf16")
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_CHECK = "sha256"
+_ADVICE = "make room, keep features in bf16, choose another folder, or switch cache_features off"
+
+
+class FeatureCache:
+    """Features by the image's own content: an image that changed in any way has other features.
+
+    Every image goes through the tower by itself, so that its features do not depend on what else is in the
+    batch, and a resumed training sees the same numbers as one without a break.
+
+    Args:
+        folder: where to keep them, in a folder of its own per detector; made when needed.
+        detector: whose features. Its settings, the weights of its tower and head weights that do not train
+            are part of the key; what it learns is not.
+        precision: ``"exact"`` keeps what was computed; ``"bf16"`` rounds it, for half the room.
+        compute: what the tower computes in, ``"fp32"``, ``"bf16"`` or ``"fp16"``; None for the detector's.
+        augmentation: that the images go through. It must leave each image few variants; each is kept.
+        limit: most bytes to keep in this detector's folder; None for what the disk has.
+
+    Attributes:
+        found: images read from disk so far.
+        computed: images computed so far.
+
+    Raises:
+        BadInput: if the augmentation makes every image new each time, nothing of an image is constant, or an
+            argument is impossible.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        detector: HeadCLIP | AdaCLIP,
+        *,
+        precision: str = "exact",
+        compute: str | None = None,
+        augmentation: Augmentation | None = None,
+        limit: int | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise BadInput(f"feature precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+        if limit is not None and limit <= 0:
+            raise BadInput(f"the limit of the feature cache must be positive, not {limit}")
+        if augmentation is not None and augmentation.variants is None:
+            raise BadInput(
+                "cache_features does not go with mosaics or random rotation, scale, brightness or contrast, "
+                "which make every image new each time; use flips only, or switch cache_features off"
+            )
+        if isinstance(detector, AdaCLIP) and detector.config.prompts_image and not detector.config.dynamic:
+            raise BadInput(
+                "cache_features has nothing to keep: static prompts in AdaCLIP's image tower change all "
+                "features of an image; switch it off"
+            )
+        self.detector = detector
+        self.precision = precision
+        self.compute = detector.precision if compute is None else compute
+        self.limit = limit
+        self.found = self.computed = 0
+        self.folder = Path(folder) / self._key()
+        self._used: int | None = None
+
+    def batch(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of a batch, from disk as far as they are there; what was missing is kept.
+
+        Args:
+            images: float32 (B, 3, S, S), normalised.
+
+        Returns:
+            What ``detector.frozen_features`` gives, on the detector's device: to be passed on as ``frozen``.
+
+        Raises:
+            OutputNotWritable: if the disk or the limit is full, or the folder cannot be written.
+        """
+        rows = []
+        for image in images.unbind(0):
+            file = self.folder / f"{hash_tensors({'image': image})[:32]}.safetensors"
+            row = _read(file)
+            if row is None:
+                row = self._compute(image[None])
+                self._write(file, row)
+                self.computed += 1
+            else:
+                self.found += 1
+            rows.append(row)
+        joined = {name: torch.cat([row[name] for row in rows]).to(self.detector.device) for name in rows[0]}
+        return {n: value.float() if self.precision == "bf16" else value for n, value in joined.items()}
+
+    @cached_property
+    def bytes_per_image(self) -> int:
+        """The room that one image's features take; found out by computing those of a black one."""
+        side = self.detector.image_size
+        return sum(value.nbytes for value in self._compute(torch.zeros(1, 3, side, side)).values())
+
+    def check_room(self, images: int) -> None:
+        """Checks, before the work begins, that the features of so many images will fit.
+
+        Args:
+            images: different images, variants by augmentation counted; some may be kept already.
+
+        Raises:
+            OutputNotWritable: if they do not fit, saying how much room is needed.
+        """
+        missing = max(0, images * self.bytes_per_image - self._size())
+        room = self._free()
+        if missing > room:
+            raise OutputNotWritable(
+                f"{self.folder}: the features of {images} images need {_gigabytes(missing)} more and there "
+                f"is room for {_gigabytes(room)}; {_ADVICE}"
+            )
+
+    def _compute(self, image: Tensor) -> dict[str, Tensor]:
+        """Features of one image (1, 3, S, S), as they are kept, on the CPU."""
+        detector, dtype = self.detector, _AUTOCAST.get(self.compute)
+        with torch.no_grad(), torch.autocast(detector.device.type, dtype, enabled=dtype is not None):
+            features = detector.frozen_features(image.to(detector.device))
+        kept = torch.bfloat16 if self.precision == "bf16" else None
+        return {name: value.to("cpu", kept).contiguous() for name, value in features.items()}
+
+    def _write(self, file: Path, row: dict[str, Tensor]) -> None:
+        content = save(row, metadata={_CHECK: hash_tensors(row)})
+        if self.limit is not None and self._size() + len(content) > self.limit:
+            raise OutputNotWritable(
+                f"{self.folder}: {_gigabytes(self.limit)} of features are full; {_ADVICE}"
+            )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".partial")
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(content)
+                os.replace(temporary, file)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputNotWritable(
+                f"{self.folder}: features cannot be kept there ({error.strerror or error}); {_ADVICE}"
+            ) from error
+        self._used = self._size() + len(content)
+
+    def _size(self) -> int:
+        """Bytes kept in the folder; it is looked through once."""
+        if self._used is None:
+            self._used = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
+        return self._used
+
+    def _free(self) -> int:
+        existing = next(place for place in (self.folder, *self.folder.absolute().parents) if place.exists())
+        free = shutil.disk_usage(existing).free
+        return free if self.limit is None else max(0, min(free, self.limit - self._size()))
+
+    def _key(self) -> str:
+        detector = self.detector
+        described = {
+            "version": VERSION,
+            "method": detector.method,
+            # The class name is the texts' alone.
+            "settings": {**detector.settings, "precision": self.compute, "class_name": None},
+            "kept": self.precision,
+            "tower": hash_tensors(detector.clip.visual.state_dict()),
+        }
+        if isinstance(detector, HeadCLIP):
+            fixed = [p for p in detector.head_weights.parameters() if not p.requires_grad]
+            described["first_trained_layer"] = detector.first_trained_layer
+            described["head_weights"] = hash_tensors({str(i): p for i, p in enumerate(fixed)})
+        return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes, types and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read(file: Path) -> dict[str, Tensor] | None:
+    """Kept features; None if there are none, or they are damaged."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            row = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+            check = (stored.metadata() or {}).get(_CHECK)
+    except (SafetensorError, OSError, ValueError):
+        return None
+    return row if check == hash_tensors(row) else None
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 5e7 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,184 @@
+"""What happens between the steps: lines, checkpoints, validation. Handlers for MONAI's engines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ignite.engine import Engine, Events
+
+from medzsad.training.run_folder import RunFolder
+from medzsad.training.state import Progress
+from medzsad.training.validation import Figures, chosen_figure
+
+LINE = ("image_loss", "focal", "dice_abnormal", "dice_normal")
+
+
+class StepLog:
+    """A line of JSON per step into the run's log; now and then one for people.
+
+    Lines of the log hold no times, so that the logs of equal runs are equal.
+
+    Args:
+        folder: of the run.
+        say: gets lines for people; None for none.
+        every: steps between them.
+        images: per step, of all processes.
+    """
+
+    def __init__(
+        self, folder: RunFolder, say: Callable[[str], None] | None, *, every: int, images: int
+    ) -> None:
+        self.folder = folder
+        self.say = say
+        self.every = every
+        self.images = images
+        self._mark = (time.perf_counter(), 0)
+
+    def attach(self, engine: Engine) -> None:
+        """Follows every step of ``engine``."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self._mark = (time.perf_counter(), engine.state.iteration)
+
+    def __call__(self, engine: Engine) -> None:
+        step, output = engine.state.iteration, engine.state.output
+        values = {name: value for name, value in output.items() if name != "stop"}
+        self.folder.append_log({"step": step, "epoch": engine.state.epoch, **values})
+        total = engine.state.epoch_length * engine.state.max_epochs
+        if self.say is not None and (step % self.every == 0 or step == total):
+            now, (then, first) = time.perf_counter(), self._mark
+            per_step = (now - then) / max(1, step - first)
+            parts = ", ".join(f"{name.replace('_', ' ')} {output[name]:.4f}" for name in LINE)
+            self.say(
+                f"epoch {engine.state.epoch}/{engine.state.max_epochs}  step {step}/{total}  loss "
+                f"{output['loss']:.4f} ({parts})  lr {output['lr']:.3g}  "
+                f"{self.images / per_step:.1f} images/s  {_duration(per_step * (total - step))} left"
+            )
+            self._mark = (now, step)
+
+
+class Checkpoints:
+    """Stores the state every so many steps, at the end of every epoch, and when the run is to stop.
+
+    The end of an epoch is stored once everything is done that belongs to it, validation included: a run
+    killed in between does it again.
+
+    Args:
+        store: stores the state.
+        every: steps; 0 for epochs alone.
+
+    Attributes:
+        stopped: whether the run was stopped before its end.
+    """
+
+    def __init__(self, store: Callable[[Engine], None], *, every: int) -> None:
+        self.store = store
+        self.every = every
+        self.stopped = False
+
+    def attach(self, engine: Engine) -> None:
+        """Follows ``engine``; must be attached after whatever its states shall include."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
+
+    def _after_step(self, engine: Engine) -> None:
+        step = engine.state.iteration
+        if step % engine.state.epoch_length == 0:
+            return
+        stop = engine.state.output["stop"] > 0
+        if stop or (self.every and step % self.every == 0):
+            self.store(engine)
+        if stop:
+            self.stopped = True
+            engine.terminate()
+
+    def _after_epoch(self, engine: Engine) -> None:
+        self.store(engine)
+        if engine.state.output["stop"] > 0 and engine.state.epoch < engine.state.max_epochs:
+            self.stopped = True
+            engine.terminate()
+
+
+class Validation:
+    """Measures after epochs, and tells when a new best adapter is there.
+
+    Args:
+        measure: gives the figures of each data set.
+        metric: which of them decides.
+        every: epochs; the last one is always measured.
+        progress: gets what was found.
+        on_best: called when the figure is the highest so far.
+        log: whose log gets a line; None for none.
+        say: gets a line for people; None for none.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[], dict[str, Figures]],
+        *,
+        metric: str,
+        every: int,
+        progress: Progress,
+        on_best: Callable[[Engine], None],
+        log: RunFolder | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.measure = measure
+        self.metric = metric
+        self.every = every
+        self.progress = progress
+        self.on_best = on_best
+        self.log = log
+        self.say = say
+
+    def attach(self, engine: Engine) -> None:
+        """Follows the epochs of ``engine``."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        epoch, step = engine.state.epoch, engine.state.iteration
+        if epoch % self.every and epoch != engine.state.max_epochs:
+            return
+        results = self.measure()
+        chosen = chosen_figure(results, self.metric)
+        line = {"step": step, "epoch": epoch, "validation": results, "chosen": chosen}
+        self.progress.validations.append(line)
+        if self.log is not None:
+            self.log.append_log(line)
+        # TensorBoard's handler takes what stands here.
+        engine.state.metrics = {
+            f"{dataset}/{name}": value
+            for dataset, figures in results.items()
+            for name, value in figures.items()
+            if value is not None
+        }
+        is_best = self.progress.best is None or chosen > self.progress.best
+        if is_best:
+            self.progress.best, self.progress.best_step = chosen, step
+            self.on_best(engine)
+        if self.say is not None:
+            parts = "; ".join(f"{name}: {_figures(figures)}" for name, figures in results.items())
+            mark = ", the best so far" if is_best else ""
+            self.say(f"epoch {epoch}  validation {self.metric} {100 * chosen:.1f} %{mark}  ({parts})")
+
+
+def _figures(figures: Figures) -> str:
+    shown = {
+        "image_auroc": "image AUROC",
+        "image_mad": "image mAD",
+        "pixel_auroc": "pixel AUROC",
+        "pixel_mad": "pixel mAD",
+    }
+    known = [
+        f"{title} {100 * figures[name]:.1f}" for name, title in shown.items() if figures.get(name) is not None
+    ]
+    return ", ".join(known) or "undefined"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

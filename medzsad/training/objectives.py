@@ -1,0 +1,151 @@
+"""What training minimises: from a batch of images with masks and labels to one number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from medzsad.detectors.adaclip import AdaCLIP
+from medzsad.detectors.adaclip_comparison import layer_probability_maps
+from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.headclip import HeadCLIP
+from medzsad.detectors.scoring import upsample
+from medzsad.errors import BadInput, ModelNotReady
+from medzsad.training.losses import BinaryDiceLoss, FocalLoss, ImageCrossEntropy
+
+
+class TrainingBatch(TypedDict, total=False):
+    """A batch of B images.
+
+    Attributes:
+        image: float32 (B, 3, S, S), normalised. May be left out if ``frozen`` is all that is needed.
+        mask: (B, H, W) in {0, 1}, of any size; needed unless no image has a mask.
+        label: (B,) in {0, 1}.
+        has_mask: bool (B,); where False only the label counts. Left out: all have masks.
+        frozen: what of the images no training step changes, from
+            :class:`~medzsad.training.frozen_features.FeatureCache`; computed anew if left out.
+        class_name: B names for AdaCLIP's texts; left out: the detector's own.
+    """
+
+    image: Tensor
+    mask: Tensor
+    label: Tensor
+    has_mask: Tensor
+    frozen: Mapping[str, Tensor]
+    class_name: Sequence[str]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each loss counts: ``image * L_image + pixel * sum over layers of the weighted pixel losses``.
+
+    Attributes:
+        image: of the image-level loss.
+        pixel: of the pixel-level losses together.
+        focal, dice_abnormal, dice_normal: of each pixel-level loss among them.
+
+    Raises:
+        BadInput: on a weight that is negative or not finite, or if all of them are 0.
+    """
+
+    image: float = 1.0
+    pixel: float = 4.0
+    focal: float = 1.0
+    dice_abnormal: float = 1.0
+    dice_normal: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 <= value < float("inf"):
+                raise BadInput(f"loss weight {field.name} must be a number of at least 0, not {value}")
+        if self.image == 0 and self.pixel * (self.focal + self.dice_abnormal + self.dice_normal) == 0:
+            raise BadInput("loss weights: all of them are 0, so that there is nothing to minimise")
+
+    @classmethod
+    def of_method(cls, method: str) -> LossWeights:
+        """The published weights: pixel 4 for HeadCLIP and AnomalyCLIP, 1 for AdaCLIP."""
+        return cls(pixel=1.0) if method == AdaCLIP.method else cls()
+
+
+class Objective:
+    """The published loss of the detector's method.
+
+    HeadCLIP and AnomalyCLIP: cross-entropy of the image logits, and per patch layer focal loss and two Dice
+    losses on probabilities, enlarged after the softmax. AdaCLIP: focal loss of the image probability (with
+    fused patches), and the same pixel losses per output layer, enlarged before the softmax.
+
+    Args:
+        detector: a HeadCLIP, AnomalyCLIP or AdaCLIP.
+        weights: None for the method's own.
+        gamma, alpha: of the focal losses, see :class:`~medzsad.training.losses.FocalLoss`.
+
+    Raises:
+        ModelNotReady: if the detector is of a method that is not trained here.
+    """
+
+    def __init__(
+        self,
+        detector: AnomalyDetector,
+        weights: LossWeights | None = None,
+        *,
+        gamma: float = 2.0,
+        alpha: tuple[float, float] | str | None = None,
+    ) -> None:
+        if not isinstance(detector, HeadCLIP | AdaCLIP):
+            raise ModelNotReady(f"method {detector.method!r} has no training; use headclip or adaclip")
+        self.detector = detector
+        self.weights = LossWeights.of_method(detector.method) if weights is None else weights
+        self.focal = FocalLoss(gamma, alpha)
+        self.dice = BinaryDiceLoss()
+        self.cross_entropy = ImageCrossEntropy()
+
+    def __call__(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """The losses of a batch.
+
+        Returns:
+            float32 scalars: ``loss``, the weighted sum, with its graph; and, unweighted and without a graph,
+            ``image_loss``, ``focal``, ``dice_abnormal`` and ``dice_normal``, the last three summed over
+            layers and 0 if no image has a mask.
+        """
+        label = batch["label"].to(self.detector.device)
+        has_mask, mask = batch.get("has_mask"), batch.get("mask")
+        if mask is not None:
+            mask = mask.to(label.device)
+        if has_mask is not None:
+            has_mask = has_mask.to(label.device)
+            mask = None if mask is None or not has_mask.any() else mask[has_mask]
+        size = None if mask is None else tuple(mask.shape[-2:])
+        image_loss, maps = self._compare(batch, label, size)
+        pixel = {
+            name: torch.zeros((), device=label.device) for name in ("focal", "dice_abnormal", "dice_normal")
+        }
+        for probabilities in maps:
+            kept = probabilities if has_mask is None else probabilities[has_mask]
+            pixel["focal"] = pixel["focal"] + self.focal(kept, mask)
+            pixel["dice_abnormal"] = pixel["dice_abnormal"] + self.dice(kept[:, 1], mask)
+            pixel["dice_normal"] = pixel["dice_normal"] + self.dice(kept[:, 0], 1 - mask.float())
+        weighted = sum(getattr(self.weights, name) * value for name, value in pixel.items())
+        loss = self.weights.image * image_loss + self.weights.pixel * weighted
+        return {
+            "loss": loss,
+            "image_loss": image_loss.detach(),
+            **{name: value.detach() for name, value in pixel.items()},
+        }
+
+    def _compare(
+        self, batch: TrainingBatch, label: Tensor, size: tuple[int, int] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The image-level loss and, per layer, probabilities (B, 2, *size); none without a size."""
+        inputs, frozen = batch.get("image"), batch.get("frozen")
+        if isinstance(self.detector, AdaCLIP):
+            ada = self.detector.compare(inputs, frozen=frozen, class_names=batch.get("class_name"))
+            maps = [] if size is None else list(layer_probability_maps(ada, size).values())
+            return self.focal(ada.image_logits.softmax(-1), label), maps
+        comparison = self.detector.compare(inputs, frozen=frozen)
+        layers = [] if size is None else comparison.patch_probabilities.values()
+        return self.cross_entropy(comparison.image_logits, label), [upsample(p, size) for p in layers]

@@ -1,0 +1,180 @@
+"""From the data sets that a recipe names to their images, volumes cut into slices among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medzsad.datasets.catalog import find_entry
+from medzsad.datasets.opening import open_dataset
+from medzsad.datasets.samples import Sample
+from medzsad.errors import BadInput
+from medzsad.training.recipe import SYNTHETIC, DataSource, Recipe
+from medzsad.training.slice_stacks import SliceSample, cut_volumes
+from medzsad.training.synthetic_set import make_synthetic_set
+
+SYNTHETIC_COUNT = 32
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A data set that is there.
+
+    Attributes:
+        source: what the recipe says of it.
+        name: in the catalogue.
+        title, licence, home: of the data set.
+        level: ``"image"`` (no masks) or ``"pixel"``.
+        samples: its images.
+        volumes: how many volumes they were cut from; 0 for images.
+        notes: what the user should read.
+    """
+
+    source: DataSource
+    name: str
+    title: str
+    licence: str
+    home: str
+    level: str
+    samples: tuple[Sample | SliceSample, ...]
+    volumes: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def anomalous(self) -> int:
+        """How many of the images are anomalous."""
+        return sum(sample.label for sample in self.samples)
+
+    def facts(self) -> dict[str, object]:
+        """What a trained adapter tells of the data set; JSON-serialisable, without folders."""
+        facts = {
+            "dataset": self.name,
+            "title": self.title,
+            "split": self.source.split,
+            "classes": sorted({sample.class_name for sample in self.samples}),
+            "images": len(self.samples),
+            "anomalous": self.anomalous,
+            "volumes": self.volumes,
+            "weight": self.source.weight,
+            "licence": self.licence,
+            "source": self.home,
+        }
+        return facts if self.volumes else {k: v for k, v in facts.items() if k != "volumes"}
+
+
+def open_source(source: DataSource, folder: Path, *, side: int, limit: int | None = None) -> OpenedSource:
+    """Opens a data set of a recipe; makes the synthetic one, and cuts volumes into slices.
+
+    Args:
+        source: what the recipe says of it.
+        folder: where images that are made, and slices, are kept.
+        side: of the detector's input, in pixels.
+        limit: where the recipe gives no limit for this set.
+
+    Raises:
+        BadInput: if it cannot be opened.
+        OutputNotWritable: if ``folder`` cannot be written.
+    """
+    limit = source.limit if source.limit is not None else limit
+    if source.dataset == SYNTHETIC:
+        return _open_synthetic(source, folder, limit)
+    entry = find_entry(source.dataset)
+    found = open_dataset(
+        source.dataset,
+        source.root,
+        split=source.split,
+        classes=source.classes,
+        limit=limit,
+        channel=source.channel,
+        labels=source.labels,
+    )
+    samples, volumes = found.samples, 0
+    if found.is_volumetric:
+        volumes = len(samples)
+        samples = cut_volumes(samples, folder / "slices", plane=source.plane, side=side)
+    return OpenedSource(
+        source,
+        entry.name,
+        entry.title,
+        entry.licence,
+        entry.source,
+        "image" if found.level == "image" else "pixel",
+        samples,
+        volumes,
+        found.notes,
+    )
+
+
+def open_all(recipe: Recipe, folder: Path) -> tuple[list[OpenedSource], list[OpenedSource]]:
+    """The data sets to train on, and those to validate with.
+
+    Raises:
+        BadInput: if one cannot be opened, or nothing could be learned from them.
+    """
+    side = recipe.detector.image_size
+    training = [open_source(source, folder, side=side) for source in recipe.data]
+    if all(opened.level == "image" for opened in training) and recipe.loss.image == 0:
+        raise BadInput(
+            "none of the data sets has masks, and the image loss has weight 0: nothing can be learned"
+        )
+    validation = [
+        open_source(source, folder, side=side, limit=recipe.validation.limit)
+        for source in recipe.validation.data
+    ]
+    return training, validation
+
+
+def count_data(recipe: Recipe) -> list[str]:
+    """The data sets of a recipe in lines; nothing is made, cut or kept.
+
+    Raises:
+        BadInput: if one cannot be opened.
+    """
+    lines = [f"training: {_counted(source, source.limit)}" for source in recipe.data]
+    for source in recipe.validation.data:
+        limit = source.limit if source.limit is not None else recipe.validation.limit
+        lines.append(f"validation: {_counted(source, limit)}")
+    return lines
+
+
+def describe(opened: OpenedSource) -> str:
+    """A data set in one line."""
+    count = f"{len(opened.samples)} images"
+    if opened.volumes:
+        count = f"{len(opened.samples)} slices of {opened.volumes} volumes"
+    masks = "" if opened.level != "image" else ", no masks"
+    return f"{opened.name} ({opened.source.split}), {count}, {opened.anomalous} anomalous{masks}"
+
+
+def _counted(source: DataSource, limit: int | None) -> str:
+    if source.dataset == SYNTHETIC and source.root is None:
+        return f"{SYNTHETIC} ({source.split}), {limit or SYNTHETIC_COUNT} images, to be made"
+    if source.dataset == SYNTHETIC:
+        found = open_dataset("folder", source.root, classes=source.classes, limit=limit)
+    else:
+        found = open_dataset(
+            source.dataset,
+            source.root,
+            split=source.split,
+            classes=source.classes,
+            limit=limit,
+            channel=source.channel,
+            labels=source.labels,
+        )
+    if found.is_volumetric:
+        return f"{source.dataset} ({source.split}), {len(found)} volumes, to be cut into slices"
+    anomalous = sum(sample.label for sample in found)
+    masks = "" if found.level != "image" else ", no masks"
+    return f"{source.dataset} ({source.split}), {len(found)} images, {anomalous} anomalous{masks}"
+
+
+def _open_synthetic(source: DataSource, folder: Path, limit: int | None) -> OpenedSource:
+    if source.root is None:
+        count = SYNTHETIC_COUNT if limit is None else limit
+        root = make_synthetic_set(folder / f"synthetic-{source.split}", count, split=source.split)
+        title, licence = "textures with blobs, made by medzsad", "none needed"
+        found = open_dataset("folder", root, classes=source.classes)
+    else:
+        found = open_dataset("folder", source.root, classes=source.classes, limit=limit)
+        title, licence = "your own images", "your own"
+    return OpenedSource(source, SYNTHETIC, title, licence, "", found.level, found.samples, 0, found.notes)

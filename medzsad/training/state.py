@@ -1,0 +1,132 @@
+"""The state that a stopped training goes on from: tensors in safetensors, the rest as JSON inside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medzsad.detectors.base import AnomalyDetector
+from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.training.building import trainable
+
+FORMAT = "medzsad-training-1"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        step: optimiser steps done.
+        best: the highest figure that validation found so far; None before.
+        best_step: at which.
+        validations: everything that was measured, oldest first, JSON-serialisable.
+        seconds: spent training, over all continuations.
+    """
+
+    step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def save_state(
+    path: Path,
+    progress: Progress,
+    detector: AnomalyDetector,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    *,
+    digest: str,
+) -> None:
+    """Writes the state: it appears complete, or the former one stays.
+
+    The frozen backbone is not part of it, only what trains, the optimiser's moments of that, and the state of
+    torch's generator.
+
+    Args:
+        path: the file.
+        progress, detector, optimiser, scaler: what is stored.
+        digest: of the recipe.
+
+    Raises:
+        OutputNotWritable: if the file cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
+    for name, parameter in trainable(detector).items():
+        tensors[f"parameter.{name}"] = parameter
+        for moment in _MOMENTS:
+            if moment in optimiser.state.get(parameter, {}):
+                tensors[f"{moment}.{name}"] = torch.as_tensor(optimiser.state[parameter][moment])
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    header = {"format": FORMAT, "recipe": digest, "progress": asdict(progress), "scaler": scaler.state_dict()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        os.close(handle)
+        try:
+            save_file(tensors, temporary, metadata={"medzsad": json.dumps(header, sort_keys=True)})
+            os.chmod(temporary, 0o644)  # mkstemp makes files private
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputNotWritable(f"{path}: cannot write the state ({error.strerror or error})") from error
+
+
+def load_state(
+    path: Path,
+    detector: AnomalyDetector,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    *,
+    digest: str,
+) -> Progress:
+    """Puts a state of :func:`save_state` into detector, optimiser and scaler.
+
+    Returns:
+        How far the training was.
+
+    Raises:
+        BadInput: if the file is damaged, or belongs to another recipe or detector.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["medzsad"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if header["format"] != FORMAT or header["recipe"] != digest:
+            raise BadInput(f"{path}: the state of another recipe; start over with --fresh")
+        progress = Progress(**header["progress"])
+        scaling = header["scaler"]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: the state is damaged; start over with --fresh") from error
+    for name, parameter in trainable(detector).items():
+        stored = tensors.get(f"parameter.{name}")
+        if stored is None or stored.shape != parameter.shape:
+            raise BadInput(f"{path}: not the state of this detector ({name}); start over with --fresh")
+        with torch.no_grad():
+            parameter.copy_(stored)
+        moments = {key: tensors[f"{key}.{name}"] for key in _MOMENTS if f"{key}.{name}" in tensors}
+        if moments:
+            # Adam keeps its count of steps on the CPU, whatever the device.
+            optimiser.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device, parameter.dtype)
+                for key, value in moments.items()
+            }
+    if scaling:
+        scaler.load_state_dict(scaling)
+    torch.set_rng_state(tensors["rng"])
+    return progress

@@ -1,0 +1,146 @@
+"""What is measured during training, with the metrics that evaluations use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch.utils.data import default_collate
+
+from medzsad.detectors.adaclip import AdaCLIP
+from medzsad.detectors.base import AnomalyDetector, resize_maps
+from medzsad.errors import BadInput
+from medzsad.metrics.cumulative import PixelMetrics
+from medzsad.metrics.image import image_metrics
+from medzsad.metrics.undefined import Undefined
+from medzsad.training.distributed import Processes
+from medzsad.training.sources import OpenedSource
+from medzsad.training.stepping import DTYPES
+from medzsad.training.training_set import InputFormat, TrainingSet
+
+IMAGE = ("image_auroc", "image_ap", "image_f1_max", "image_mad")
+PIXEL = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro", "pixel_mad")
+Figures = dict[str, float | None]
+
+
+class Validator:
+    """Measures a detector on data sets: each class by itself, then the mean, as the papers do.
+
+    Images are taken as in training, at the detector's size, masks too; of volumes each slice is an image. The
+    processes share the images and put their results together. Pixels are counted in a histogram.
+
+    Args:
+        sources: the data sets.
+        inputs: what the detector takes.
+        batch_size: images at once.
+        processes: which share the work.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[OpenedSource],
+        inputs: InputFormat,
+        *,
+        batch_size: int = 4,
+        processes: Processes | None = None,
+    ) -> None:
+        self.sets = [TrainingSet([source], inputs) for source in sources]
+        self.batch_size = batch_size
+        self.processes = processes or Processes()
+
+    def __call__(self, detector: AnomalyDetector) -> dict[str, Figures]:
+        """Figures of each data set, by its name; None where undefined.
+
+        Raises:
+            BadInput: if an image cannot be read.
+        """
+        results: dict[str, Figures] = {}
+        for one in self.sets:
+            name = one.sources[0].name
+            while name in results:  # the same set in another split
+                name += f" ({one.sources[0].source.split})"
+            classes: dict[str, list[int]] = {}
+            for index, sample in enumerate(one.samples):
+                classes.setdefault(sample.class_name, []).append(index)
+            results[name] = _mean([self._one_class(detector, one, *item) for item in classes.items()])
+        return results
+
+    def _one_class(
+        self, detector: AnomalyDetector, images: TrainingSet, class_name: str, members: list[int]
+    ) -> Figures:
+        mine = members[self.processes.rank :: self.processes.world_size]
+        has_masks = images.sources[0].level != "image"
+        pixels, scores, labels = PixelMetrics("histogram"), [], []
+        former = _name_class(detector, class_name)
+        try:
+            for start in range(0, len(mine), self.batch_size):
+                batch = default_collate([images[index] for index in mine[start : start + self.batch_size]])
+                maps, found = _predict(detector, batch["image"])
+                scores += found
+                labels += batch["label"].tolist()
+                if has_masks:
+                    pixels(resize_maps(maps, tuple(batch["mask"].shape[-2:])), batch["mask"])
+        finally:
+            if former is not None:
+                _name_class(detector, former)
+        parts = self.processes.gather((scores, labels))
+        scores, labels = ([value for part in parts for value in part[i]] for i in range(2))
+        found = dict(image_metrics(scores, labels))
+        if has_masks:
+            found |= pixels.aggregate()
+        return {name: _number(found[name]) for name in (*IMAGE, *PIXEL) if name in found}
+
+
+@torch.inference_mode()
+def _predict(detector: AnomalyDetector, inputs: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
+    """Maps (B, H, W) on the CPU, and image scores, of normalised images."""
+    dtype = DTYPES.get(detector.precision)
+    with torch.autocast(detector.device.type, dtype, enabled=dtype is not None):
+        prediction = detector.detect(inputs.to(detector.device))
+    return prediction.anomaly_map.float().clamp(0, 1).cpu(), prediction.image_score.float().cpu().tolist()
+
+
+def _name_class(detector: AnomalyDetector, name: str) -> str | None:
+    """Tells a detector whose texts name the class what it is, as in training; returns the former name."""
+    if not isinstance(detector, AdaCLIP):
+        return None
+    former = detector.class_name
+    detector.class_name = name
+    return former
+
+
+def _number(value: object) -> float | None:
+    number = math.nan if isinstance(value, Undefined) else float(value)
+    return None if math.isnan(number) else number
+
+
+def _mean(classes: list[Figures]) -> Figures:
+    """Means over the classes in which a figure is defined."""
+    names = dict.fromkeys(name for figures in classes for name in figures)
+    return {name: _average(figures.get(name) for figures in classes) for name in names}
+
+
+def _average(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def chosen_figure(results: dict[str, Figures], metric: str) -> float:
+    """The figure that decides which adapter is the best: the mean over the data sets that have it.
+
+    Args:
+        results: from a :class:`Validator`.
+        metric: a figure's name, or ``"mad"`` for the mean of ``image_mad`` and ``pixel_mad``.
+
+    Raises:
+        BadInput: if no data set has it.
+    """
+    names = ("image_mad", "pixel_mad") if metric == "mad" else (metric,)
+    value = _average(figures.get(name) for figures in results.values() for name in names)
+    if value is None:
+        raise BadInput(
+            f"validation.metric {metric} is undefined on {', '.join(results)}: the images need both labels "
+            "(and masks); choose another metric, or other sets"
+        )
+    return value

@@ -1,0 +1,164 @@
+"""What a run leaves behind, and that it is a model."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from medzsad.datasets.opening import open_dataset
+from medzsad.detectors.checkpoint import read_checkpoint
+from medzsad.detectors.loading import load_detector
+from medzsad.errors import BadInput, ModelNotReady
+from medzsad.evaluation.evaluate import evaluate
+from medzsad.evaluation.settings import EvaluationSettings
+from medzsad.training.card import card_text
+from medzsad.training.recipe import read_recipe
+from medzsad.training.run_folder import RunFolder
+from medzsad.training.train import train
+
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
+CHANGES = (
+    "detector.image_size=56",
+    "data.0.limit=8",
+    "validation.data.0.limit=8",
+    "batch_size=4",
+    "epochs=4",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, trained on a copy of images in MVTec layout and on synthetic ones."""
+    folder = tmp_path_factory.mktemp("run")
+    train(read_recipe(SMOKE, CHANGES), folder / "images", device="cpu")  # makes the images
+    root = folder / "images" / "data" / "synthetic-test"
+    recipe = read_recipe(SMOKE, [*CHANGES, f"data.1={{dataset: mvtec, root: {root}, weight: 0.5}}"])
+    train(recipe, folder / "mixed", device="cpu")
+    return folder / "mixed"
+
+
+def test_the_files(run: Path) -> None:
+    names = {path.name for path in run.iterdir()} - {"tensorboard"}  # an optional package's
+    assert names == {
+        *("adapter.safetensors", "card.md", "clip.safetensors", "curves.png", "data", "environment.json"),
+        *("head_weights.png", "last", "log.jsonl", "metrics.json", "recipe.yaml"),
+    }
+    for picture in ("curves.png", "head_weights.png"):
+        with Image.open(run / picture) as image:
+            assert min(image.size) > 100
+            assert len(set(image.convert("L").resize((64, 64)).getdata())) > 10
+    assert not list(run.rglob("*.partial"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["finished"]
+    assert (metrics["step"], metrics["steps"], metrics["metric"]) == (12, 12, "mad")
+    assert read_recipe(run / "recipe.yaml").epochs == 4
+
+
+def test_nothing_names_the_machine(run: Path) -> None:
+    for name in ("environment.json", "card.md", "metrics.json", "log.jsonl"):
+        text = (run / name).read_text()
+        assert platform.node() not in text
+        assert f"/{getpass.getuser()}/" not in text
+        assert str(run.parent) not in text
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    stored = json.dumps(read_checkpoint(run / "adapter.safetensors").training)
+    assert str(run.parent) not in stored  # folders of data sets
+
+
+def test_the_adapter_knows_what_it_has_seen(run: Path) -> None:
+    training = read_checkpoint(run / "adapter.safetensors").training
+    assert training["seen"] == ["mvtec", "synthetic"]
+    assert training["chosen_on"] == ["synthetic"]
+    assert [(one["dataset"], one["images"], one["anomalous"]) for one in training["data"]] == [
+        ("synthetic", 8, 4),
+        ("mvtec", 8, 4),
+    ]
+    assert training["data"][1]["licence"] == "CC BY-NC-SA 4.0"
+    card = (run / "card.md").read_text()
+    assert "| mvtec (MVTec AD, objects and textures) | test | 8 | 4 | CC BY-NC-SA 4.0 |" in card
+    assert "The terms of mvtec exclude or limit commercial use" in card
+    assert "The step was chosen on synthetic" in card
+
+
+def test_the_folder_is_a_model(run: Path) -> None:
+    detector = load_detector(run, device="cpu", precision="fp32")
+    assert (detector.name, detector.seen) == ("mixed", ("mvtec", "synthetic"))
+    images = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0))
+    by_file = load_detector(
+        run / "adapter.safetensors", device="cpu", precision="fp32", clip_weights=run / "clip.safetensors"
+    )
+    assert torch.equal(detector(images).anomaly_map, by_file(images).anomaly_map)
+    assert by_file.seen == ("mvtec", "synthetic")
+    with pytest.raises(ModelNotReady, match=r"a folder without adapter\.safetensors"):
+        load_detector(run / "data")
+
+
+def test_evaluating_on_what_it_has_seen_is_not_zero_shot(run: Path) -> None:
+    detector = load_detector(run, device="cpu", precision="fp32")
+    root = run.parent / "images" / "data" / "synthetic-test"
+    for name, zero_shot in (("mvtec", False), ("mpdd", True)):
+        outcome = evaluate(
+            open_dataset(name, root), [detector], EvaluationSettings(size=56, resamples=0), references=()
+        )
+        assert outcome.detectors[0].zero_shot is zero_shot
+
+
+def test_validation_finds_what_an_evaluation_finds(run: Path) -> None:
+    best = json.loads((run / "metrics.json").read_text())
+    found = next(v for v in best["validations"] if v["step"] == best["best_step"])["validation"]["synthetic"]
+    detector = load_detector(run, device="cpu", precision="fp32")
+    samples = open_dataset("folder", run / "data" / "synthetic-valid")
+    settings = EvaluationSettings(size=56, resamples=0)
+    figures = evaluate(samples, [detector], settings, references=()).detectors[0].mean
+    assert figures["image"]["auroc"].value == pytest.approx(found["image_auroc"], abs=1e-6)
+    assert figures["pixel"]["mad"].value == pytest.approx(found["pixel_mad"], abs=1e-3)
+
+
+def test_the_card_of_volumes_and_of_unknown_licences() -> None:
+    facts = {
+        "recipe": read_recipe(SMOKE).without_paths(),
+        "name": "own",
+        "seen": ["brats2013", "btad"],
+        "data": [
+            {
+                **{"dataset": "brats2013", "title": "BraTS", "split": "test", "images": 90, "anomalous": 40},
+                **{"volumes": 3, "licence": "CC BY-NC-SA 3.0"},
+            },
+            {
+                **{"dataset": "btad", "title": "BTAD", "split": "test", "images": 7, "anomalous": 2},
+                "licence": "unknown",
+            },
+        ],
+        **{"chosen_on": [], "step": 3, "epochs": 1.5, "seed": 1, "medzsad_version": "0"},
+    }
+    card = card_text(facts, [], 3)
+    assert "| brats2013 (BraTS) | test | 90 slices of 3 volumes | 40 | CC BY-NC-SA 3.0 |" in card
+    assert (
+        "The terms of brats2013 exclude or limit commercial use; btad states no licence that we know of"
+        in card
+    )
+    assert "chosen" not in card
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    recipe = read_recipe(SMOKE)
+    for fresh in (False, True):
+        with pytest.raises(BadInput, match=r"holds other files \(thesis\.txt\)"):
+            RunFolder(tmp_path).prepare(recipe, fresh=fresh)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_log_is_cut_at_a_step(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    lines = [{"step": step, "loss": 1.0} for step in (1, 2, 3)]
+    folder.log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "l')
+    folder.cut_log(2)
+    assert folder.read_log() == lines[:2]

@@ -1,0 +1,162 @@
+"""Images as training gets them: like a detector's own inputs, with their masks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from medzsad.datasets.opening import open_dataset
+from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.predicting import predict
+from medzsad.training.augmentation import Augmentation
+from medzsad.training.recipe import DataSource
+from medzsad.training.sampling import Draw
+from medzsad.training.sources import open_source
+from medzsad.training.training_set import InputFormat, TrainingSet
+
+SIDE = 56
+
+
+class Recorder(AnomalyDetector):
+    """Keeps what it is shown."""
+
+    method = "recorder"
+
+    def __init__(self) -> None:
+        super().__init__(image_size=SIDE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+        self.inputs: list[Tensor] = []
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        self.inputs += inputs.clone().unbind(0)
+        return Prediction(inputs[:, 0] * 0, inputs[:, 0, 0, 0] * 0, inputs[:, 0, 0, 0] * 0)
+
+    def to_checkpoint(self):
+        raise NotImplementedError
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint, *, clip_weights=None):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two normal images, one anomalous one with a mask, of other sides than the detector's."""
+    dice = np.random.default_rng(0)
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:20, 30:45] = 255
+    for name in ("good/0", "good/1", "bad/0"):
+        path = tmp_path / "set" / "thing" / "test" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(dice.integers(0, 255, (40, 60, 3)).astype(np.uint8)).save(path)
+    path = tmp_path / "set" / "thing" / "ground_truth" / "bad" / "0_mask.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(mask).save(path)
+    return tmp_path / "set"
+
+
+def opened(tmp_path: Path, dataset: str, root: Path | None, **fields):
+    source = DataSource(dataset, None if root is None else str(root), **fields)
+    return open_source(source, tmp_path / "data", side=SIDE)
+
+
+def test_images_are_the_detectors_own_inputs(tmp_path: Path, images: Path, recorder: Recorder) -> None:
+    found = TrainingSet([opened(tmp_path, "mvtec", images)], InputFormat.of(recorder))
+    samples = open_dataset("mvtec", images)
+    assert len(found) == len(samples) == 3
+    for index, sample in enumerate(samples):
+        item, image = found[index], torch.from_numpy(sample.read_image())
+        assert torch.equal(item["image"], recorder.preprocess(image[None])[0])
+        assert (item["label"], item["class_name"], item["has_mask"]) == (sample.label, "thing", True)
+        assert item["key"] == f"mvtec/{sample.id}"
+        assert bool(item["mask"].any()) == bool(sample.label)
+    mask = next(item for item in (found[i] for i in range(3)) if item["label"])["mask"]
+    assert mask.shape == (SIDE, SIDE)
+    assert mask.float().mean() == pytest.approx(150 / 2400, rel=0.1)
+
+
+def test_only_a_draw_is_augmented_and_always_alike(tmp_path: Path, images: Path, recorder: Recorder) -> None:
+    changes = Augmentation(flip_horizontal=0.5, brightness=0.5, mosaic=0.5)
+    sources = [opened(tmp_path, "mvtec", images)]
+    found = TrainingSet(sources, InputFormat.of(recorder), augmentation=changes, seed=1)
+    plain = TrainingSet(sources, InputFormat.of(recorder))
+    draws = [[Draw(0, 0, position), Draw(1, 1, position)] for position in range(3)]
+    assert torch.equal(found[0]["image"], plain[0]["image"])
+    assert not torch.equal(found[draws[0][0]]["image"], plain[0]["image"])
+    here = [found[draw]["image"] for batch in draws for draw in batch]
+    there = [batch["image"] for batch in DataLoader(found, batch_sampler=draws, num_workers=2)]
+    assert torch.equal(torch.stack(here), torch.cat(there))
+    assert not torch.equal(here[0], here[2])
+    never = replace(sources[0], source=replace(sources[0].source, mosaic=0.0))
+    only_mosaics = Augmentation(mosaic=1.0)
+    with_mosaics, without = (
+        TrainingSet([one], InputFormat.of(recorder), augmentation=only_mosaics)[Draw(0, 0, 0)]["image"]
+        for one in (sources[0], never)
+    )
+    assert torch.equal(without, plain[0]["image"])
+    assert not torch.equal(with_mosaics, plain[0]["image"])
+
+
+def test_without_masks_only_labels_count(tmp_path: Path, images: Path, recorder: Recorder) -> None:
+    for number, folder in enumerate(("yes", "no")):
+        path = tmp_path / "mri" / folder / "1.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.full((30, 30), 100 * number, np.uint8)).save(path)
+    sources = [opened(tmp_path, "brainmri", tmp_path / "mri"), opened(tmp_path, "mvtec", images)]
+    found = TrainingSet(sources, InputFormat.of(recorder))
+    assert [source.level for source in sources] == ["image", "pixel"]
+    assert [found[i]["has_mask"] for i in range(5)] == [False, False, True, True, True]
+    assert {found[i]["label"] for i in range(2)} == {0, 1}
+
+
+def test_slices_are_those_that_predicting_shows(tmp_path: Path, recorder: Recorder) -> None:
+    dice = np.random.default_rng(1)
+    image = np.zeros((30, 24, 10), np.float32)
+    image[4:27, 3:20, 1:9] = 100 + 20 * dice.standard_normal((23, 17, 8))
+    label = np.zeros(image.shape, np.uint8)
+    label[10:16, 8:12, 3:5] = 1
+    affine = np.diag([-1.0, 1.0, 4.0, 1.0])
+    case = tmp_path / "volumes" / "case1"
+    case.mkdir(parents=True)
+    nibabel.Nifti1Image(image, affine).to_filename(case / "flair.nii.gz")
+    nibabel.Nifti1Image(label, affine).to_filename(case / "seg.nii.gz")
+    source = opened(tmp_path, "volumes", tmp_path / "volumes")
+    assert (source.volumes, source.level, source.anomalous) == (1, "pixel", 2)
+    found = TrainingSet([source], InputFormat.of(recorder))
+    predict(case / "flair.nii.gz", recorder)
+    assert len(found) == len(recorder.inputs)
+    for index, shown in enumerate(recorder.inputs):
+        # Slices are kept at 8 bits.
+        assert (found[index]["image"] - shown).abs().max() < 2 / 255 / 0.2
+    marked = [found[i] for i in range(len(found)) if found[i]["label"]]
+    assert all(item["mask"].any() for item in marked)
+    assert sum(bool(found[i]["mask"].any()) for i in range(len(found))) == 2
+    stacks = list((tmp_path / "data" / "slices").iterdir())
+    before = [path.stat().st_mtime_ns for path in stacks]
+    opened(tmp_path, "volumes", tmp_path / "volumes")
+    assert [path.stat().st_mtime_ns for path in stacks] == before  # not cut again
+
+
+def test_synthetic_images_are_made_and_always_the_same(tmp_path: Path, recorder: Recorder) -> None:
+    inputs = InputFormat.of(recorder)
+    first, second, other = (
+        TrainingSet([opened(tmp_path / name, "synthetic", None, limit=8, split=split)], inputs)
+        for name, split in (("a", "test"), ("b", "test"), ("a", "valid"))
+    )
+    assert len(first) == 8
+    assert sum(first[i]["label"] for i in range(8)) == 4
+    assert all(torch.equal(first[i]["image"], second[i]["image"]) for i in range(8))
+    assert not torch.equal(first[0]["image"], other[0]["image"])
+    assert all(bool(first[i]["mask"].any()) == bool(first[i]["label"]) for i in range(8))
