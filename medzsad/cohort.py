@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.results.prediction import FORMATS
 from medzsad.results.writing import prepare_folder
+
+if TYPE_CHECKING:
+    from medzsad.results.html_index import IndexEntry
 
 NAME_WIDTH = 32
 
@@ -20,12 +23,12 @@ class Outcome:
     """What became of each input.
 
     Attributes:
-        done: input path, its report (see docs/outputs.md) and the files written, in order of the inputs.
-        failed: input path and the error.
+        done: input path or URL, its report (see docs/outputs.md) and the files written, in the inputs' order.
+        failed: input path or URL, and the error.
     """
 
-    done: list[tuple[Path, dict[str, Any], dict[str, Path]]] = field(default_factory=list)
-    failed: list[tuple[Path, Exception]] = field(default_factory=list)
+    done: list[tuple[Path | str, dict[str, Any], dict[str, Path]]] = field(default_factory=list)
+    failed: list[tuple[Path | str, Exception]] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -81,6 +84,11 @@ def predict_many(
     volume: int | None = None,
     modality: str | None = None,
     save_scan: bool = False,
+    dicom: str | None = None,
+    overlay: str = "montage",
+    report: bool = False,
+    with_identity: bool = False,
+    seg_nrrd: bool = False,
     say: Callable[[str], None] | None = None,
     bar: bool = False,
     **options: Any,
@@ -93,6 +101,12 @@ def predict_many(
         model, clip_weights, organ, device, precision: for :func:`medzsad.load_detector`; loaded once.
         series, volume, modality: for :func:`medzsad.read_scan`.
         save_scan: also write each scan as it was read.
+        dicom: also write DICOM results, for scans read from DICOM: see
+            :func:`medzsad.results.dicom_objects.parse_dicom`.
+        overlay: pictures: ``"montage"``, ``"slices"`` (one picture each) or ``"none"``.
+        report: also write an HTML report of each scan and, of several, an index.
+        with_identity: the HTML reports also name the patient, where a scan's DICOM source does.
+        seg_nrrd: also write the mask for 3D Slicer.
         say: gets notes about the scans, line by line.
         bar: show a progress bar where stderr is a terminal.
         options: ``plane``, ``window``, ``threshold`` and ``batch_size`` of :func:`medzsad.predict`.
@@ -102,23 +116,30 @@ def predict_many(
             model or the output folder.
     """
     from medzsad.predicting import parse_plane, predict
-    from medzsad.results.report import report
+    from medzsad.results.dicom_common import check_source
+    from medzsad.results.dicom_objects import parse_dicom
+    from medzsad.results.html_index import index_entry, write_index
+    from medzsad.results.report import report as facts
     from medzsad.results.thresholds import parse_threshold
     from medzsad.scans.readers import read_scan
 
     parse_plane(options.get("plane") or "auto")
     if options.get("threshold") is not None:
         parse_threshold(options["threshold"])
+    dicom_formats = parse_dicom(dicom)
     outcome = Outcome()
     paths = _expand(inputs, outcome)
     names = unique_names(paths)
-    formats = (*FORMATS, "scan") if save_scan else FORMATS
+    formats = _formats(overlay, scan=save_scan, html=report, **{"seg.nrrd": seg_nrrd}) + dicom_formats
+    index: list[IndexEntry] = []
     detector = None
     created = prepare_folder(out) if paths else None
     try:
         for path, name in zip(paths, names, strict=True):
             try:
                 scan = read_scan(path, series=series, volume=volume, modality=modality)
+                if dicom_formats:
+                    check_source(scan)
             except Exception as error:
                 outcome.failed.append((path, error))
                 continue
@@ -130,14 +151,27 @@ def predict_many(
                     say(f"{scan.name}: {note}")
                 progress = _progress_bar(scan.name) if bar else None
                 prediction = predict(scan, detector, progress=progress, **options)
-                files = prediction.save(out, formats=formats)
-                outcome.done.append((path, report(prediction), files))
+                files = prediction.save(out, formats=formats, with_identity=with_identity)
+                outcome.done.append((path, facts(prediction), files))
+                if report:
+                    index.append(index_entry(prediction, files["html"]))
             except Exception as error:
                 outcome.failed.append((path, error))
+        if len(index) > 1:
+            write_index(index, out)
     finally:
         if created is not None and not outcome.done:
             _remove_if_empty(created, out)
     return outcome
+
+
+def _formats(overlay: str, **wanted: bool) -> tuple[str, ...]:
+    """The formats of :meth:`ScanPrediction.save` that the options ask for."""
+    pictures = {"montage": "overlay", "slices": "slices", "none": None}
+    if overlay not in pictures:
+        raise BadInput(f"unknown overlay {overlay!r}; use one of {', '.join(pictures)}")
+    basic = (pictures[overlay] if name == "overlay" else name for name in FORMATS)
+    return tuple(name for name in (*basic, *(name for name, ask in wanted.items() if ask)) if name)
 
 
 def unique_names(paths: list[Path]) -> list[str | None]:

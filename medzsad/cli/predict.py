@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from medzsad.errors import MedzsadError
+from medzsad.errors import BadInput, MedzsadError
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option(
     "-o", "--out", default="out", show_default=True, type=click.Path(path_type=Path), help="Results folder."
 )
@@ -63,19 +63,71 @@ from medzsad.errors import MedzsadError
     "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"])
 )
 @click.option("--save-scan", is_flag=True, help="Also write the scan as it was read (NAME_scan.nii.gz).")
+@click.option(
+    "--overlay",
+    default="montage",
+    show_default=True,
+    type=click.Choice(["montage", "slices", "none"]),
+    help="Pictures: the most anomalous slices on one page, one picture each, or none.",
+)
+@click.option("--report", is_flag=True, help="Also an HTML report to look through (NAME_report.html).")
+@click.option(
+    "--with-identity", is_flag=True, help="The HTML report names the patient, as the DICOM source does."
+)
+@click.option("--seg-nrrd", is_flag=True, help="Also the mask for 3D Slicer (NAME_mask.seg.nrrd).")
+@click.option(
+    "--dicom",
+    metavar="LIST",
+    help="Also DICOM results, for DICOM input: seg, seg-fractional, pm, sr, sc joined by ',', or all "
+    "(seg,pm,sr).",
+)
+@click.option("--dicomweb", "server", metavar="URL", help="One more input: of this DICOMweb server, ...")
+@click.option("--study", metavar="UID", help="... this study [its largest series, or --series].")
+@click.option(
+    "--dicomweb-header",
+    "headers",
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    help="To be let in; better set MEDZSAD_DICOMWEB_TOKEN or MEDZSAD_DICOMWEB_HEADERS.",
+)
+@click.option("--store", is_flag=True, help="Send the DICOM results back to the DICOMweb server.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON instead of the table.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar, notes or table.")
-def predict(inputs: tuple[Path, ...], out: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+def predict(
+    inputs: tuple[str, ...],
+    out: Path,
+    as_json: bool,
+    quiet: bool,
+    server: str | None,
+    study: str | None,
+    headers: tuple[str, ...],
+    store: bool,
+    **options: Any,
+) -> None:
     """Find what is anomalous in scans.
 
-    INPUT is a NIfTI file, a DICOM file or series folder, a PNG, JPEG or TIFF image, or a folder of these.
+    INPUT is a NIfTI file, a DICOM file or series folder, a PNG, JPEG or TIFF image, a folder of these, or
+    dicomweb://host/path/studies/UID[/series/UID] (dicomwebs:// for https).
     For each scan the folder OUT gets NAME_anomaly.nii.gz, NAME_mask.nii.gz, NAME_overlay.png and NAME.json.
 
     Exit code: 0 all done, 2 bad input (the other inputs are still finished), 1 internal error.
     """
     from medzsad.cohort import predict_many
+    from medzsad.remote import fetched
 
-    outcome = predict_many(inputs, out, say=None if quiet else _say, bar=not quiet, **options)
+    if not inputs and server is None:
+        raise click.UsageError("Missing argument 'INPUT...'.")
+    say = None if quiet else _say
+    place = {"server": server, "study": study, "series": options["series"], "headers": headers}
+    if store:
+        options["dicom"] = options["dicom"] or "all"
+    with fetched(inputs, **place, say=say) as remote:
+        if store and not remote.is_remote:
+            raise BadInput("--store sends results back to a DICOMweb server, but no input is from one.")
+        outcome = predict_many(remote.paths, out, say=say, bar=not quiet, **options)
+        if store:
+            remote.store(outcome, say)
+        remote.restore_names(outcome)
     if as_json:
         from medzsad.results.report import to_json
 

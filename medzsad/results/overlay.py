@@ -60,17 +60,20 @@ def render_overlay(result: ScanPrediction, *, slices: int = 6) -> np.ndarray:
         uint8 (H, W, 3), W about 1600.
     """
     montage = Montage(result, 1 if result.scan.is_2d else slices)
+    return draw_page(result, montage, montage.shown)
+
+
+def draw_page(result: ScanPrediction, montage: Montage, shown: list[ShownSlice]) -> np.ndarray:
+    """Draws ``shown``, slices of ``montage`` in its order, as :func:`render_overlay` does."""
+    planes = tuple(plane for plane in result.planes if any(piece.plane == plane for piece in shown))
     layout = Layout.of(
-        {
-            plane: (sum(piece.plane == plane for piece in montage.shown), *montage.size_mm(plane))
-            for plane in result.planes
-        }
+        {plane: (sum(piece.plane == plane for piece in shown), *montage.size_mm(plane)) for plane in planes}
     )
     # One length of scale bar for all tiles, so that planes compare at a glance.
-    bar = scale_bar(layout.px_per_mm, 0.3 * min(layout.tile_size(plane)[0] for plane in result.planes))
+    bar = scale_bar(layout.px_per_mm, 0.3 * min(layout.tile_size(plane)[0] for plane in planes))
     page = _Page(layout.width, layout.height)
-    _draw_header(page, result, len(montage.shown))
-    for piece, (left, top) in zip(montage.shown, layout.corners, strict=True):
+    _draw_header(page, result, len(shown))
+    for piece, (left, top) in zip(shown, layout.corners, strict=True):
         size = layout.tile_size(piece.plane)
         _draw_caption(page, result, piece, (left, top), layout.cell)
         for column, picture in enumerate(montage.pictures(piece, size)):

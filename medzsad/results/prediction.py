@@ -85,21 +85,33 @@ class ScanPrediction:
         """Lesion candidates, most suspicious first."""
         return find_lesions(self.anomaly_map, self.mask, self.affine, has_geometry=self.scan.has_geometry)
 
-    def save(self, folder: str | os.PathLike[str], *, formats: tuple[str, ...] = FORMATS) -> dict[str, Path]:
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        formats: tuple[str, ...] = FORMATS,
+        with_identity: bool = False,
+    ) -> dict[str, Path]:
         """Writes the result files; each appears complete or not at all.
 
         Args:
             folder: created where missing.
             formats: any of ``"nifti"`` (map and mask; 16-bit and 8-bit PNG for 2D images), ``"overlay"``,
-                ``"json"`` and ``"scan"`` (the scan as read: useful where DICOM was resampled).
+                ``"json"`` and ``"scan"`` (the scan as read: useful where DICOM was resampled); for scans read
+                from DICOM, ``"dicom-seg"``, ``"dicom-seg-fractional"``, ``"dicom-pm"``, ``"dicom-sr"`` (with
+                ``"dicom-seg"``) and ``"dicom-sc"``. Further ``"html"`` (the report to look through),
+                ``"slices"`` (a folder of pictures) and, but for 2D images, ``"seg.nrrd"`` (for 3D Slicer).
+            with_identity: the HTML report also names the patient, where the scan's DICOM source does.
 
         Returns:
-            What was written, by kind: ``anomaly``, ``mask``, ``overlay``, ``json``, ``scan``.
+            What was written, by kind: ``anomaly``, ``mask``, ``overlay``, ``json``, ``scan``, and
+            the other formats by their own names; ``dicom-sc`` and ``slices`` are folders.
 
         Raises:
             ValueError: on an unknown format.
+            BadInput: DICOM results of a scan that was not read from DICOM.
             OutputNotWritable: if a file cannot be written; what this call had written is removed again.
         """
         from medzsad.results.writing import save_prediction
 
-        return save_prediction(self, Path(folder), formats)
+        return save_prediction(self, Path(folder), formats, with_identity=with_identity)

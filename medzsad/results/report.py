@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
 
 SCHEMA = 1
+# Name of each value of the mask.
+MASK_LABELS = {"1": "anomaly candidate"}
 LIBRARIES = ("torch", "monai", "numpy", "nibabel", "pydicom")
 
 
@@ -34,6 +36,7 @@ def report(prediction: ScanPrediction) -> dict[str, Any]:
             "settings": {key: value for key, value in prediction.settings.items() if key != "model"},
             "planes": [str(plane) for plane in prediction.planes],
             "threshold": {"rule": prediction.threshold_rule, "value": prediction.threshold},
+            "mask_labels": MASK_LABELS,
             "intensity": {"description": prediction.scaling.description, **prediction.scaling.settings},
             "scan": {
                 "shape": list(scan.shape),

@@ -12,22 +12,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medzsad.errors import OutputNotWritable
+from medzsad.results.dicom_objects import DICOM_FORMATS, dicom_writers
 from medzsad.results.images2d import write_anomaly_png, write_mask_png
 from medzsad.results.nifti import write_volume
+from medzsad.results.page_writers import page_writers
 from medzsad.results.report import report, to_json
 
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
 
-ALL_FORMATS = ("nifti", "overlay", "json", "scan")
+ALL_FORMATS = ("nifti", "overlay", "json", "scan", "slices", "html", "seg.nrrd", *DICOM_FORMATS)
 
 
-def save_prediction(prediction: ScanPrediction, folder: Path, formats: tuple[str, ...]) -> dict[str, Path]:
+def save_prediction(
+    prediction: ScanPrediction, folder: Path, formats: tuple[str, ...], *, with_identity: bool = False
+) -> dict[str, Path]:
     """Writes a prediction's files (see :meth:`ScanPrediction.save`)."""
     unknown = set(formats) - set(ALL_FORMATS)
     if unknown:
         raise ValueError(f"unknown formats {sorted(unknown)}; choose from {', '.join(ALL_FORMATS)}")
-    writers = _writers(prediction, formats)
+    writers = _writers(prediction, formats) | page_writers(prediction, formats, with_identity)
     created = prepare_folder(folder)
     finished: list[Path] = []
     try:
@@ -36,11 +40,13 @@ def save_prediction(prediction: ScanPrediction, folder: Path, formats: tuple[str
             for _, (name, write) in writers.items():
                 write(Path(staging) / name)
             for name, _ in writers.values():
+                if (folder / name).is_dir():  # which a rename does not replace
+                    os.replace(folder / name, Path(staging) / f"{name}.old")
                 os.replace(Path(staging) / name, folder / name)
                 finished.append(folder / name)
     except BaseException as error:
         for path in finished:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if created is not None:
             shutil.rmtree(created, ignore_errors=True)
         if isinstance(error, OSError):
@@ -100,6 +106,7 @@ def _writers(
         from medzsad.results.overlay import save_overlay
 
         writers["overlay"] = (f"{stem}_overlay.png", lambda path: save_overlay(prediction, path))
+    writers |= dicom_writers(prediction, formats)
     if "json" in formats:
         writers["json"] = (
             f"{stem}.json",

@@ -6,7 +6,14 @@ from collections import defaultdict
 from pathlib import Path
 
 from medzsad.errors import BadInput
-from medzsad.scans.dicom_files import dicom_files, is_dicom, is_media_directory, not_an_image, read_header
+from medzsad.scans.dicom_files import (
+    dicom_files,
+    is_capture,
+    is_dicom,
+    is_media_directory,
+    not_an_image,
+    read_header,
+)
 from medzsad.scans.dicom_frames import Frame, frames_of
 from medzsad.scans.dicom_screening import one_kind
 
@@ -52,7 +59,8 @@ def collect_frames(path: Path) -> tuple[list[Frame], list[str]]:
 
 
 def choose_series(frames: list[Frame], wanted: str | None, path: Path) -> tuple[list[Frame], str, list[str]]:
-    """One of the series among images: the one asked for, or the one with the most images for a volume.
+    """One of the series among images: the one asked for, or the one with the most images for a volume, and a
+    series of captures only if there is no other.
 
     Args:
         frames: images of any series.
@@ -72,7 +80,10 @@ def choose_series(frames: list[Frame], wanted: str | None, path: Path) -> tuple[
     while len({uid[-length:] for uid in groups}) < len(groups):
         length += 4
     # The most images that can make one volume: scouts in many directions do not outnumber a scan.
-    ranked = sorted(groups, key=lambda uid: (-len(one_kind(groups[uid])[0]), uid))
+    # Captures come last: they picture another series, image by image, and would be as many.
+    ranked = sorted(
+        groups, key=lambda uid: (is_capture(groups[uid][0].header), -len(one_kind(groups[uid])[0]), uid)
+    )
     if wanted is None:
         chosen = ranked[0]
     else:

@@ -31,6 +31,10 @@ NOT_IMAGES = {
     "KO": "a key object note", "REG": "a registration", "DOC": "a document", "ECG": "a waveform",
     "PLAN": "a plan", "FID": "fiducials", "ANN": "annotations", "M3D": "a model",
 }  # fmt: skip
+# The same by SOP class, for those whose Modality is that of any other image.
+NOT_IMAGE_CLASSES = {"1.2.840.10008.5.1.4.1.1.30": "a parametric map"}
+# Pictures of what is already there, such as overlays; a scan in its own right is preferred to them.
+CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 # Projections: every file is an image of its own, whatever series it belongs to.
 PROJECTIONS = {"CR", "DX", "DR", "MG", "XA", "RF", "PX", "IO", "RG"}
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -103,9 +107,17 @@ def not_an_image(header: Dataset) -> str | None:
     modality = str(header.get("Modality") or "")
     if modality in NOT_IMAGES:
         return f"{NOT_IMAGES[modality]} ({modality})"
+    if header.get("SOPClassUID") in NOT_IMAGE_CLASSES:
+        return f"{NOT_IMAGE_CLASSES[header.SOPClassUID]} ({modality})"
     if not header.get("Rows") or not header.get("Columns"):
         return "DICOM without pixel data"
     return None
+
+
+def is_capture(header: Dataset) -> bool:
+    """Whether this is a secondary capture: a screenshot, a scanned film, a drawn result."""
+    sop_class = str(header.get("SOPClassUID") or "")
+    return sop_class == CAPTURE_CLASS or sop_class.startswith(f"{CAPTURE_CLASS}.")  # the multi-frame ones
 
 
 def holds_slices(path: Path) -> bool:

@@ -98,6 +98,7 @@ def read_dicom(path: Path, *, series: str | None = None, volume: int | None = No
         has_geometry=has_geometry,
         notes=tuple(notes),
         details=details,
+        frames=tuple(frames),
     )
 
 

@@ -12,6 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     from monai.data import MetaTensor
 
+    from medzsad.scans.dicom_frames import Frame
+
 
 class Modality(StrEnum):
     """How the image came about, as far as intensities are concerned."""
@@ -43,6 +45,8 @@ class Scan:
             ``unit_scale`` (mm per spatial unit of the file).
         notes: sentences that the user should read: what was repaired, resampled, assumed or chosen.
         details: JSON-serialisable facts for the report (no patient data), such as the DICOM series UID.
+        frames: for DICOM, the images that the voxels are from, in their order along the stack. They know
+            their files, and are for DICOM results alone: nothing of them belongs in a report.
     """
 
     voxels: np.ndarray
@@ -56,6 +60,7 @@ class Scan:
     header: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    frames: tuple[Frame, ...] = field(default=(), repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
