@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from medzsad.results.html_index import IndexEntry
 
 NAME_WIDTH = 32
+# Endings that are no part of a scan's name.
+SUFFIXES = (
+    ".nii.gz", ".nii", ".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp",
+)  # fmt: skip
 
 
 @dataclass
@@ -40,10 +46,10 @@ class Outcome:
         """JSON-serialisable: ``scans`` (input, files, report's fields) and ``failed`` (input, error)."""
         return {
             "scans": [
-                {"input": str(path), "files": {kind: str(file) for kind, file in files.items()}, **report}
+                {"input": _shown(path), "files": {kind: str(file) for kind, file in files.items()}, **report}
                 for path, report, files in self.done
             ],
-            "failed": [{"input": str(path), "error": str(error)} for path, error in self.failed],
+            "failed": [{"input": _shown(path), "error": _shown(error)} for path, error in self.failed],
         }
 
     def table(self) -> list[str]:
@@ -117,7 +123,7 @@ def predict_many(
     """
     from medzsad.predicting import parse_plane, predict
     from medzsad.results.dicom_common import check_source
-    from medzsad.results.dicom_objects import parse_dicom
+    from medzsad.results.dicom_objects import PREFIX, parse_dicom
     from medzsad.results.html_index import index_entry, write_index
     from medzsad.results.report import report as facts
     from medzsad.results.thresholds import parse_threshold
@@ -139,14 +145,14 @@ def predict_many(
             try:
                 scan = read_scan(path, series=series, volume=volume, modality=modality)
                 if dicom_formats:
-                    check_source(scan)
+                    check_source(scan, [name.removeprefix(PREFIX) for name in dicom_formats])
             except Exception as error:
                 outcome.failed.append((path, error))
                 continue
             if detector is None:
                 detector = _load(model, clip_weights, organ, device, precision)
             try:
-                scan = replace(scan, name=name or scan.name)
+                scan = replace(scan, name=name)
                 for note in scan.notes if say else ():
                     say(f"{scan.name}: {note}")
                 progress = _progress_bar(scan.name) if bar else None
@@ -174,34 +180,51 @@ def _formats(overlay: str, **wanted: bool) -> tuple[str, ...]:
     return tuple(name for name in (*basic, *(name for name, ask in wanted.items() if ask)) if name)
 
 
-def unique_names(paths: list[Path]) -> list[str | None]:
-    """Output names for inputs whose own names clash: folder names are put in front, then numbers behind.
+def unique_names(paths: list[Path]) -> list[str]:
+    """Output names: the inputs' own, and where these clash, folder names in front or numbers behind.
 
-    Returns:
-        One entry per path; None where the scan's own name will do.
+    Names are the paths' own, not those of what links lead to. Control characters, and bytes of a file name
+    that are no UTF-8, are replaced: results hold the name as text.
     """
-    stems = [_stem(path) for path in paths]
-    names = list(stems)
+    places = [Path(os.path.abspath(path)) for path in paths]
+    names = [_stem(place) for place in places]
     for depth in range(1, 4):
-        clashing = {name for name in names if names.count(name) > 1}
-        for i, path in enumerate(paths):
-            parts = path.resolve().parts
-            if names[i] in clashing and len(parts) > depth + 1:
-                names[i] = f"{parts[-1 - depth]}_{names[i]}"
-    seen: dict[str, int] = {}
+        # Folded: some file systems do not tell small letters from capitals.
+        counts = Counter(name.casefold() for name in names)
+        for i, place in enumerate(places):
+            if counts[names[i].casefold()] > 1 and len(place.parts) > depth + 1:
+                names[i] = f"{_as_text(place.parts[-1 - depth])}_{names[i]}"
+    given = {name.casefold() for name in names}
+    taken: set[str] = set()
     for i, name in enumerate(names):
-        seen[name] = seen.get(name, 0) + 1
-        if seen[name] > 1:
-            names[i] = f"{name}_{seen[name]}"
-    return [None if name == stem else name for name, stem in zip(names, stems, strict=True)]
+        number = 1
+        while names[i].casefold() in (taken if number == 1 else taken | given):
+            number += 1
+            names[i] = f"{name}_{number}"
+        taken.add(names[i].casefold())
+    return names
 
 
 def _stem(path: Path) -> str:
-    name = path.resolve().name
-    for suffix in (".nii.gz", path.suffix):
-        if suffix and name.lower().endswith(suffix.lower()):
-            return name[: -len(suffix)]
-    return name
+    """The name of an absolute path without its ending: dots may be part of a UID, or of a folder's name."""
+    if path.name.upper() == "DICOMDIR" and not path.is_dir():
+        path = path.parent
+    name = path.name
+    if not path.is_dir():
+        suffix = next((end for end in SUFFIXES if name.lower().endswith(end)), "")
+        name = name[: len(name) - len(suffix)]
+    return _as_text(name) or "scan"
+
+
+def _as_text(name: str) -> str:
+    """A file name that can be written, printed and encoded."""
+    decoded = os.fsencode(name).decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else "_" for letter in decoded)
+
+
+def _shown(value: object) -> str:
+    """As text that can be encoded, whatever bytes a file name has."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _expand(inputs: Iterable[Path], outcome: Outcome) -> list[Path]:

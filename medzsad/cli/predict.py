@@ -117,6 +117,8 @@ def predict(
 
     if not inputs and server is None:
         raise click.UsageError("Missing argument 'INPUT...'.")
+    if options["with_identity"] and not options["report"]:
+        raise BadInput("--with-identity names the patient in the HTML report; add --report.")
     say = None if quiet else _say
     place = {"server": server, "study": study, "series": options["series"], "headers": headers}
     if store:

@@ -8,7 +8,7 @@ import json
 import logging
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,8 +82,9 @@ class DicomContext:
             BadInput: no DICOM source, or one without what DICOM results must refer to.
         """
         check_source(prediction.scan)
-        headers, original, numbers = _source_headers(prediction.scan)
-        return cls(prediction, source_frames(prediction), headers, original, numbers)
+        with silenced():
+            headers, original, numbers = _source_headers(prediction.scan)
+            return cls(prediction, source_frames(prediction), headers, original, numbers)
 
     @property
     def placed(self) -> bool:
@@ -212,16 +213,22 @@ def require_highdicom() -> None:
         raise BadInput('DICOM results need highdicom; install it with: pip install "medzsad[dicom]".')
 
 
-def check_source(scan: Scan) -> None:
+def check_source(scan: Scan, kinds: Iterable[str] = ()) -> None:
     """Raises:
-    BadInput: DICOM results cannot be made for this scan.
+    BadInput: DICOM results (of these ``kinds``, as in :data:`KINDS`) cannot be made for this scan.
     """
     if not scan.frames:
         raise BadInput(f"{scan.source} is not DICOM: DICOM results need DICOM input; leave --dicom out.")
-    header = scan.frames[0].header
+    placed = bool(scan.frames[0].header.get("FrameOfReferenceUID")) and _has_position(scan)
+    # A map's frame of reference and plane positions are not optional (PS3.3, A.75).
+    if "pm" in kinds and not placed:
+        raise BadInput(
+            f"{scan.source} has no place in the patient, which a Parametric Map must have; use --dicom "
+            "seg,sr (or seg-fractional, sc)."
+        )
     if len(scan.frames) == 1:
         return
-    if not header.get("FrameOfReferenceUID") or not _has_position(scan):
+    if not placed:
         raise BadInput(
             f"{scan.source} has no FrameOfReferenceUID or ImagePositionPatient, so DICOM results cannot say "
             "where they lie; leave --dicom out."

@@ -70,8 +70,9 @@ def dicom_writers(
     wanted = {name.removeprefix(PREFIX) for name in formats if name in DICOM_FORMATS}
     if not wanted:
         return {}
-    from medzsad.results.dicom_common import DicomContext
+    from medzsad.results.dicom_common import DicomContext, check_source
 
+    check_source(prediction.scan, wanted)
     objects = _Objects(DicomContext.of(prediction))
     wanted |= {"seg"} if "sr" in wanted else set()
     stem = prediction.scan.name

@@ -18,7 +18,7 @@ NO_UNITS = ("1", "UCUM", "no units")
 
 
 def parametric_map(context: DicomContext) -> ParametricMap:
-    """All images, each value as it is: 0 to 1, 1 most anomalous."""
+    """All images, each value as it is: 0 to 1, 1 most anomalous. They must have a place in the patient."""
     from highdicom.pm import ParametricMap, RealWorldValueMapping
 
     with silenced():
@@ -53,14 +53,12 @@ def _refer_to_images(context: DicomContext, result: ParametricMap) -> None:
     from highdicom.sr import CodedConcept
     from pydicom import Dataset
 
-    positions = np.array([frame.position for frame in context.frames.frames]) if context.placed else None
+    positions = np.array([frame.position for frame in context.frames.frames])
     for group in result.PerFrameFunctionalGroupsSequence:
         if group.get("DerivationImageSequence"):
             continue
-        index = 0
-        if positions is not None:
-            place = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
-            index = int(np.linalg.norm(positions - place, axis=1).argmin())
+        place = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        index = int(np.linalg.norm(positions - place, axis=1).argmin())
         derivation = Dataset()
         derivation.DerivationCodeSequence = [CodedConcept(*CALCULATION)]
         derivation.SourceImageSequence = [context.reference(index)]

@@ -136,6 +136,7 @@ def _viewer_data(prediction: ScanPrediction, volumes: ViewerVolumes) -> dict[str
         "has_geometry": scan.has_geometry,
         "window": list(volumes.window),
         "threshold": prediction.threshold,
+        "mask_voxels": int(np.count_nonzero(prediction.mask)),
         "counts_above": np.cumsum(counts[::-1])[::-1].tolist(),
         "voxel_ml": scan.voxel_volume / 1000 if scan.has_geometry else None,
         "start": list(first),
@@ -178,7 +179,8 @@ def _candidate_table(prediction: ScanPrediction) -> str:
         return "<p>Nothing reaches the threshold over a large enough region.</p>"
     has_mm = prediction.scan.has_geometry
     columns = ["#", "Volume (mL)" if has_mm else "Pixels", "Mean", "Max"]
-    columns += ["Centre R, A, S (mm)", "Size (mm)"] if has_mm else ["Centre (x, y)", "Size (pixels)"]
+    axes = "x, y" if prediction.scan.shape[2] == 1 else "x, y, slice"
+    columns += ["Centre R, A, S (mm)", "Size (mm)"] if has_mm else [f"Centre ({axes})", "Size (pixels)"]
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
     rows = [
         f'<tr tabindex="0" data-voxel="{",".join(map(str, lesion.center_voxel))}" '
@@ -196,8 +198,9 @@ def _candidate_cells(lesion: Lesion, prediction: ScanPrediction) -> list[str]:
     extent = [last - first + 1 for first, last in lesion.bounding_box]
     mean, peak = f"{lesion.mean:.2f}", f"{lesion.maximum:.2f}"
     if not prediction.scan.has_geometry:
-        x, y, _ = lesion.center_voxel
-        return [str(lesion.voxels), mean, peak, f"{x}, {y}", f"{extent[0]} x {extent[1]}"]
+        axes = 2 if prediction.scan.shape[2] == 1 else 3  # a stack whose sizes are not known has slices, too
+        place = ", ".join(map(str, lesion.center_voxel[:axes]))
+        return [str(lesion.voxels), mean, peak, place, " x ".join(map(str, extent[:axes]))]
     centre = ", ".join(f"{value:.1f}" for value in lesion.center_mm)
     size = " x ".join(f"{n * mm:.0f}" for n, mm in zip(extent, prediction.scan.spacing, strict=True))
     return [f"{lesion.volume_ml:.2f}", mean, peak, centre, size]

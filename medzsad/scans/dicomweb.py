@@ -42,8 +42,12 @@ class RemoteSeries:
     series: str | None = None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.server)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.server)
+            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # an odd port, or brackets of no IPv6 address
+            valid = False
+        if not valid:
             raise BadInput(
                 f"{_shown(self.server)} is no DICOMweb URL; it looks like http://host:port/dicom-web."
             )
@@ -179,8 +183,9 @@ def _chosen(client: DICOMwebClient, remote: RemoteSeries) -> tuple[str, str, str
             raise BadInput(f"{remote}: the study holds no images.")
         _, uid, _ = choose_series(frames, remote.series, Path(remote.study))
     modality = re.sub(r"[^A-Z]", "", str(found[uid].get("Modality") or "")) or "DICOM"
-    number = found[uid].get("SeriesNumber")
-    return uid, modality, "" if number is None else str(number)
+    # The server's word becomes part of a path.
+    number = re.sub(r"[^0-9]", "", str(found[uid].get("SeriesNumber") or ""))
+    return uid, modality, number
 
 
 def _frames(client: DICOMwebClient, remote: RemoteSeries, uid: str) -> list[Frame]:
@@ -222,7 +227,17 @@ def _connected(server: str, headers: dict[str, str], what: str) -> Iterator[DICO
         ) from error
     # UIDs were checked for what could do harm in a URL; a leading zero in one is the server's matter.
     options = {"permissive_uid": True, "timeout": TIMEOUT_S}
-    with requests.Session() as session:
+
+    class Session(requests.Session):
+        """Takes all secrets, not the usual one alone, out of what is redirected to another server."""
+
+        def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
+            super().rebuild_auth(prepared_request, response)
+            if self.should_strip_auth(response.request.url, prepared_request.url):
+                for name in headers:
+                    prepared_request.headers.pop(name, None)
+
+    with Session() as session:
         try:
             client = DICOMwebClient(server, session=session, headers=headers, **options)
             client.set_http_retry_params(retry=False)  # it retries for 30 s what nobody listens to

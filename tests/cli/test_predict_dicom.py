@@ -82,6 +82,9 @@ def test_other_input_and_unknown_objects_are_refused(medzsad, tmp_path):
         (["scan.nii", "--study", "1.2"], "belong together"),
         (["--dicomweb", "ftp://host", "--study", "1.2"], "no DICOMweb URL"),
         (["dicomweb://me:open-sesame-123@host/studies/1.2"], "credentials do not belong into a URL"),
+        (["scan.nii", "--with-identity"], "add --report"),
+        (["dicomweb://[::1/studies/1.2"], "no DICOMweb URL"),
+        (["--dicomweb", "http://host:port/dw", "--study", "1.2"], "no DICOMweb URL"),
         ([], "Missing argument"),
     ],
 )

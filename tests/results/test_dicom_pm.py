@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from dicom_factory import write
 from dicom_results import (
     IDENTITY,
     canonical,
@@ -21,6 +22,7 @@ from dicom_results import (
     tilted_series,
 )
 
+from medzsad.errors import BadInput
 from medzsad.results.prediction import ScanPrediction
 from medzsad.scans.readers import read_scan
 
@@ -63,6 +65,16 @@ def test_what_it_says_of_itself(tmp_path):
     assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1.0, 0.0)
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "1"
     assert new_errors(path, next(source.iterdir())) == set()
+
+
+def test_images_without_a_place_are_refused(tmp_path):
+    tags = IDENTITY | {"Modality": "CR", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1"}
+    tags |= {"ImagePositionPatient": None, "ImageOrientationPatient": None}
+    source = write(tmp_path / "chest.dcm", np.arange(3000, dtype=np.uint16).reshape(60, 50), **tags)
+    prediction = predicted(source, np.full((50, 60, 1), 0.1))
+    with pytest.raises(BadInput, match="no place in the patient, which a Parametric Map must have"):
+        saved(prediction, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tilted_series_is_mapped_on_its_own_slices(tmp_path):

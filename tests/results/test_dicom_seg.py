@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from dicom_results import (
 )
 
 from medzsad.errors import BadInput
-from medzsad.results.prediction import ScanPrediction
+from medzsad.results.prediction import FORMATS, ScanPrediction
 from medzsad.scans.readers import read_scan
 
 highdicom = pytest.importorskip("highdicom")
@@ -212,6 +213,17 @@ def test_odd_identities_are_carried_over_and_not_quoted(tmp_path, capfd, caplog,
         assert dataset.PatientName == name
         assert (dataset.PatientBirthDate, dataset.PatientSex) == ("1970??", "W")
         assert dataset.SpecificCharacterSet == characters
+
+
+@pytest.mark.filterwarnings("ignore:.*(maximum|Invalid value)")
+def test_warnings_tell_nothing_of_the_patient(tmp_path):
+    long = {"PatientName": "Secret^Patient" * 9, "AccessionNumber": "SECRETACC" * 4, "StudyTime": "noon"}
+    prediction = predicted(regular_series(tmp_path / "source", **long))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        files = prediction.save(tmp_path, formats=(*FORMATS, "dicom-seg", "dicom-sr", "dicom-pm", "dicom-sc"))
+    assert [str(warning.message) for warning in caught] == []
+    assert pydicom.dcmread(files["dicom-sr"]).PatientName == long["PatientName"]
 
 
 @pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID"])

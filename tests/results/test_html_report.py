@@ -173,9 +173,17 @@ def test_counts_at_each_threshold_are_the_full_resolutions():
     prediction = make_volume()
     data = json.loads(script_of(render_html_report(prediction), "data"))
     counts = data["counts_above"]
+    assert data["mask_voxels"] == np.count_nonzero(prediction.mask)
     assert counts[int(0.5 * 255)] == np.count_nonzero(prediction.mask)
     assert counts[int(0.8 * 255)] == np.count_nonzero(prediction.anomaly_map >= 0.8)
     assert data["start"] == list(prediction.lesions[0].center_voxel)
+
+
+def test_stacks_without_geometry_have_slices():
+    prediction = make_volume(has_geometry=False)
+    page = render_html_report(prediction)
+    assert "Centre (x, y, slice)" in page
+    assert f"<td>{', '.join(map(str, prediction.lesions[0].center_voxel))}</td>" in page
 
 
 def test_images_have_no_millimetres():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import itertools
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +64,8 @@ def test_urls(text, wanted):
         "dicomweb://host/studies/1.2/series/../..",
         "dicomweb://me:open-sesame@host/dicom-web/studies/1.2",
         "dicomweb://me:open-sesame@host/dicom-web",
+        "dicomweb://me:open-sesame@[::1/studies/1.2",
+        "dicomweb://me:open-sesame@host:port/studies/1.2",
     ],
 )
 def test_bad_urls_are_refused_without_their_passwords(text):
@@ -139,6 +144,46 @@ def test_servers_that_fail(file_server, tmp_path, status, message):
     with pytest.raises(BadInput, match=message):
         fetch_series(RemoteSeries(file_server.url, STUDY), tmp_path, {})
     assert len(file_server.requests) == 1
+
+
+@contextmanager
+def listener(sends_to: str | None = None) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A server that sends everybody on, or away, and the headers that it was asked with."""
+    seen: list[dict[str, str]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(302 if sends_to else 404)
+            if sends_to:
+                self.send_header("Location", sends_to + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_secrets_stay_with_their_server(tmp_path):
+    headers = {"X-Api-Key": "open-sesame", "Authorization": "Bearer open-sesame"}
+    with (
+        listener() as (other, stray),
+        listener(sends_to=other) as (url, asked),
+        pytest.raises(BadInput, match="404"),
+    ):
+        fetch_series(RemoteSeries(url, STUDY), tmp_path, headers)
+    assert asked[0]["x-api-key"] == "open-sesame"
+    assert len(stray) == 1
+    assert "open-sesame" not in repr(stray)
 
 
 def test_nobody_listens(tmp_path):

@@ -93,9 +93,10 @@
   function paintTexts() {
     byId("threshold-value").textContent = cut.toFixed(3);
     byId("opacity-value").textContent = `${Math.round(opacity.value * 100)} %`;
-    const voxels = data.counts_above[Math.max(1, Math.floor(cut * 255))] ?? 0;
-    const amount = data.voxel_ml === null ? `${voxels} pixels` : `${(voxels * data.voxel_ml).toFixed(2)} mL`;
+    // Of other thresholds, the volume is known to a step of the map that the page holds.
     const own = Math.abs(cut - data.threshold) < 1e-6;
+    const voxels = own ? data.mask_voxels : data.counts_above[Math.max(1, Math.floor(cut * 255))] ?? 0;
+    const amount = data.voxel_ml === null ? `${voxels} pixels` : `${(voxels * data.voxel_ml).toFixed(2)} mL`;
     byId("above").textContent =
       `${amount} at or above it` + (own ? "; this is the report's threshold" : `; the report's: ${data.threshold.toFixed(3)}`);
   }
