@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -53,7 +55,8 @@ def train(
     folder RUN is a model: medzsad predict SCAN --model RUN. On several GPUs: torchrun --nproc-per-node 4 -m
     medzsad train ...
 
-    Exit code: 0 done, 130 stopped, 2 bad input or options, 1 internal error.
+    Exit code: 0 done, 130 stopped, 2 bad input or options, 1 internal error; torchrun's own is 1 for all of
+    the latter.
     """
     from medzsad.training.recipe import read_recipe
 
@@ -80,14 +83,22 @@ def train(
     if not result.is_first:
         raise click.exceptions.Exit(0 if result.finished else 130)
     if not result.finished:
-        again = shlex.join(argument for argument in sys.argv[1:] if argument != "--fresh")
+        again = _command(sys.argv[1:], os.environ)
         click.echo(
-            f"stopped after step {result.progress.step} of {result.steps}; go on with: medzsad {again}",
-            err=True,
+            f"stopped after step {result.progress.step} of {result.steps}; go on with: {again}", err=True
         )
         raise click.exceptions.Exit(130)
     if not quiet:
         click.echo(f"done: {folder} (model card: {folder / 'card.md'}; use it with --model {folder})")
+
+
+def _command(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """What goes on with a run: as many processes as now, without --fresh."""
+    again = shlex.join(["medzsad", *(argument for argument in arguments if argument != "--fresh")])
+    if int(environ.get("WORLD_SIZE", "1")) == 1:
+        return again
+    count = environ.get("LOCAL_WORLD_SIZE", environ["WORLD_SIZE"])
+    return f"torchrun --nproc-per-node {count} -m {again}"
 
 
 def _roots(pairs: tuple[str, ...]) -> dict[str, str]:

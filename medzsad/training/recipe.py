@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import yaml
@@ -188,6 +188,8 @@ class Recipe:
     def without_paths(self) -> dict[str, Any]:
         """As :meth:`as_dict`, without folders: what a published adapter says about itself."""
         content = self.as_dict()
+        detector = content["detector"]
+        detector["clip_weights"] = file_name(detector["clip_weights"])
         for source in (*content["data"], *content["validation"]["data"]):
             source["root"] = None
         return content
@@ -252,6 +254,11 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         published = LossWeights.of_method(recipe.method)
         recipe = replace(recipe, loss=replace(recipe.loss, pixel=published.pixel))
     return recipe
+
+
+def file_name(clip_weights: str | None) -> str | None:
+    """What may be published of the name of CLIP weights: a tag, or a file without its folder."""
+    return clip_weights and PurePath(clip_weights).name
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
 from medzsad.training.card import card_text, training_facts
 from medzsad.training.curves import draw_curves
 from medzsad.training.head_picture import draw_head_weights
-from medzsad.training.recipe import Recipe
+from medzsad.training.recipe import Recipe, file_name
 from medzsad.training.run_folder import RunFolder, write_bytes
 from medzsad.training.sources import OpenedSource
 from medzsad.training.state import Progress
@@ -55,7 +55,10 @@ class Reporter:
 
     def save_adapter(self, step: int, path: Path | None = None) -> None:
         """Writes what is learned by ``step``, with how it came about; by default as the run's adapter."""
-        checkpoint = replace(self.detector.to_checkpoint(), training=self._facts(step))
+        checkpoint = self.detector.to_checkpoint()
+        named = file_name(checkpoint.settings.get("clip_weights"))
+        settings = {**checkpoint.settings, "clip_weights": named}
+        checkpoint = replace(checkpoint, settings=settings, training=self._facts(step))
         save_checkpoint(checkpoint, self.folder.adapter if path is None else path)
 
     def keep_epoch(self, epoch: int, step: int) -> None:
@@ -67,7 +70,7 @@ class Reporter:
 
     def keep_random_clip(self) -> None:
         """Random CLIP weights cannot be had elsewhere, and ``--model RUN`` needs them."""
-        if self.recipe.detector.clip_weights is None and not self.folder.clip.is_file():
+        if self.recipe.detector.clip_weights is None:
             tensors = self.detector.clip.state_dict()
             write_bytes(
                 self.folder.clip, save({n: t.detach().cpu().contiguous() for n, t in tensors.items()})

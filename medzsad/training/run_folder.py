@@ -59,15 +59,12 @@ class RunFolder:
         self.features = self.path / "features"
         self.tensorboard = self.path / "tensorboard"
 
-    def prepare(self, recipe: Recipe, *, fresh: bool = False) -> bool:
-        """Makes the folder, and checks that a run which is there is one of the same recipe.
+    def check(self, recipe: Recipe, *, fresh: bool = False) -> None:
+        """Makes the folder, and checks that a run which is there is one of the same recipe; changes nothing.
 
         Args:
             recipe: of the run.
-            fresh: delete the run that is there.
-
-        Returns:
-            Whether there is a state to go on from.
+            fresh: whether a run that is there is to be deleted, and may be any recipe's.
 
         Raises:
             BadInput: if the folder holds another recipe's run, or something else.
@@ -79,9 +76,7 @@ class RunFolder:
                 f"{self.path}: holds other files ({self._others()[0].name}), and no training run; choose a "
                 "new folder with -o"
             )
-        if fresh:
-            self._clear()
-        if self.recipe.is_file() and self.state.is_file():
+        if not fresh and self.recipe.is_file() and self.state.is_file():
             former = read_recipe(self.recipe)
             changed = former.differences(recipe)
             if changed:
@@ -90,6 +85,21 @@ class RunFolder:
                     f"{', ...' if len(changed) > 6 else ''}); choose another folder with -o, or start over "
                     "with --fresh"
                 )
+
+    def prepare(self, recipe: Recipe, *, fresh: bool = False) -> bool:
+        """As :meth:`check`, then writes the recipe; with ``fresh`` the run that is there is deleted before.
+
+        To be called once nothing else can be wrong: what is deleted may have taken days.
+
+        Returns:
+            Whether there is a state to go on from.
+
+        Raises:
+            BadInput, OutputNotWritable: as :meth:`check`.
+        """
+        self.check(recipe, fresh=fresh)
+        if fresh:
+            self._clear()
         self.write(self.recipe, recipe.as_yaml())
         return self.state.is_file()
 

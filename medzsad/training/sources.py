@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from medzsad.datasets.catalog import find_entry
-from medzsad.datasets.opening import open_dataset
-from medzsad.datasets.samples import Sample
+from medzsad.datasets.opening import ROOT_VARIABLE, open_dataset
+from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.errors import BadInput
 from medzsad.training.recipe import SYNTHETIC, DataSource, Recipe
 from medzsad.training.slice_stacks import SliceSample, cut_volumes
@@ -79,15 +80,7 @@ def open_source(source: DataSource, folder: Path, *, side: int, limit: int | Non
     if source.dataset == SYNTHETIC:
         return _open_synthetic(source, folder, limit)
     entry = find_entry(source.dataset)
-    found = open_dataset(
-        source.dataset,
-        source.root,
-        split=source.split,
-        classes=source.classes,
-        limit=limit,
-        channel=source.channel,
-        labels=source.labels,
-    )
+    found = _open(source, limit)
     samples, volumes = found.samples, 0
     if found.is_volumetric:
         volumes = len(samples)
@@ -152,20 +145,30 @@ def _counted(source: DataSource, limit: int | None) -> str:
     if source.dataset == SYNTHETIC:
         found = open_dataset("folder", source.root, classes=source.classes, limit=limit)
     else:
-        found = open_dataset(
-            source.dataset,
-            source.root,
-            split=source.split,
-            classes=source.classes,
-            limit=limit,
-            channel=source.channel,
-            labels=source.labels,
-        )
+        found = _open(source, limit)
     if found.is_volumetric:
         return f"{source.dataset} ({source.split}), {len(found)} volumes, to be cut into slices"
     anomalous = sum(sample.label for sample in found)
     masks = "" if found.level != "image" else ", no masks"
     return f"{source.dataset} ({source.split}), {len(found)} images, {anomalous} anomalous{masks}"
+
+
+def _open(source: DataSource, limit: int | None) -> SampleSet:
+    if source.root is None and not os.environ.get(ROOT_VARIABLE):
+        name = source.dataset
+        raise BadInput(
+            f"where is {name}? give its folder with --data {name}=DIR or as root in the recipe, or set "
+            f"{ROOT_VARIABLE} to the folder that holds your data sets"
+        )
+    return open_dataset(
+        source.dataset,
+        source.root,
+        split=source.split,
+        classes=source.classes,
+        limit=limit,
+        channel=source.channel,
+        labels=source.labels,
+    )
 
 
 def _open_synthetic(source: DataSource, folder: Path, limit: int | None) -> OpenedSource:

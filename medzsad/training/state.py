@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.clip.building import check_fingerprint
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.training.building import trainable
 
-FORMAT = "medzsad-training-1"
+FORMAT = "medzsad-training-2"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -47,6 +48,7 @@ def save_state(
     scaler: torch.amp.GradScaler,
     *,
     digest: str,
+    processes: int = 1,
 ) -> None:
     """Writes the state: it appears complete, or the former one stays.
 
@@ -57,6 +59,7 @@ def save_state(
         path: the file.
         progress, detector, optimiser, scaler: what is stored.
         digest: of the recipe.
+        processes: that train together: what several add up is not bit for bit what one does.
 
     Raises:
         OutputNotWritable: if the file cannot be written.
@@ -70,7 +73,14 @@ def save_state(
             if moment in optimiser.state.get(parameter, {}):
                 tensors[f"{moment}.{name}"] = torch.as_tensor(optimiser.state[parameter][moment])
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    header = {"format": FORMAT, "recipe": digest, "progress": asdict(progress), "scaler": scaler.state_dict()}
+    header = {
+        "format": FORMAT,
+        "recipe": digest,
+        "processes": processes,
+        "clip": detector.clip.fingerprint(),
+        "progress": asdict(progress),
+        "scaler": scaler.state_dict(),
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
@@ -92,6 +102,7 @@ def load_state(
     scaler: torch.amp.GradScaler,
     *,
     digest: str,
+    processes: int = 1,
 ) -> Progress:
     """Puts a state of :func:`save_state` into detector, optimiser and scaler.
 
@@ -99,7 +110,9 @@ def load_state(
         How far the training was.
 
     Raises:
-        BadInput: if the file is damaged, or belongs to another recipe or detector.
+        BadInput: if the file is damaged, or belongs to another recipe or detector, or to another number of
+            processes.
+        ModelNotReady: if the run was trained on other CLIP weights.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -109,10 +122,16 @@ def load_state(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if header["format"] != FORMAT or header["recipe"] != digest:
             raise BadInput(f"{path}: the state of another recipe; start over with --fresh")
-        progress = Progress(**header["progress"])
+        if header["processes"] != processes:
+            raise BadInput(
+                f"{path}: the state of a run of {header['processes']} process(es), not {processes}; go on "
+                "with as many, or start over with --fresh"
+            )
+        progress, fingerprint = Progress(**header["progress"]), header["clip"]
         scaling = header["scaler"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: the state is damaged; start over with --fresh") from error
+    check_fingerprint(fingerprint, detector.clip, None, made="this run was trained with")
     for name, parameter in trainable(detector).items():
         stored = tensors.get(f"parameter.{name}")
         if stored is None or stored.shape != parameter.shape:

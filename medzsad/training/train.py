@@ -30,7 +30,7 @@ from medzsad.training.state import Progress, load_state, save_state
 from medzsad.training.stepping import Stepper
 from medzsad.training.surroundings import determinism, quiet_worker, stop_signals
 from medzsad.training.training_set import InputFormat, TrainingSet
-from medzsad.training.validation import Validator
+from medzsad.training.validation import Validator, check_metric
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,20 @@ class _Run:
         self.device = resolve_device(device_of(device, processes))
         resolve_precision(recipe.precision, self.device)
         check_clip_weights(recipe, clip_weights)  # before volumes are cut, which may take long
-        going_on = None
         with processes.first_alone():
             if processes.is_first:
-                going_on = folder.prepare(recipe, fresh=fresh)
-                folder.write_json(folder.environment, environment(recipe, self.device, processes))
+                folder.check(recipe, fresh=fresh)
             self.training, self.validation = open_all(recipe, folder.data)
-        self.going_on = bool(processes.gather(going_on)[0])
+            if self.validation:
+                check_metric(self.validation, recipe.validation.metric)
         self._tell_data()
         self.detector = build_detector(recipe, self.device, clip_weights=clip_weights)
+        going_on = None
+        with processes.first_alone():
+            if processes.is_first:  # now that data and detector are known to be usable
+                going_on = folder.prepare(recipe, fresh=fresh)
+                folder.write_json(folder.environment, environment(recipe, self.device, processes))
+        self.going_on = bool(processes.gather(going_on)[0])
         self.inputs = InputFormat.of(self.detector)
         self.images = TrainingSet(
             self.training, self.inputs, augmentation=recipe.augmentation, seed=recipe.seed
@@ -150,8 +155,7 @@ class _Run:
             steps=self.batches.steps,
         )
         self.progress = Progress()
-        # What several processes add up is not bit for bit what one does.
-        self.digest = f"{recipe.digest()}-{processes.world_size}"
+        self.belongs = {"digest": recipe.digest(), "processes": processes.world_size}
 
     def go(self) -> TrainingResult:
         """Trains."""
@@ -159,9 +163,10 @@ class _Run:
         if self.going_on:
             scaler = self.stepper.scaler
             self.progress = load_state(
-                self.folder.state, self.detector, self.optimiser, scaler, digest=self.digest
+                self.folder.state, self.detector, self.optimiser, scaler, **self.belongs
             )
-            self._tell(f"going on after step {self.progress.step} of {steps}")
+            if self.progress.step < steps:
+                self._tell(f"going on after step {self.progress.step} of {steps}")
         if self.progress.step >= steps:
             self._tell(f"{self.folder.path}: this training is finished already")
             if first and not self.folder.curves.is_file():  # killed while it was drawn
@@ -169,7 +174,8 @@ class _Run:
             return TrainingResult(self.folder.path, self.progress, steps, True, first)
         if first:
             self.folder.cut_log(self.progress.step)
-            self.reporter.keep_random_clip()
+            if not self.going_on:
+                self.reporter.keep_random_clip()
         self.batches.start = self.progress.step
         self.begin = time.perf_counter() - self.progress.seconds
         trainer = self._trainer()
@@ -247,7 +253,7 @@ class _Run:
                 self.reporter.save_adapter(progress.step)
             self.reporter.keep_epoch(engine.state.epoch, progress.step)
         scaler = self.stepper.scaler
-        save_state(self.folder.state, progress, self.detector, self.optimiser, scaler, digest=self.digest)
+        save_state(self.folder.state, progress, self.detector, self.optimiser, scaler, **self.belongs)
         if at_epoch_end:
             self.reporter.write(progress)
 

@@ -79,8 +79,10 @@ class Validator:
                 maps, found = _predict(detector, batch["image"])
                 scores += found
                 labels += batch["label"].tolist()
-                if has_masks:
-                    pixels(resize_maps(maps, tuple(batch["mask"].shape[-2:])), batch["mask"])
+                known = batch["has_mask"]  # an anomalous image without a mask is not one of normal pixels
+                if has_masks and known.any():
+                    masks = batch["mask"][known]
+                    pixels(resize_maps(maps[known], tuple(masks.shape[-2:])), masks)
         finally:
             if former is not None:
                 _name_class(detector, former)
@@ -124,6 +126,28 @@ def _mean(classes: list[Figures]) -> Figures:
 def _average(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
+
+
+def check_metric(sources: Sequence[OpenedSource], metric: str) -> None:
+    """Finds out by the labels, before the training, whether :func:`chosen_figure` will find its figure.
+
+    Raises:
+        BadInput: if it will not.
+    """
+    possible: dict[str, Figures] = {}
+    for opened in sources:
+        classes: dict[str, list[int]] = {}
+        for sample in opened.samples:
+            classes.setdefault(sample.class_name, []).append(sample.label)
+        found = _mean([_defined(labels, opened.level) for labels in classes.values()])
+        possible[f"{opened.name} ({opened.source.split})"] = found
+    chosen_figure(possible, metric)
+
+
+def _defined(labels: list[int], level: str) -> Figures:
+    found = image_metrics([0.0] * len(labels), labels)
+    figures = {name: _number(found[name]) for name in IMAGE}
+    return figures | dict.fromkeys(PIXEL, 0.0 if level != "image" and any(labels) else None)
 
 
 def chosen_figure(results: dict[str, Figures], metric: str) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from medzsad.cli.train import _command
+
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 QUICK = ("detector.image_size=56", "data.0.limit=8", "validation.data=[]", "batch_size=4", "epochs=2")
 
@@ -72,6 +74,13 @@ def test_bad_input_is_one_line(medzsad, tmp_path) -> None:
         assert code == 2
         assert err.startswith(message)
         assert err.count("\n") == 1
+
+
+def test_how_to_go_on() -> None:
+    alone = _command(["train", "-c", "my file.yaml", "--fresh", "-q"], {})
+    assert alone == "medzsad train -c 'my file.yaml' -q"
+    together = _command(["train", "-c", "a.yaml"], {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"})
+    assert together == "torchrun --nproc-per-node 2 -m medzsad train -c a.yaml"
 
 
 def test_published_clip_weights_are_asked_for(medzsad, tmp_path, cache_dir, monkeypatch) -> None:

@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, ModelNotReady
 from medzsad.training import train as training
+from medzsad.training.building import build_detector, build_optimiser
 from medzsad.training.recipe import Recipe, read_recipe
+from medzsad.training.state import load_state
 from medzsad.training.train import train
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
@@ -150,6 +153,26 @@ def test_a_finished_run_stays_as_it_is(whole: Path) -> None:
 def test_another_recipe_does_not_go_on(whole: Path) -> None:
     with pytest.raises(BadInput, match=r"another recipe \(different: optimiser\.lr, seed\).*--fresh"):
         train(recipe("optimiser.lr=1", "seed=3"), whole, device="cpu")
+
+
+def test_other_clip_weights_do_not_go_on(whole: Path, tmp_path: Path, monkeypatch) -> None:
+    tensors = load_file(whole / "clip.safetensors")
+    tensors["visual.proj"] = 2 * tensors["visual.proj"]
+    save_file(tensors, tmp_path / "other.safetensors")
+    stop_after(4, monkeypatch)
+    train(recipe(), tmp_path / "run", device="cpu")
+    monkeypatch.undo()
+    with pytest.raises(ModelNotReady, match="not those that this run was trained with"):
+        train(recipe(), tmp_path / "run", device="cpu", clip_weights=str(tmp_path / "other.safetensors"))
+
+
+def test_another_number_of_processes_does_not_go_on(whole: Path) -> None:
+    detector = build_detector(recipe(), torch.device("cpu"))
+    optimiser, scaler = build_optimiser(detector, recipe().optimiser), torch.amp.GradScaler(enabled=False)
+    path, digest = whole / "last" / "state.safetensors", recipe().digest()
+    with pytest.raises(BadInput, match=r"a run of 1 process\(es\), not 2; go on with as many"):
+        load_state(path, detector, optimiser, scaler, digest=digest, processes=2)
+    assert load_state(path, detector, optimiser, scaler, digest=digest).step == STEPS
 
 
 def test_a_damaged_state_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import platform
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,39 @@ def test_nothing_names_the_machine(run: Path) -> None:
     assert environment["versions"]["torch"] == torch.__version__
     stored = json.dumps(read_checkpoint(run / "adapter.safetensors").training)
     assert str(run.parent) not in stored  # folders of data sets
+
+
+def test_of_a_weights_file_its_name_is_told_and_not_its_folder(run: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "mine.safetensors"
+    weights.write_bytes((run / "clip.safetensors").read_bytes())
+    changes = (*CHANGES, "epochs=1", "validation.data=[]", f"detector.clip_weights={weights}")
+    train(read_recipe(SMOKE, changes), tmp_path / "run", device="cpu")
+    for name in ("adapter.safetensors", "card.md", "metrics.json", "log.jsonl", "last/state.safetensors"):
+        assert str(tmp_path).encode() not in (tmp_path / "run" / name).read_bytes()
+    assert "weights: mine.safetensors" in (tmp_path / "run" / "card.md").read_text()
+    with pytest.raises(ModelNotReady, match=r"mine\.safetensors"):
+        load_detector(tmp_path / "run", device="cpu")
+    assert load_detector(tmp_path / "run", device="cpu", clip_weights=weights).seen == ("synthetic",)
+
+
+@pytest.mark.parametrize("change", ["data.0.root=/nowhere", "detector.patch_layers=[9]"])
+def test_a_run_is_not_deleted_for_one_that_cannot_begin(run: Path, tmp_path: Path, change: str) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises((BadInput, ModelNotReady)):
+        train(read_recipe(SMOKE, [*CHANGES, change]), tmp_path / "run", device="cpu", fresh=True)
+    after = {path: path.read_bytes() for path in before if path.is_file()}
+    assert after == before
+
+
+def test_random_clip_weights_of_a_start_that_failed_are_replaced(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text((run / "recipe.yaml").read_text())
+    (tmp_path / "run" / "clip.safetensors").write_bytes((run / "clip.safetensors").read_bytes())
+    changes = (*CHANGES, "epochs=1", "validation.data=[]", "detector.backbone.embed_dim=32")
+    text = "detector.backbone.text_cfg.layers=2"
+    train(read_recipe(SMOKE, [*changes, text, "detector.deep_depth=1"]), tmp_path / "run", device="cpu")
+    assert load_detector(tmp_path / "run", device="cpu").name == "run"
 
 
 def test_the_adapter_knows_what_it_has_seen(run: Path) -> None:

@@ -135,6 +135,7 @@ def test_a_metric_that_no_set_has(tmp_path: Path) -> None:
     one_class = replace(recipe.validation, data=(replace(recipe.validation.data[0], limit=2),))
     with pytest.raises(BadInput, match=r"validation\.metric mad is undefined on synthetic"):
         train(replace(recipe, validation=one_class), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "log.jsonl").exists()  # found out before the first step
 
 
 def test_epochs_are_kept(tmp_path: Path) -> None:
