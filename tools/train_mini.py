@@ -2,13 +2,15 @@
 
     python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --seconds 2400
 
+``--init FILE`` goes on from the weights of an earlier checkpoint, with a new schedule.
 Kill it and start it again with the same ``--work``: it goes on from the last saved state (at most two
 minutes old).
 
 Each core is one process of one thread that makes its own images; gradients are averaged once a step: a
 process of several threads mostly waits for the slowest of them. Float32: bfloat16 is slower on a CPU without
 AMX. The schedule follows the clock, so the time is what was asked for; chunk ``i`` of process ``k`` is always
-made from the same seed, but how many batches are seen depends on the machine.
+made from the same seed, but how many batches are seen depends on the machine. Each chunk is used twice, the
+second time mirrored and in another order, for making images costs a third of learning from them.
 """
 
 from __future__ import annotations
@@ -27,11 +29,12 @@ from synthetic_images import Batch, generate, load_slices
 from torch import Tensor
 
 import medzsad
-from medzsad.detectors.checkpoint import Checkpoint, save_checkpoint
-from medzsad.detectors.mini import MedzsadMini
+from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from medzsad.detectors.mini import COLOUR_PREFIX, MedzsadMini
 
 HELD_OUT = 900_000_000  # seeds from here on are never trained on
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
+REUSE = 2  # times that a chunk is used
 
 
 def losses(pixel: Tensor, image: Tensor, masks: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,6 +119,7 @@ def export(
         else "synthetic anomalies over procedurally made images",
         "licence": "Apache-2.0",
         "seed": args.seed,
+        "init": read_checkpoint(args.init).training if args.init else None,
         "steps": step,
         "images_seen": images,
         "seconds": round(seconds),
@@ -124,6 +128,15 @@ def export(
     }
     save_checkpoint(Checkpoint(plain.method, plain.tensors, plain.settings, training), args.out)
     return figures
+
+
+def part_of(made: Batch, part: int, count: int) -> Batch:
+    """Batch ``part`` of a chunk; from the second use on mirrored, and differently put together."""
+    use, part = divmod(part, CHUNK)
+    order = torch.randperm(len(made.images), generator=torch.Generator().manual_seed(use))
+    chosen = order[part * count : (part + 1) * count]
+    batch = Batch(*(t[chosen] for t in made))
+    return batch._replace(images=batch.images.flip(-1), masks=batch.masks.flip(-1)) if use else batch
 
 
 def average_gradients(network: torch.nn.Module, clock: float) -> float:
@@ -144,6 +157,10 @@ def train(rank: int, args: argparse.Namespace, meeting: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=args.processes)
     slices = load_slices(args.data)
     network = MedzsadMini(image_size=args.image_size).network.train()
+    if args.init:
+        tensors = read_checkpoint(args.init).tensors
+        grey = {k: v.float() for k, v in tensors.items() if not k.startswith(COLOUR_PREFIX)}
+        network.load_state_dict(grey)
     optimiser = torch.optim.AdamW(
         [
             {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": 0.04},
@@ -183,13 +200,13 @@ def train(rank: int, args: argparse.Namespace, meeting: str) -> None:
         share = seconds / args.seconds
         small = share < args.small_share
         count, size = (args.batch, args.small_size) if small else (args.large_batch, args.image_size)
-        chunk, part = divmod(step, CHUNK)
+        chunk, part = divmod(step, CHUNK * REUSE)
         if key != (chunk, size):
             key = (chunk, size)
             made = generate(
                 args.seed * 1_000_003 + chunk * args.processes + rank, CHUNK * count, size, slices
             )
-        batch = Batch(*(t[part * count : (part + 1) * count] for t in made))
+        batch = part_of(made, part, count)
         rate = args.rate * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -233,6 +250,7 @@ def main() -> None:
     parser.add_argument(
         "--out", default=str(Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors")
     )
+    parser.add_argument("--init", help="checkpoint to start from instead of random weights")
     parser.add_argument("--image-size", type=int, default=192, help="the detector's input, and the late size")
     parser.add_argument("--seconds", type=float, default=2400)
     parser.add_argument("--small-size", type=int, default=128, help="the early size")

@@ -4,8 +4,9 @@ As in HeadCLIP (arXiv 2505.22259), features are compared by cosine similarity wi
 "abnormal" feature, a temperature and a softmax turn the two similarities into a map and a probability, and
 the joint anomaly score mixes that probability with the maximum of the smoothed map. Unlike HeadCLIP there is
 no text encoder (both features are stored), the stem is convolutional, two stages also see the left-right
-mirror image of their features, and a decoder with skips brings the map to half the input's resolution. It is
-trained on synthetic anomalies (``tools/train_mini.py``).
+mirror image of their features, and a decoder with skips brings the map to half the input's resolution. Images
+in colour may have a second network of the same kind. It is trained on synthetic anomalies
+(``tools/train_mini.py``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.errors import ModelNotReady
 
 FOREGROUND_LEVEL = 0.03  # grey values up to this count as the black around a scan
+COLOUR_LEVEL = 0.03  # from this mean difference between channels on, an image is one in colour
+COLOUR_PREFIX = "colour."  # of the second network's tensors in a checkpoint
 INPUT_FEATURES = 7
 POSITION_GRID = 12  # side of the stored grid of position embeddings; other sizes are interpolated
 
@@ -223,6 +226,22 @@ def _double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+def is_colour(images: Tensor) -> Tensor:
+    """Whether images show colours: radiology does not, cameras and endoscopes do.
+
+    Args:
+        images: float32 (B, 3, H, W) in [0, 1].
+
+    Returns:
+        bool (B,): whether the largest and the smallest channel differ by more than :data:`COLOUR_LEVEL` on
+        average, outside black. The tint that compression leaves in grey images is far below that.
+    """
+    spread = images.amax(1) - images.amin(1)
+    foreground = (images.mean(1) > FOREGROUND_LEVEL).to(images.dtype)
+    mean = (spread * foreground).sum((1, 2)) / foreground.sum((1, 2)).clamp_min(1)
+    return mean > COLOUR_LEVEL
+
+
 class MedzsadMini(AnomalyDetector):
     """The embedded default detector.
 
@@ -233,6 +252,7 @@ class MedzsadMini(AnomalyDetector):
         smoothing: sigma of the map's Gaussian smoothing, in pixels of the map (half the input's side).
         flip: average each prediction with that of the left-right mirrored image.
         network: the sizes of :class:`MiniNetwork`.
+        colour: have a second network of the same sizes for images in colour (:func:`is_colour`).
 
     Raises:
         ValueError: if ``image_size`` is not a positive multiple of 16.
@@ -250,6 +270,7 @@ class MedzsadMini(AnomalyDetector):
         smoothing: float = 1.0,
         flip: bool = True,
         network: dict[str, Any] | None = None,
+        colour: bool = False,
     ) -> None:
         if image_size <= 0 or image_size % 16:
             raise ValueError(f"image_size must be a positive multiple of 16, got {image_size}")
@@ -260,6 +281,10 @@ class MedzsadMini(AnomalyDetector):
         self.flip = bool(flip)
         self.network_settings = dict(network or {})
         self.network = MiniNetwork(**self.network_settings).to(memory_format=torch.channels_last)
+        self.colour_network: MiniNetwork | None = None
+        if colour:
+            second = MiniNetwork(**self.network_settings)
+            self.colour_network = second.to(memory_format=torch.channels_last)
         self.eval()
 
     @property
@@ -270,6 +295,7 @@ class MedzsadMini(AnomalyDetector):
             "score_mix": self.score_mix,
             "smoothing": self.smoothing,
             "flip": self.flip,
+            "colour": self.colour_network is not None,
         }
 
     def detect(self, inputs: Tensor) -> Prediction:
@@ -278,10 +304,27 @@ class MedzsadMini(AnomalyDetector):
         Args:
             inputs: float32 (B, 3, image_size, image_size) in [0, 1].
         """
+        if self.colour_network is None:
+            return self._detect(self.network, inputs)
+        # Image by image, so that an image's numbers do not depend on what else is in the batch.
+        coloured = is_colour(inputs)
+        if not coloured.any() or coloured.all():
+            return self._detect(self.colour_network if coloured.any() else self.network, inputs)
+        parts = [
+            (chosen, self._detect(network, inputs[chosen]))
+            for chosen, network in ((coloured, self.colour_network), (~coloured, self.network))
+        ]
+        whole = [value.new_empty(len(inputs), *value.shape[1:]) for value in parts[0][1]]
+        for chosen, part in parts:
+            for target, value in zip(whole, part, strict=True):
+                target[chosen] = value
+        return Prediction(*whole)
+
+    def _detect(self, network: MiniNetwork, inputs: Tensor) -> Prediction:
         batch = inputs.shape[0]
         if self.flip:
             inputs = torch.cat([inputs, inputs.flip(-1)])
-        pixel, image = self.network(inputs)
+        pixel, image = network(inputs)
         maps, probability = pixel.float().softmax(1)[:, 1], image.float().softmax(1)[:, 1]
         if self.flip:
             maps = (maps[:batch] + maps[batch:].flip(-1)) / 2
@@ -292,10 +335,14 @@ class MedzsadMini(AnomalyDetector):
         return Prediction(maps, score, probability)
 
     def to_checkpoint(self) -> Checkpoint:
-        """The network's weights in float16 (half the file, no measurable change) and the settings."""
+        """The networks' weights in float16 (half the file, no measurable change) and the settings."""
+        tensors = self.network.state_dict()
+        if self.colour_network is not None:
+            second = self.colour_network.state_dict()
+            tensors |= {f"{COLOUR_PREFIX}{name}": tensor for name, tensor in second.items()}
         return Checkpoint(
             method=self.method,
-            tensors={name: tensor.half() for name, tensor in self.network.state_dict().items()},
+            tensors={name: tensor.half() for name, tensor in tensors.items()},
             settings={
                 "image_size": self.image_size,
                 "threshold": self.threshold,
@@ -303,6 +350,7 @@ class MedzsadMini(AnomalyDetector):
                 "smoothing": self.smoothing,
                 "flip": self.flip,
                 "network": self.network_settings,
+                "colour": self.colour_network is not None,
             },
         )
 
@@ -317,7 +365,15 @@ class MedzsadMini(AnomalyDetector):
             raise ModelNotReady(f"a checkpoint of method {checkpoint.method!r}, not {cls.method!r}")
         try:
             detector = cls(**checkpoint.settings)
-            detector.network.load_state_dict({k: v.float() for k, v in checkpoint.tensors.items()})
+            first = {k: v.float() for k, v in checkpoint.tensors.items() if not k.startswith(COLOUR_PREFIX)}
+            detector.network.load_state_dict(first)
+            if detector.colour_network is not None:
+                second = {
+                    k.removeprefix(COLOUR_PREFIX): v.float()
+                    for k, v in checkpoint.tensors.items()
+                    if k.startswith(COLOUR_PREFIX)
+                }
+                detector.colour_network.load_state_dict(second)
         except (TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]  # torch lists every key after it
             raise ModelNotReady(f"the checkpoint does not fit medzsad-mini: {reason}") from error

@@ -13,7 +13,7 @@ import torch
 
 import medzsad
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
-from medzsad.detectors.mini import MedzsadMini, gaussian_smooth, input_features
+from medzsad.detectors.mini import MedzsadMini, gaussian_smooth, input_features, is_colour
 from medzsad.errors import ModelNotReady
 
 EMBEDDED = Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors"
@@ -114,11 +114,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused(detector: MedzsadMini) -> Non
 
 
 def test_the_embedded_file_is_small_and_says_where_it_comes_from(detector: MedzsadMini) -> None:
-    assert EMBEDDED.stat().st_size < 12e6
+    assert EMBEDDED.stat().st_size < 25e6
     assert 2e6 < sum(p.numel() for p in detector.parameters()) < 12e6
-    training = read_checkpoint(EMBEDDED).training
-    assert training["licence"] == "Apache-2.0"
-    assert {"seed", "steps", "images_seen", "data", "version"} <= training.keys()
+    assert detector.colour_network is not None
+    grey = read_checkpoint(EMBEDDED).training
+    for training in (grey, grey["colour"]):
+        assert training["licence"] == "Apache-2.0"
+        assert {"seed", "steps", "images_seen", "data", "version"} <= training.keys()
     assert EMBEDDED.with_suffix(".md").is_file()
     assert 0 < detector.threshold < 1
 
@@ -175,3 +177,26 @@ def test_real_slices_are_used_where_given(synthetic: ModuleType) -> None:
     slices = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
     assert synthetic.load_slices(None) is None
     assert synthetic.generate(7, 16, 64, slices).images.isfinite().all()
+
+
+def test_images_in_colour_have_a_network_of_their_own(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    both = MedzsadMini(image_size=64, colour=True)
+    grey = picture(2)[:, :1].expand(-1, 3, -1, -1)
+    colour = torch.stack([picture(2)[:, 0], 0.3 * picture(2)[:, 1], 0.2 * picture(2)[:, 2]], 1)
+    assert is_colour(torch.cat([grey, colour])).tolist() == [False, False, True, True]
+    tinted = (grey + torch.tensor([0.01, 0.0, -0.01]).view(1, 3, 1, 1)).clamp(0, 1)
+    assert not is_colour(tinted).any()
+    single = MedzsadMini(image_size=64)
+    for images, network in ((grey, both.network), (colour, both.colour_network)):
+        single.network.load_state_dict(network.state_dict())
+        for ours, expected in zip(both(images), single(images), strict=True):
+            torch.testing.assert_close(ours, expected)
+    mixed = torch.stack([grey[0], colour[0], grey[1], colour[1]])
+    for index, image in enumerate(mixed):
+        for ours, expected in zip(both(mixed), both(image[None]), strict=True):
+            torch.testing.assert_close(ours[index], expected[0], atol=1e-5, rtol=1e-4)
+    save_checkpoint(both.to_checkpoint(), tmp_path / "both.safetensors")
+    loaded = MedzsadMini.from_checkpoint(read_checkpoint(tmp_path / "both.safetensors"))
+    torch.testing.assert_close(loaded(mixed).anomaly_map, both(mixed).anomaly_map, atol=2e-3, rtol=0)
+    assert loaded.settings["colour"] is True

@@ -1,0 +1,95 @@
+r"""Measures checkpoints of medzsad-mini on the halves of data sets: one to choose by, one to report.
+
+    D="$MEDZSAD_SHARED/data"
+    python tools/bench/mini_halves.py --half even -m old.safetensors -m new.safetensors \
+        brainmri="$D/brainmri" kvasir="$D/kvasir" brats2013:flair="$D/brats2013" --cache mini-cache
+
+Even: an even index in the order of the samples of the class and label; odd: the others; whole: all. Of three
+volumes the first and the third are the even half. What is chosen by one half is reported on the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from medzsad.datasets.opening import open_dataset
+from medzsad.datasets.samples import SampleSet
+from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.checkpoint import read_checkpoint
+from medzsad.detectors.mini import MedzsadMini
+from medzsad.evaluation.evaluate import evaluate
+from medzsad.evaluation.settings import EvaluationSettings
+
+HALVES = {"even": slice(0, None, 2), "odd": slice(1, None, 2), "whole": slice(None)}
+SHOWN = (
+    ("image", "auroc"),
+    ("image", "ap"),
+    ("pixel", "auroc"),
+    ("pixel", "ap"),
+    ("pixel", "dice"),
+    ("pixel", "f1_max"),
+    ("case", "auroc"),
+    ("case", "ap"),
+    ("case", "dice"),
+    ("case", "dice_best"),
+)
+
+
+def half_of(samples: SampleSet, half: str) -> SampleSet:
+    """Every other sample of each class and label in order, so that both halves have all of them."""
+    groups: dict[tuple, list] = {}
+    for sample in samples.samples:
+        key = () if samples.is_volumetric else (sample.class_name, sample.label)
+        groups.setdefault(key, []).append(sample)
+    chosen = {s.id for group in groups.values() for s in group[HALVES[half]]}
+    kept = tuple(sample for sample in samples.samples if sample.id in chosen)
+    return dataclasses.replace(samples, samples=kept)
+
+
+def load(path: str) -> AnomalyDetector:
+    """The detector of a checkpoint file, or a trivial reference by its name."""
+    if path.endswith(".safetensors"):
+        detector = MedzsadMini.from_checkpoint(read_checkpoint(path))
+        detector.name = Path(path).stem
+        return detector
+    from medzsad.detectors.loading import load_detector
+
+    return load_detector(path, device="cpu")
+
+
+def main() -> None:
+    """Reads the command line and prints a line of figures per data set and detector."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("sets", nargs="+", help="NAME[:CHANNEL]=ROOT")
+    parser.add_argument("-m", "--model", action="append", required=True, help="checkpoint, or a reference")
+    parser.add_argument("--half", choices=HALVES, default="even")
+    parser.add_argument("--cache", type=Path, help="folder of kept predictions")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    settings = EvaluationSettings(resamples=0)
+    for item in args.sets:
+        name, root = item.split("=", 1)
+        name, _, channel = name.partition(":")
+        samples = half_of(open_dataset(name, root, channel=channel or None), args.half)
+        for path in args.model:
+            found = evaluate(samples, [load(path)], settings, references=(), cache_folder=args.cache)
+            mean = found.detectors[0].mean
+            shown = [
+                f"{level} {metric} {mean[level][metric].value:.3f}"
+                for level, metric in SHOWN
+                if level in mean and metric in mean[level] and mean[level][metric].value is not None
+            ]
+            label = f"{name} {channel}".strip()
+            print(
+                f"{args.half:5} {label:16} n {len(samples):3} {Path(path).name:26} {', '.join(shown)}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
