@@ -140,7 +140,6 @@ def test_two_ranks_are_put_together(tmp_path):
         from medzsad.metrics import ImageMetrics, LesionRule, PixelMetrics, VolumeMetrics
 
         rank, store = int(sys.argv[1]), sys.argv[2]
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
         maps = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         masks = (maps + torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(1))) > 1.4
         # Three images on one rank, two on the other.
@@ -155,9 +154,10 @@ def test_two_ranks_are_put_together(tmp_path):
                 metric(one[part], other[part])
                 print(sorted(metric.aggregate().items()))
 
+        report(slice(None))
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
         report(mine)
         dist.destroy_process_group()
-        report(slice(None))
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     ranks = [
@@ -168,7 +168,7 @@ def test_two_ranks_are_put_together(tmp_path):
     assert [process.returncode for process in ranks] == [0, 0]
     for lines in outputs:
         assert len(lines) == 8
-        for together, alone in zip(lines[:4], lines[4:], strict=True):
+        for alone, together in zip(lines[:4], lines[4:], strict=True):
             one, other = dict(ast.literal_eval(together)), dict(ast.literal_eval(alone))
             assert one == pytest.approx(other, abs=1e-12)
 
