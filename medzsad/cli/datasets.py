@@ -6,6 +6,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,21 +165,13 @@ def _report(report: CheckReport) -> Iterator[str]:
         yield "nothing is wrong"
 
 
-class _bar:  # noqa: N801 - reads as what it does where it is used
-    """A count on the terminal; none where stderr is no terminal."""
+@contextmanager
+def _bar(quiet: bool) -> Iterator[Callable[[], None] | None]:
+    """What counts on the terminal when called; None where stderr is no terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet or not sys.stderr.isatty()
-
-    def __enter__(self) -> Callable[[], None] | None:
-        if self._quiet:
-            self._tqdm = None
-            return None
-        from tqdm import tqdm
-
-        self._tqdm = tqdm(unit=" files", leave=False)
-        return lambda: self._tqdm.update() and None
-
-    def __exit__(self, *_: object) -> None:
-        if self._tqdm is not None:
-            self._tqdm.close()
+    with tqdm(unit=" files", leave=False) as bar:
+        yield lambda: bar.update() and None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medzsad.atomic import replacing
 from medzsad.errors import ModelNotReady, OutputNotWritable
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Non
     Raises:
         OutputNotWritable: if the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from medzsad import __version__
@@ -54,17 +55,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Non
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        os.close(handle)
-        try:
+        with replacing(path) as temporary:
             save_file(tensors, temporary, metadata={"medzsad": json.dumps(header, sort_keys=True)})
-            os.chmod(temporary, 0o644)  # mkstemp makes files private
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputNotWritable(f"{path}: cannot write the checkpoint ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:  # the latter on a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise OutputNotWritable(f"{path}: cannot write the checkpoint ({reason})") from error
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

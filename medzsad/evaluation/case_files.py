@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from medzsad.atomic import replacing
 from medzsad.datasets.images import image_size, read_image
 from medzsad.datasets.samples import Sample, VolumeSample
 from medzsad.detectors.base import resize_maps
@@ -94,14 +94,9 @@ class CaseFiles:
 
 def _complete(path: Path, write: Callable[[Path], None]) -> None:
     """Lets ``write`` write to another name and renames that: the file appears complete or not at all."""
-    staged = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(path, suffix="".join(path.suffixes[-2:])) as staged:
             write(staged)
-            os.replace(staged, path)
-        finally:
-            staged.unlink(missing_ok=True)
     except OSError as error:
         raise OutputNotWritable(
             f"{path}: cannot be written ({error.strerror or error}); make room or choose another folder"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medzsad.atomic import replacing
 from medzsad.errors import BadInput, OutputNotWritable
 
 if TYPE_CHECKING:
@@ -86,20 +85,14 @@ class PredictionCache:
         if self.folder is None:
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".partial")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    np.savez_compressed(
-                        file,
-                        anomaly_map=prediction.anomaly_map,
-                        score=prediction.score,
-                        probability=prediction.probability,
-                    )
-                os.replace(temporary, self.folder / f"{key}.npz")
-                self._written.add(key)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+            with replacing(self.folder / f"{key}.npz") as temporary, open(temporary, "wb") as file:
+                np.savez_compressed(
+                    file,
+                    anomaly_map=prediction.anomaly_map,
+                    score=prediction.score,
+                    probability=prediction.probability,
+                )
+            self._written.add(key)
         except OSError as error:
             raise OutputNotWritable(
                 f"{self.folder}: predictions cannot be kept there ({error.strerror or error}); make room, "

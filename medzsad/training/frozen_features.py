@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from medzsad.atomic import replacing
 from medzsad.detectors.adaclip import AdaCLIP
 from medzsad.detectors.headclip import HeadCLIP
 from medzsad.errors import BadInput, OutputNotWritable
@@ -153,14 +153,8 @@ class FeatureCache:
                 f"{self.folder}: {_gigabytes(self.limit)} of features are full; {_ADVICE}"
             )
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".partial")
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(content)
-                os.replace(temporary, file)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+            with replacing(file) as temporary:
+                temporary.write_bytes(content)
         except OSError as error:
             raise OutputNotWritable(
                 f"{self.folder}: features cannot be kept there ({error.strerror or error}); {_ADVICE}"

@@ -7,13 +7,13 @@ import json
 import os
 import platform
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from medzsad.atomic import replacing
 from medzsad.detectors.loading import RUN_ADAPTER, RUN_CLIP
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.results.writing import prepare_folder
@@ -178,15 +178,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         OutputNotWritable: if it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(temporary, 0o644)  # mkstemp makes files private
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise OutputNotWritable(f"{path}: cannot be written ({error.strerror or error})") from error
 

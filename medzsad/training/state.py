@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medzsad.atomic import replacing
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.clip.building import check_fingerprint
 from medzsad.errors import BadInput, OutputNotWritable
@@ -64,6 +63,7 @@ def save_state(
     Raises:
         OutputNotWritable: if the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
@@ -82,17 +82,11 @@ def save_state(
         "scaler": scaler.state_dict(),
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        os.close(handle)
-        try:
+        with replacing(path) as temporary:
             save_file(tensors, temporary, metadata={"medzsad": json.dumps(header, sort_keys=True)})
-            os.chmod(temporary, 0o644)  # mkstemp makes files private
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputNotWritable(f"{path}: cannot write the state ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:  # the latter on a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise OutputNotWritable(f"{path}: cannot write the state ({reason})") from error
 
 
 def load_state(

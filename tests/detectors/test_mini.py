@@ -13,7 +13,8 @@ import torch
 
 import medzsad
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
-from medzsad.detectors.mini import MedzsadMini, gaussian_smooth, input_features, is_colour
+from medzsad.detectors.mini import MedzsadMini, gaussian_smooth, is_colour
+from medzsad.detectors.mini_network import input_features
 from medzsad.errors import ModelNotReady
 
 EMBEDDED = Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors"
