@@ -32,7 +32,7 @@ from synthetic.ultrasound import add_nodule, ultrasound
 __all__ = ["LOOKS", "SHARES", "Batch", "generate", "load_slices"]
 
 LOOKS = ("brain", "abstract", "body", "real", "endoscopy", "ultrasound", "surface", "objects", "skin")
-SHARES = (0.42, 0.04, 0.05, 0.11, 0.15, 0.07, 0.07, 0.04, 0.05)
+SHARES = (0.36, 0.12, 0.06, 0.10, 0.12, 0.08, 0.09, 0.04, 0.03)
 MAKERS = {
     "brain": brain,
     "abstract": abstract,
@@ -57,6 +57,8 @@ def generate(
     abnormal: float = 0.56,
     pairs: bool = False,
     looks: tuple[str, ...] = LOOKS,
+    shares: tuple[float, ...] = SHARES,
+    grey: bool = False,
 ) -> Batch:
     """Makes one batch.
 
@@ -69,15 +71,17 @@ def generate(
         pairs: also make the clean twin of each image: the first half of the batch has no lesion, the
             second half is the same with one; for tests. Then ``abnormal`` is ignored.
         looks: only these.
+        shares: of each of :data:`LOOKS`, in any unit.
+        grey: images without colours.
 
     Returns:
         The batch, in random order of looks (pairs: image i + count / 2 is the twin of image i).
     """
     chooser = torch.Generator("cpu").manual_seed(seed)
     allowed = [look in looks and (look != "real" or slices is not None) for look in LOOKS]
-    shares = torch.tensor(SHARES, device="cpu") * torch.tensor(allowed, device="cpu")
+    weights = torch.tensor(shares, device="cpu") * torch.tensor(allowed, device="cpu")
     number = count // 2 if pairs else count
-    chosen = torch.multinomial(shares, number, replacement=True, generator=chooser)
+    chosen = torch.multinomial(weights, number, replacement=True, generator=chooser)
     images = torch.empty(number, 3, size, size)
     twins = torch.empty(number, 3, size, size)
     masks = torch.zeros(number, size, size)
@@ -107,6 +111,8 @@ def generate(
             twins[places], _ = letterbox(r, acquire(r, clean, look), mask, oblong)
     if pairs:
         images, masks = torch.cat([twins, images]), torch.cat([torch.zeros_like(masks), masks])
+    if grey:
+        images = images.mean(1, keepdim=True).expand_as(images)
     return Batch(images.contiguous(), masks, (masks.amax((1, 2)) > 0).long())
 
 

@@ -1,16 +1,18 @@
 """Trains medzsad-mini from synthetic images and writes the embedded checkpoint.
 
-    python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --seconds 2400
+    python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --out medzsad-mini.safetensors
 
-``--init FILE`` goes on from the weights of an earlier checkpoint, with a new schedule.
-Kill it and start it again with the same ``--work``: it goes on from the last saved state (at most two
-minutes old).
+Three stages (:data:`STAGES`): one network learns all looks at a small size; then one copy goes on with the
+looks of radiology in grey, at the size of the detector, and another with those of cameras and endoscopes in
+colour. Kill it and start it again with the same ``--work``: it goes on from the last saved state. ``--stage``
+runs one stage, ``--steps-factor 0.01`` tries everything in a minute.
 
 Each core is one process of one thread that makes its own images; gradients are averaged once a step: a
-process of several threads mostly waits for the slowest of them. Float32: bfloat16 is slower on a CPU without
-AMX. The schedule follows the clock, so the time is what was asked for; chunk ``i`` of process ``k`` is always
-made from the same seed, but how many batches are seen depends on the machine. Each chunk is used twice, the
-second time mirrored and in another order, for making images costs a third of learning from them.
+process of several threads mostly waits for the slowest of them. The network computes in bfloat16, which is
+a third faster on a CPU with AMX. All randomness comes from the seed, and the schedule counts steps, so on
+one kind of machine with one version of torch a repetition gives the same weights, bit for bit. Each chunk
+of images is used twice, the second time mirrored and in another order, for making them costs a third of
+learning from them.
 """
 
 from __future__ import annotations
@@ -20,18 +22,58 @@ import math
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from synthetic_images import Batch, generate, load_slices
+from combine_mini import calibrate, combine
+from synthetic_images import SHARES, Batch, generate, load_slices
 from torch import Tensor
 
 import medzsad
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from medzsad.detectors.mini import COLOUR_PREFIX, MedzsadMini
+from medzsad.detectors.mini import MedzsadMini
 
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the training.
+
+    Attributes:
+        start: the stage whose averaged weights it starts from; empty for random ones.
+        shares: of each of :data:`LOOKS`.
+        grey: without colours.
+        size: of the images, in pixels.
+        batch: images per process and step.
+        steps: of the optimiser.
+        rate: highest learning rate.
+        last: the learning rate at the end, as a part of ``rate``.
+        ema: share of the averaged weights that each step keeps.
+        seed: added to the seed, so that no two stages see the same images.
+    """
+
+    start: str
+    shares: tuple[float, ...]
+    grey: bool
+    size: int
+    batch: int
+    steps: int
+    rate: float
+    last: float
+    ema: float
+    seed: int
+
+
+# brain, abstract, body, real, endoscopy, ultrasound, surface, objects, skin
+GREY = (0.38, 0.10, 0.08, 0.14, 0.02, 0.12, 0.12, 0.03, 0.01)
+COLOUR = (0.02, 0.02, 0.02, 0.02, 0.46, 0.02, 0.16, 0.14, 0.14)
+STAGES = {
+    "common": Stage("", SHARES, False, 128, 16, 3000, 1.4e-3, 0.15, 0.997, 0),
+    "grey": Stage("common", GREY, True, 192, 8, 1300, 3e-4, 0.01, 0.99, 1),
+    "colour": Stage("common", COLOUR, False, 192, 8, 1000, 4e-4, 0.01, 0.99, 2),
+}
 HELD_OUT = 900_000_000  # seeds from here on are never trained on
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
 REUSE = 2  # times that a chunk is used
@@ -67,7 +109,7 @@ def losses(pixel: Tensor, image: Tensor, masks: Tensor, labels: Tensor) -> tuple
 
 
 @torch.inference_mode()
-def validate(detector: MedzsadMini, slices: Tensor | None, *, batches: int = 8) -> dict[str, float]:
+def validate(detector: MedzsadMini, slices: Tensor | None, stage: Stage, *, batches: int) -> dict[str, float]:
     """Best Dice and its threshold, image AUROC and loss-free figures on held-out synthetic images."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -75,7 +117,9 @@ def validate(detector: MedzsadMini, slices: Tensor | None, *, batches: int = 8) 
     overlap, predicted = torch.zeros(len(thresholds)), torch.zeros(len(thresholds))
     total, scores, labels, values, truth = 0.0, [], [], [], []
     for index in range(batches):
-        batch = generate(HELD_OUT + index, 24, detector.image_size, slices)
+        batch = generate(
+            HELD_OUT + index, 24, detector.image_size, slices, shares=stage.shares, grey=stage.grey
+        )
         out = detector(batch.images)
         for i, t in enumerate(thresholds):
             chosen = out.anomaly_map >= t
@@ -97,37 +141,36 @@ def validate(detector: MedzsadMini, slices: Tensor | None, *, batches: int = 8) 
 
 
 def export(
-    state: dict[str, Tensor],
-    args: argparse.Namespace,
-    *,
-    step: int,
-    images: int,
-    seconds: float,
-    slices: Tensor | None,
-    batches: int,
+    state: dict[str, Tensor], name: str, args: argparse.Namespace, record: dict, slices: Tensor | None
 ) -> dict[str, float]:
-    """Chooses the threshold on held-out synthetic images and writes the safetensors file."""
+    """Chooses the threshold on held-out synthetic images and writes ``name``.safetensors."""
     detector = MedzsadMini(image_size=args.image_size)
     detector.network.load_state_dict(state)
-    figures = validate(detector, slices, batches=batches)
+    stage = STAGES[name]
+    figures = validate(detector, slices, stage, batches=args.held_out)
     detector.threshold = figures["threshold"]
     plain = detector.to_checkpoint()
+    real = (
+        "the redistributable scans (one head CT, BSD-2; one brain MR, MIT; small body CT and MR, Apache-2.0)"
+    )
     training = {
-        "data": "synthetic anomalies over procedurally made images and the redistributable scans "
-        "(one head CT, BSD-2; one brain MR, MIT; small body CT and MR, Apache-2.0)"
-        if slices is not None
-        else "synthetic anomalies over procedurally made images",
+        "data": "synthetic anomalies over procedurally made images"
+        + ("" if slices is None else f" and {real}"),
         "licence": "Apache-2.0",
         "seed": args.seed,
-        "init": read_checkpoint(args.init).training if args.init else None,
-        "steps": step,
-        "images_seen": images,
-        "seconds": round(seconds),
+        **record,
+        "init": read_checkpoint(stage_file(args, stage.start)).training if stage.start else None,
         "held_out_synthetic": figures,
         "version": medzsad.__version__,
     }
-    save_checkpoint(Checkpoint(plain.method, plain.tensors, plain.settings, training), args.out)
+    checkpoint = Checkpoint(plain.method, plain.tensors, plain.settings, training)
+    save_checkpoint(checkpoint, stage_file(args, name))
     return figures
+
+
+def stage_file(args: argparse.Namespace, name: str) -> Path:
+    """The file of a stage's weights."""
+    return Path(args.work) / f"{name}.safetensors"
 
 
 def part_of(made: Batch, part: int, count: int) -> Batch:
@@ -139,133 +182,150 @@ def part_of(made: Batch, part: int, count: int) -> Batch:
     return batch._replace(images=batch.images.flip(-1), masks=batch.masks.flip(-1)) if use else batch
 
 
-def average_gradients(network: torch.nn.Module, clock: float) -> float:
-    """Averages the gradients over the processes; returns the first one's ``clock``, for all to agree on."""
+def average_gradients(network: torch.nn.Module) -> None:
+    """Averages the gradients over the processes."""
     grads = [p.grad for p in network.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in grads] + [torch.tensor([clock if dist.get_rank() == 0 else 0.0])])
+    flat = torch.cat([g.flatten() for g in grads])
     dist.all_reduce(flat)
-    parts = flat[:-1].div_(dist.get_world_size()).split([g.numel() for g in grads])
+    parts = flat.div_(dist.get_world_size()).split([g.numel() for g in grads])
     for grad, part in zip(grads, parts, strict=True):
         grad.copy_(part.view_as(grad))
-    return float(flat[-1])
 
 
-def train(rank: int, args: argparse.Namespace, meeting: str) -> None:
-    """One process of the training."""
+def train(rank: int, name: str, args: argparse.Namespace, meeting: str) -> None:
+    """One process of one stage."""
     torch.set_num_threads(1)
+    stage = STAGES[name]
+    steps = max(2, round(stage.steps * args.steps_factor))
     torch.manual_seed(args.seed)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=args.processes)
     slices = load_slices(args.data)
     network = MedzsadMini(image_size=args.image_size).network.train()
-    if args.init:
-        tensors = read_checkpoint(args.init).tensors
-        grey = {k: v.float() for k, v in tensors.items() if not k.startswith(COLOUR_PREFIX)}
-        network.load_state_dict(grey)
+    if stage.start:
+        tensors = read_checkpoint(stage_file(args, stage.start)).tensors
+        network.load_state_dict({k: v.float() for k, v in tensors.items()})
     optimiser = torch.optim.AdamW(
         [
             {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": 0.04},
             {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
         ],
-        lr=args.rate,
+        lr=stage.rate,
         betas=(0.9, 0.98),
     )
     average = {k: v.clone() for k, v in network.state_dict().items()}
-    step, images, seconds = 0, 0, 0.0
-    saved = Path(args.work) / "state.pt"
+    step, seconds = 0, 0.0
+    saved = Path(args.work) / f"{name}-state.pt"
     if saved.exists():
         state = torch.load(saved, weights_only=True)
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
-        average, step, images, seconds = (state[k] for k in ("average", "step", "images", "seconds"))
-        print(f"process {rank}: resumed at step {step}", flush=True)
+        average, step, seconds = state["average"], state["step"], state["seconds"]
+        print(f"{name}, process {rank}: resumed at step {step}", flush=True)
     dist.barrier()
 
     def save() -> None:
-        torch.save(
-            {
-                "network": network.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "average": average,
-                "step": step,
-                "images": images,
-                "seconds": seconds,
-            },
-            f"{saved}.partial",
-        )
+        state = {
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "average": average,
+            "step": step,
+            "seconds": seconds,
+        }
+        torch.save(state, f"{saved}.partial")
         os.replace(f"{saved}.partial", saved)
 
-    begin, last_save, running = time.monotonic() - seconds, time.monotonic(), torch.zeros(3)
-    key, made = (-1, 0), None
-    while seconds < args.seconds:
-        share = seconds / args.seconds
-        small = share < args.small_share
-        count, size = (args.batch, args.small_size) if small else (args.large_batch, args.image_size)
+    begin, running, made_of, made = time.monotonic() - seconds, None, -1, None
+    until = steps if args.stop_after is None else min(steps, args.stop_after)
+    while step < until:
         chunk, part = divmod(step, CHUNK * REUSE)
-        if key != (chunk, size):
-            key = (chunk, size)
-            made = generate(
-                args.seed * 1_000_003 + chunk * args.processes + rank, CHUNK * count, size, slices
+        if made_of != chunk:
+            seed = ((args.seed + stage.seed) * 1_000_003 + chunk) * args.processes + rank
+            made, made_of = (
+                generate(seed, CHUNK * stage.batch, stage.size, slices, shares=stage.shares, grey=stage.grey),
+                chunk,
             )
-        batch = part_of(made, part, count)
-        rate = args.rate * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        batch = part_of(made, part, stage.batch)
+        falling = stage.last + (1 - stage.last) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        rate = stage.rate * min(1, (step + 1) / 100) * falling
         for group in optimiser.param_groups:
             group["lr"] = rate
-        pixel, image = network(batch.images)
-        parts = torch.stack(losses(pixel, image, batch.masks, batch.labels))
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
+            pixel, image = network(batch.images)
+        parts = torch.stack(losses(pixel.float(), image.float(), batch.masks, batch.labels))
         optimiser.zero_grad(set_to_none=True)
         parts.sum().backward()
-        seconds = average_gradients(network, time.monotonic() - begin)
+        average_gradients(network)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        step, images = step + 1, images + count * args.processes
-        keep = min(args.ema, (1 + step) / (20 + step))
+        step, seconds = step + 1, time.monotonic() - begin
+        keep = min(stage.ema, (1 + step) / (20 + step))
         with torch.no_grad():
-            for name, value in network.state_dict().items():
-                average[name].lerp_(value, 1 - keep)
-        running = 0.97 * running + 0.03 * parts.detach() if step > 1 else parts.detach()
+            for key, value in network.state_dict().items():
+                average[key].lerp_(value, 1 - keep)
+        running = parts.detach() if running is None else 0.97 * running + 0.03 * parts.detach()
         if rank == 0 and step % 25 == 0:
             ce, focal, dice = running.tolist()
             print(
-                f"step {step} images {images} {seconds:.0f}s size {size} rate {rate:.1e} "
+                f"{name} step {step} of {steps}, {seconds:.0f}s, rate {rate:.1e}, "
                 f"ce {ce:.3f} focal {focal:.3f} dice {dice:.3f}",
                 flush=True,
             )
-        if rank == 0 and time.monotonic() - last_save > args.save_every:
+        if rank == 0 and step % args.save_every == 0 and step < steps:
             save()
-            export(average, args, step=step, images=images, seconds=seconds, slices=slices, batches=1)
-            last_save = time.monotonic()
     if rank == 0:
         save()
-        figures = export(average, args, step=step, images=images, seconds=seconds, slices=slices, batches=12)
-        print(f"done: {figures}", flush=True)
+    if rank == 0 and step == steps:
+        record = {
+            "steps": step,
+            "images_seen": step * stage.batch * args.processes,
+            "processes": args.processes,
+            "precision": args.precision,
+            "seconds": round(seconds),
+        }
+        print(f"{name}: {export(average, name, args, record, slices)}", flush=True)
     dist.barrier()
     dist.destroy_process_group()
 
 
-def main() -> None:
-    """Reads the command line and starts the processes."""
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
-    parser.add_argument("--work", default="mini-run", help="folder of the resumable state")
+    parser.add_argument("--work", default="mini-run", help="folder of the stages' states and weights")
     parser.add_argument(
         "--out", default=str(Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors")
     )
-    parser.add_argument("--init", help="checkpoint to start from instead of random weights")
-    parser.add_argument("--image-size", type=int, default=192, help="the detector's input, and the late size")
-    parser.add_argument("--seconds", type=float, default=2400)
-    parser.add_argument("--small-size", type=int, default=128, help="the early size")
-    parser.add_argument("--small-share", type=float, default=0.55, help="share of the time at the early size")
-    parser.add_argument("--batch", type=int, default=12, help="images per process")
-    parser.add_argument("--large-batch", type=int, default=10, help="the same, at the late size")
-    parser.add_argument("--rate", type=float, default=1.2e-3)
-    parser.add_argument("--ema", type=float, default=0.997)
+    parser.add_argument("--stage", choices=STAGES, help="only this one")
+    parser.add_argument("--image-size", type=int, default=192, help="the detector's input")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--save-every", type=float, default=100, help="seconds")
-    args = parser.parse_args()
+    parser.add_argument("--steps-factor", type=float, default=1.0, help="of the steps of each stage")
+    parser.add_argument("--stop-after", type=int, help="steps of a stage, to go on with in a later run")
+    parser.add_argument("--save-every", type=int, default=250, help="steps")
+    parser.add_argument(
+        "--held-out", type=int, default=16, help="batches of 24 images to choose thresholds on"
+    )
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Runs the stages that are not done yet."""
+    args = arguments()
     Path(args.work).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(train, (args, f"{folder}/meeting"), nprocs=args.processes)
+    for name in [args.stage] if args.stage else STAGES:
+        if stage_file(args, name).exists():
+            print(f"{name}: done already")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            meeting = f"{folder}/meeting"
+            torch.multiprocessing.spawn(train, (name, args, meeting), nprocs=args.processes)
+        if not stage_file(args, name).exists():
+            return  # stopped early, as asked
+    if not args.stage:
+        grey, colour = (read_checkpoint(stage_file(args, name)) for name in ("grey", "colour"))
+        both = calibrate(combine(grey, colour), load_slices(args.data), 24 * args.held_out)
+        save_checkpoint(both, args.out)
 
 
 if __name__ == "__main__":

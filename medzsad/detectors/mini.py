@@ -11,6 +11,7 @@ in colour may have a second network of the same kind. It is trained on synthetic
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +25,19 @@ from medzsad.errors import ModelNotReady
 
 COLOUR_LEVEL = 0.03  # from this mean difference between channels on, an image is one in colour
 COLOUR_PREFIX = "colour."  # of the second network's tensors in a checkpoint
+AS_IT_IS = {"map": (1.0, 0.0), "probability": (1.0, 0.0), "score": (1.0, 0.0)}
+
+
+def platt(probability: Tensor, slope: float, offset: float) -> Tensor:
+    """Platt scaling, ``sigmoid(slope * logit(p) + offset)``: keeps the order, changes what the values mean.
+
+    Args:
+        probability: in [0, 1], any shape.
+        slope, offset: fitted on labelled data (Platt, "Probabilistic outputs for support vector machines").
+    """
+    if (slope, offset) == (1.0, 0.0):
+        return probability
+    return torch.sigmoid(slope * torch.logit(probability.float(), 1e-6) + offset)
 
 
 def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
@@ -65,6 +79,9 @@ class MedzsadMini(AnomalyDetector):
         flip: average each prediction with that of the left-right mirrored image.
         network: the sizes of :class:`MiniNetwork`.
         colour: have a second network of the same sizes for images in colour (:func:`is_colour`).
+        calibration: for ``"grey"`` and ``"colour"`` images, slope and offset (:func:`platt`) of ``"map"``,
+            ``"probability"`` and ``"score"``, so that the values of both networks mean the same; None leaves
+            them as they are.
 
     Raises:
         ValueError: if ``image_size`` is not a positive multiple of 16.
@@ -83,6 +100,7 @@ class MedzsadMini(AnomalyDetector):
         flip: bool = True,
         network: dict[str, Any] | None = None,
         colour: bool = False,
+        calibration: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
     ) -> None:
         if image_size <= 0 or image_size % 16:
             raise ValueError(f"image_size must be a positive multiple of 16, got {image_size}")
@@ -97,6 +115,10 @@ class MedzsadMini(AnomalyDetector):
         if colour:
             second = MiniNetwork(**self.network_settings)
             self.colour_network = second.to(memory_format=torch.channels_last)
+        self.calibration = {
+            kind: {name: tuple(pair) for name, pair in pairs.items()}
+            for kind, pairs in (calibration or {"grey": AS_IT_IS, "colour": AS_IT_IS}).items()
+        }
         self.eval()
 
     @property
@@ -108,6 +130,7 @@ class MedzsadMini(AnomalyDetector):
             "smoothing": self.smoothing,
             "flip": self.flip,
             "colour": self.colour_network is not None,
+            "calibration": self.calibration,
         }
 
     def detect(self, inputs: Tensor) -> Prediction:
@@ -117,14 +140,15 @@ class MedzsadMini(AnomalyDetector):
             inputs: float32 (B, 3, image_size, image_size) in [0, 1].
         """
         if self.colour_network is None:
-            return self._detect(self.network, inputs)
+            return self._detect(self.network, inputs, "grey")
         # Image by image, so that an image's numbers do not depend on what else is in the batch.
         coloured = is_colour(inputs)
         if not coloured.any() or coloured.all():
-            return self._detect(self.colour_network if coloured.any() else self.network, inputs)
+            kind, network = ("colour", self.colour_network) if coloured.any() else ("grey", self.network)
+            return self._detect(network, inputs, kind)
         parts = [
-            (chosen, self._detect(network, inputs[chosen]))
-            for chosen, network in ((coloured, self.colour_network), (~coloured, self.network))
+            (coloured, self._detect(self.colour_network, inputs[coloured], "colour")),
+            (~coloured, self._detect(self.network, inputs[~coloured], "grey")),
         ]
         whole = [value.new_empty(len(inputs), *value.shape[1:]) for value in parts[0][1]]
         for chosen, part in parts:
@@ -132,7 +156,7 @@ class MedzsadMini(AnomalyDetector):
                 target[chosen] = value
         return Prediction(*whole)
 
-    def _detect(self, network: MiniNetwork, inputs: Tensor) -> Prediction:
+    def _detect(self, network: MiniNetwork, inputs: Tensor, kind: str) -> Prediction:
         batch = inputs.shape[0]
         if self.flip:
             inputs = torch.cat([inputs, inputs.flip(-1)])
@@ -144,7 +168,12 @@ class MedzsadMini(AnomalyDetector):
         with torch.autocast(inputs.device.type, enabled=False):
             maps = gaussian_smooth(maps, self.smoothing)
         score = (1 - self.score_mix) * probability + self.score_mix * maps.amax((1, 2))
-        return Prediction(maps, score, probability)
+        pairs = self.calibration[kind]
+        return Prediction(
+            platt(maps, *pairs["map"]),
+            platt(score, *pairs["score"]),
+            platt(probability, *pairs["probability"]),
+        )
 
     def to_checkpoint(self) -> Checkpoint:
         """The networks' weights in float16 (half the file, no measurable change) and the settings."""
@@ -163,6 +192,7 @@ class MedzsadMini(AnomalyDetector):
                 "flip": self.flip,
                 "network": self.network_settings,
                 "colour": self.colour_network is not None,
+                "calibration": self.calibration,
             },
         )
 

@@ -1,29 +1,41 @@
-"""Two networks of medzsad-mini put into one detector."""
+"""Two networks of medzsad-mini put into one detector, and calibrated."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
-from medzsad.detectors.mini import MedzsadMini
+from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.mini import MedzsadMini, platt
 
-PATH = Path(__file__).parents[2] / "tools" / "combine_mini.py"
+TOOLS = Path(__file__).parents[2] / "tools"
 
 
-def test_each_network_serves_its_images_and_sizes_must_agree() -> None:
-    spec = importlib.util.spec_from_file_location("combine_mini", PATH)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module("combine_mini")
+
+
+def networks() -> tuple[MedzsadMini, MedzsadMini]:
     torch.manual_seed(0)
-    grey, colour = (MedzsadMini(image_size=64, threshold=t) for t in (0.4, 0.6))
-    record = {"seed": 7}
-    first, second = (
-        replace(d.to_checkpoint(), training=r) for d, r in ((grey, record), (colour, {"seed": 11}))
-    )
+    return MedzsadMini(image_size=64, threshold=0.4), MedzsadMini(image_size=64, threshold=0.6)
+
+
+def records(grey: MedzsadMini, colour: MedzsadMini) -> tuple[Checkpoint, Checkpoint]:
+    made = ((grey, {"seed": 7}), (colour, {"seed": 11}))
+    first, second = (replace(d.to_checkpoint(), training=r) for d, r in made)
+    return first, second
+
+
+def test_each_network_serves_its_images_and_sizes_must_agree(tool: ModuleType) -> None:
+    grey, colour = networks()
+    first, second = records(grey, colour)
     both = tool.combine(first, second)
     assert both.training == {"seed": 7, "colour": {"seed": 11}}
     detector = MedzsadMini.from_checkpoint(both)
@@ -36,3 +48,40 @@ def test_each_network_serves_its_images_and_sizes_must_agree() -> None:
     torch.testing.assert_close(again(image).anomaly_map, grey(image).anomaly_map, atol=2e-3, rtol=0)
     with pytest.raises(ValueError, match="image_size differs"):
         tool.combine(first, MedzsadMini(image_size=80).to_checkpoint())
+
+
+def test_calibrated_values_are_shares_and_keep_their_order(tool: ModuleType) -> None:
+    both = tool.combine(*records(*networks()))
+    plain = MedzsadMini.from_checkpoint(both)
+    made = tool.calibrate(both, None, 24)
+    detector = MedzsadMini.from_checkpoint(made)
+    # Networks that know nothing: about half of all images are abnormal, and few of all pixels.
+    for kind, looks in tool.KINDS.items():
+        look = looks[0]
+        seen = tool.look_at(detector, kind, look, None, 24)
+        assert (seen.scores.mean() - 0.5).abs() < 0.2
+        assert (seen.maps.mean() - seen.masks.mean()).abs() < 0.06
+        before = tool.look_at(plain, kind, look, None, 24)
+        slope, offset = detector.calibration[kind]["map"]
+        torch.testing.assert_close(seen.maps, platt(before.maps, slope, offset), rtol=0, atol=1e-4)
+    assert 0 < detector.threshold < 1
+    errors = made.training["calibration_error"]
+    assert {name.split(",")[0] for name in errors} >= {"brain", "ultrasound", "endoscopy", "skin"}
+
+
+def test_the_calibration_error_is_0_for_shares_and_large_for_boasts(tool: ModuleType) -> None:
+    truth = (torch.rand(20_000, generator=torch.Generator().manual_seed(2)) < 0.3).long()
+    assert tool.calibration_error(torch.full((20_000,), 0.3), truth) < 0.02
+    assert tool.calibration_error(torch.full((20_000,), 0.95), truth) > 0.6
+    values = torch.rand(20_000, generator=torch.Generator().manual_seed(3))
+    labels = (torch.rand(20_000, generator=torch.Generator().manual_seed(4)) < values).long()
+    assert tool.calibration_error(values, labels) < 0.03
+
+
+def test_platt_scaling_that_changes_nothing_changes_nothing() -> None:
+    values = torch.tensor([0.0, 0.3, 1.0])
+    assert platt(values, 1.0, 0.0) is values
+    shifted = platt(values, 2.0, -1.0)
+    assert (shifted.diff() > 0).all()
+    assert shifted.min() >= 0
+    assert shifted.max() <= 1

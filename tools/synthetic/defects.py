@@ -45,7 +45,7 @@ def scratch(r: Random, canvas: Canvas) -> Tensor:
     repeated = (across + bundle / 2).remainder(bundle) - bundle / 2
     across = torch.where((r.coin(n, 0.25) > 0) & (across.abs() < 1.5 * bundle), repeated, across)
     ends = step(r.uniform(n, 0.1, 0.7) - along.abs(), 0.02)
-    return paint(r, canvas, step(r.uniform(n, 0.008, 0.035) - across.abs(), 0.006) * ends, 0.45)
+    return paint(r, canvas, step(r.uniform(n, 0.008, 0.035) - across.abs(), 0.006) * ends, 0.6)
 
 
 def crack(r: Random, canvas: Canvas) -> Tensor:
@@ -99,7 +99,7 @@ def stain(r: Random, canvas: Canvas) -> Tensor:
     """A soft spot of other brightness or colour; the material shows through."""
     n = len(canvas.grey)
     alpha, _, _ = patch(r, canvas)
-    factor = torch.where(r.coin(n, 0.6) > 0, r.uniform(n, 0.35, 0.8), r.uniform(n, 1.25, 2.0))
+    factor = torch.where(r.coin(n, 0.7) > 0, r.uniform(n, 0.35, 0.8), r.uniform(n, 1.25, 2.0))
     canvas.grey = blend(canvas.grey, (canvas.grey * factor).clamp(0, 1.1), alpha)
     colour = torch.stack([r.uniform(n, 0.4, 1) for _ in range(3)], 1)
     canvas.tint = blend(canvas.tint, colour, (alpha * r.coin(n, 0.4) * r.uniform(n, 0.3, 1))[:, None])

@@ -50,12 +50,12 @@ def lesion_shape(
 def add_lesion(r: Random, canvas: Canvas, active: Tensor, small: float) -> Tensor:
     """Pastes a lesion into each image with ``active`` 1, changing ``canvas``; returns its mask (N, S, S).
 
-    Its radius is ``small`` to 0.33 half-widths of the image.
+    Its radius is ``small`` to 0.4 half-widths of the image.
     """
     inside = canvas.inside
     n = len(inside)
     smooth = box(canvas.grey, 4)
-    radius = small * (0.33 / small) ** r.uniform(n)
+    radius = small * (0.4 / small) ** r.uniform(n)
     core = step(inside - 0.5, 0.1)
     depth, centre = lesion_shape(r, n, core, radius)
     soft = r.uniform(n, 0.03, 0.35) * r.coin(n, 0.7) + 0.03
@@ -65,7 +65,7 @@ def add_lesion(r: Random, canvas: Canvas, active: Tensor, small: float) -> Tenso
     local = sample_at(smooth, centre)
     grey = blend(canvas.grey, displaced(r, canvas.grey, depth, centre, radius), active * r.coin(n, 0.2))
     # Where there is no room above (or below), the contrast goes the other way.
-    sign = 2 * r.coin(n, 0.64) - 1
+    sign = 2 * r.coin(n, 0.68) - 1
     sign = torch.where(local > 0.8, -1.0, torch.where(local < 0.22, 1.0, sign))
     contrast = sign * (0.11 + 0.49 * r.uniform(n) ** 1.3)
     # Small and blurred lesions must stand out more to be there at all.
@@ -87,7 +87,7 @@ def add_lesion(r: Random, canvas: Canvas, active: Tensor, small: float) -> Tenso
     specks = step(r.field(n, 40) - r.uniform(n, 1.2, 2.2), 0.1) * r.coin(n, 0.08) * (radius > 0.05)
     lesion = lesion + specks * r.uniform(n, 0.3, 0.7)
     # Swelling around the lesion, weaker and more ragged, part of what is anomalous.
-    swelling = r.coin(n, 0.25) * (radius > 0.05)
+    swelling = r.coin(n, 0.33) * (radius > 0.05)
     wide = (depth + r.uniform(n, 0.3, 1.0) * (1 + 0.7 * r.field(n, 7))).clamp(-9, 9)
     wide_alpha = torch.sigmoid(wide / 0.12) * core * swelling * active
     wide_sign = (2 * r.coin(n, 0.7) - 1) * sign

@@ -1,0 +1,71 @@
+"""The training of medzsad-mini: the seed decides, a stopped run goes on, stages build on each other."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from medzsad.detectors.checkpoint import read_checkpoint
+from medzsad.detectors.mini import MedzsadMini
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    module = importlib.import_module("train_mini")
+    monkeypatch.setattr(module, "CHUNK", 2)
+    monkeypatch.setitem(
+        module.STAGES, "common", module.Stage("", module.SHARES, False, 64, 4, 6, 1e-3, 0.1, 0.9, 0)
+    )
+    monkeypatch.setitem(
+        module.STAGES, "grey", module.Stage("common", module.GREY, True, 64, 4, 2, 1e-3, 0.1, 0.9, 1)
+    )
+    return module
+
+
+@pytest.fixture(autouse=True)
+def threads() -> object:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(tool: ModuleType, work: Path, stage: str = "common", *options: str) -> Path:
+    """One stage in this process; returns the file of its weights."""
+    work.mkdir(exist_ok=True)
+    common = ["--work", str(work), "--data", "", "--processes", "1", "--image-size", "64", "--held-out", "1"]
+    meeting = work / f"meeting-{len(list(work.iterdir()))}"
+    tool.train(0, stage, tool.arguments([*common, *options]), str(meeting))
+    return work / f"{stage}.safetensors"
+
+
+def test_a_repetition_and_a_stopped_run_give_the_same_weights_bit_for_bit(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    first = read_checkpoint(run(tool, tmp_path / "first"))
+    again = read_checkpoint(run(tool, tmp_path / "again"))
+    stopped = run(tool, tmp_path / "stopped", "common", "--stop-after", "3")
+    assert not stopped.exists()
+    resumed = read_checkpoint(run(tool, tmp_path / "stopped"))
+    other = read_checkpoint(run(tool, tmp_path / "other", "common", "--seed", "8"))
+    for name, tensor in first.tensors.items():
+        assert torch.equal(tensor, again.tensors[name])
+        assert torch.equal(tensor, resumed.tensors[name])
+    assert any(not torch.equal(t, other.tensors[name]) for name, t in first.tensors.items())
+    assert first.training["images_seen"] == 24
+
+
+def test_a_later_stage_starts_from_the_earlier_ones_weights(tool: ModuleType, tmp_path: Path) -> None:
+    start = read_checkpoint(run(tool, tmp_path))
+    grey = read_checkpoint(run(tool, tmp_path, "grey"))
+    assert grey.training["init"]["images_seen"] == start.training["images_seen"]
+    moved = torch.cat([(grey.tensors[k].float() - v.float()).flatten() for k, v in start.tensors.items()])
+    fresh = MedzsadMini(image_size=64).to_checkpoint()
+    apart = torch.cat([(fresh.tensors[k].float() - v.float()).flatten() for k, v in start.tensors.items()])
+    assert 0 < moved.norm() < 0.2 * apart.norm()
