@@ -2,7 +2,8 @@
 
     python tools/combine_mini.py GREY.safetensors COLOUR.safetensors OUT.safetensors --data "$MEDZSAD_SHARED"
 
-One network serves grey images, the other images in colour. On held-out synthetic images of each kind, half of
+One network serves grey images, the other images in colour. Images are shown at ``--image-size``, slices of
+volumes at the size of the training. On held-out synthetic images of each kind, half of
 them with a lesion, Platt scaling is fitted to the map, the image probability and the joint score, so that the
 values of both networks mean the same: the share of such pixels or images that are abnormal. The default
 threshold of the map is the one with the best Dice over the held-out images of both kinds.
@@ -27,6 +28,7 @@ HELD_OUT = 950_000_000  # seeds from here on are never trained on
 KINDS = {  # looks that each network serves, all alike
     "grey": ("brain", "abstract", "body", "real", "ultrasound", "surface"),
     "colour": ("endoscopy", "surface", "objects", "skin"),
+    "slice": ("brain", "abstract", "body", "real"),
 }
 LIMIT = 1e-6
 
@@ -49,8 +51,10 @@ class HeldOut(NamedTuple):
     labels: Tensor
 
 
-def combine(grey: Checkpoint, colour: Checkpoint) -> Checkpoint:
+def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None) -> Checkpoint:
     """The detector of both networks; a second network that ``grey`` has already is replaced.
+
+    Images that are no slices of volumes are shown at ``image_size``; None for the size of the training.
 
     Raises:
         ValueError: if the two are of different sizes.
@@ -64,7 +68,13 @@ def combine(grey: Checkpoint, colour: Checkpoint) -> Checkpoint:
     return Checkpoint(
         grey.method,
         first | second,
-        settings={**grey.settings, "colour": True, "calibration": calibration},
+        settings={
+            **grey.settings,
+            "colour": True,
+            "calibration": calibration,
+            "image_size": image_size or grey.settings["image_size"],
+            "slice_size": grey.settings["image_size"],
+        },
         training={**grey.training, "colour": colour.training},
     )
 
@@ -75,11 +85,13 @@ def look_at(detector: MedzsadMini, kind: str, look: str, slices: Tensor | None, 
     seed = HELD_OUT + 1000 * LOOKS.index(look)
     parts = []
     for index in range(0, count, 24):
+        # Made at the size of the training, whatever they are then shown at.
         batch = generate(
-            seed + index, 24, detector.image_size, slices, looks=(look,), grey=kind == "grey", abnormal=0.5
+            seed + index, 24, detector.slice_size, slices, looks=(look,), grey=kind != "colour", abnormal=0.5
         )
-        network = detector.network if kind == "grey" else detector.colour_network
-        maps, scores, probabilities = detector._detect(network, batch.images, kind)
+        network = detector.colour_network if kind == "colour" else detector.network
+        shown = detector.for_volume() if kind == "slice" else detector
+        maps, scores, probabilities = shown._detect(network, shown.preprocess(batch.images), kind)
         masks = torch.nn.functional.adaptive_avg_pool2d(batch.masks[:, None], maps.shape[-2:])[:, 0]
         parts.append((maps, probabilities, scores, masks, batch.labels))
     return HeldOut(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -161,9 +173,10 @@ def main() -> None:
     for name in ("grey", "colour", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
+    parser.add_argument("--image-size", type=int, default=144, help="that images are shown at")
     parser.add_argument("--count", type=int, default=240, help="held-out images of each look")
     args = parser.parse_args()
-    both = combine(read_checkpoint(args.grey), read_checkpoint(args.colour))
+    both = combine(read_checkpoint(args.grey), read_checkpoint(args.colour), args.image_size)
     checkpoint = calibrate(both, load_slices(args.data), args.count)
     MedzsadMini.from_checkpoint(checkpoint)  # refuses what does not fit
     save_checkpoint(checkpoint, args.out)

@@ -296,7 +296,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--out", default=str(Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors")
     )
     parser.add_argument("--stage", choices=STAGES, help="only this one")
-    parser.add_argument("--image-size", type=int, default=192, help="the detector's input")
+    parser.add_argument(
+        "--image-size", type=int, default=192, help="the detector's input, for slices of volumes"
+    )
+    parser.add_argument("--shown-size", type=int, default=144, help="the same, for images without a volume")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--processes", type=int, default=2)
@@ -324,7 +327,7 @@ def main() -> None:
             return  # stopped early, as asked
     if not args.stage:
         grey, colour = (read_checkpoint(stage_file(args, name)) for name in ("grey", "colour"))
-        both = calibrate(combine(grey, colour), load_slices(args.data), 24 * args.held_out)
+        both = calibrate(combine(grey, colour, args.shown_size), load_slices(args.data), 24 * args.held_out)
         save_checkpoint(both, args.out)
 
 

@@ -11,6 +11,7 @@ in colour may have a second network of the same kind. It is trained on synthetic
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from medzsad.errors import ModelNotReady
 
 COLOUR_LEVEL = 0.03  # from this mean difference between channels on, an image is one in colour
 COLOUR_PREFIX = "colour."  # of the second network's tensors in a checkpoint
+KINDS = ("grey", "colour", "slice")  # of images, as far as calibration is concerned
 AS_IT_IS = {"map": (1.0, 0.0), "probability": (1.0, 0.0), "score": (1.0, 0.0)}
 
 
@@ -73,18 +75,20 @@ class MedzsadMini(AnomalyDetector):
 
     Args:
         image_size: side of the square input, a multiple of 16.
+        slice_size: the same for slices of volumes (:meth:`for_volume`): there lesions are smaller beside the
+            field of view; None for ``image_size``.
         threshold: default threshold of the anomaly map, chosen on held-out synthetic images.
         score_mix: the joint score is ``(1 - score_mix) * p_image + score_mix * max(smoothed map)``.
         smoothing: sigma of the map's Gaussian smoothing, in pixels of the map (half the input's side).
         flip: average each prediction with that of the left-right mirrored image.
         network: the sizes of :class:`MiniNetwork`.
         colour: have a second network of the same sizes for images in colour (:func:`is_colour`).
-        calibration: for ``"grey"`` and ``"colour"`` images, slope and offset (:func:`platt`) of ``"map"``,
-            ``"probability"`` and ``"score"``, so that the values of both networks mean the same; None leaves
-            them as they are.
+        calibration: for ``"grey"`` and ``"colour"`` images and for a volume's ``"slice"``, slope and offset
+            (:func:`platt`) of ``"map"``, ``"probability"`` and ``"score"``, so that values mean the same
+            everywhere; None leaves them as they are.
 
     Raises:
-        ValueError: if ``image_size`` is not a positive multiple of 16.
+        ValueError: if a size is not a positive multiple of 16.
     """
 
     method: ClassVar[str] = "mini"
@@ -94,6 +98,7 @@ class MedzsadMini(AnomalyDetector):
         self,
         *,
         image_size: int = 192,
+        slice_size: int | None = None,
         threshold: float | str = 0.5,
         score_mix: float = 0.5,
         smoothing: float = 1.0,
@@ -102,10 +107,13 @@ class MedzsadMini(AnomalyDetector):
         colour: bool = False,
         calibration: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
     ) -> None:
-        if image_size <= 0 or image_size % 16:
-            raise ValueError(f"image_size must be a positive multiple of 16, got {image_size}")
+        for side in (image_size, slice_size or image_size):
+            if side <= 0 or side % 16:
+                raise ValueError(f"image_size and slice_size must be positive multiples of 16, got {side}")
         # Mean 0 and std 1: the network standardises each image by itself (input_features).
         super().__init__(image_size=image_size, mean=(0, 0, 0), std=(1, 1, 1), threshold=threshold)
+        self.flat_size, self.slice_size = self.image_size, int(slice_size or image_size)
+        self.kind = "grey"  # whose calibration grey images have
         self.score_mix = float(score_mix)
         self.smoothing = float(smoothing)
         self.flip = bool(flip)
@@ -117,7 +125,7 @@ class MedzsadMini(AnomalyDetector):
             self.colour_network = second.to(memory_format=torch.channels_last)
         self.calibration = {
             kind: {name: tuple(pair) for name, pair in pairs.items()}
-            for kind, pairs in (calibration or {"grey": AS_IT_IS, "colour": AS_IT_IS}).items()
+            for kind, pairs in (calibration or {kind: AS_IT_IS for kind in KINDS}).items()
         }
         self.eval()
 
@@ -133,6 +141,12 @@ class MedzsadMini(AnomalyDetector):
             "calibration": self.calibration,
         }
 
+    def for_volume(self) -> MedzsadMini:
+        """The same networks at ``slice_size``."""
+        detector = copy.copy(self)
+        detector.image_size, detector.kind = self.slice_size, "slice"
+        return detector
+
     def detect(self, inputs: Tensor) -> Prediction:
         """Predicts; the map is half the size of ``inputs``, float32 (B, image_size / 2, image_size / 2).
 
@@ -140,15 +154,15 @@ class MedzsadMini(AnomalyDetector):
             inputs: float32 (B, 3, image_size, image_size) in [0, 1].
         """
         if self.colour_network is None:
-            return self._detect(self.network, inputs, "grey")
+            return self._detect(self.network, inputs, self.kind)
         # Image by image, so that an image's numbers do not depend on what else is in the batch.
         coloured = is_colour(inputs)
         if not coloured.any() or coloured.all():
-            kind, network = ("colour", self.colour_network) if coloured.any() else ("grey", self.network)
+            kind, network = ("colour", self.colour_network) if coloured.any() else (self.kind, self.network)
             return self._detect(network, inputs, kind)
         parts = [
             (coloured, self._detect(self.colour_network, inputs[coloured], "colour")),
-            (~coloured, self._detect(self.network, inputs[~coloured], "grey")),
+            (~coloured, self._detect(self.network, inputs[~coloured], self.kind)),
         ]
         whole = [value.new_empty(len(inputs), *value.shape[1:]) for value in parts[0][1]]
         for chosen, part in parts:
@@ -185,7 +199,8 @@ class MedzsadMini(AnomalyDetector):
             method=self.method,
             tensors={name: tensor.half() for name, tensor in tensors.items()},
             settings={
-                "image_size": self.image_size,
+                "image_size": self.flat_size,
+                "slice_size": self.slice_size,
                 "threshold": self.threshold,
                 "score_mix": self.score_mix,
                 "smoothing": self.smoothing,

@@ -13,7 +13,7 @@ import torch
 
 import medzsad
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
-from medzsad.detectors.mini import MedzsadMini, gaussian_smooth, is_colour
+from medzsad.detectors.mini import MedzsadMini, gaussian_smooth, is_colour, platt
 from medzsad.detectors.mini_network import input_features
 from medzsad.errors import ModelNotReady
 
@@ -70,10 +70,29 @@ def test_a_mirrored_image_gives_the_mirrored_map(detector: MedzsadMini) -> None:
 
 
 def test_the_joint_score_mixes_probability_and_map_maximum(detector: MedzsadMini) -> None:
-    out = detector(picture(2, 192, 192))
-    raw = detector.detect(detector.preprocess(picture(2, 192, 192)))
-    expected = 0.5 * out.image_probability + 0.5 * raw.anomaly_map.amax((1, 2))
-    torch.testing.assert_close(out.image_score, expected, rtol=0, atol=1e-4)
+    checkpoint = detector.to_checkpoint()
+    checkpoint = dataclasses.replace(checkpoint, settings={**checkpoint.settings, "calibration": None})
+    plain = MedzsadMini.from_checkpoint(checkpoint)
+    inputs = plain.preprocess(picture(2, 192, 192))
+    raw = plain.detect(inputs)
+    expected = 0.5 * raw.image_probability + 0.5 * raw.anomaly_map.amax((1, 2))
+    torch.testing.assert_close(raw.image_score, expected, rtol=0, atol=1e-6)
+    # Calibration comes last: it moves values and keeps their order.
+    slope, offset = detector.calibration["colour"]["score"]
+    calibrated = detector.detect(inputs).image_score
+    torch.testing.assert_close(calibrated, platt(expected, slope, offset), rtol=0, atol=1e-4)
+    assert slope > 0
+
+
+def test_slices_of_volumes_are_seen_at_their_own_size(detector: MedzsadMini) -> None:
+    slices = detector.for_volume()
+    assert (detector.image_size, slices.image_size) == (144, 192)
+    images = picture(2)[:, :1].expand(-1, 3, -1, -1)
+    assert detector.detect(detector.preprocess(images)).anomaly_map.shape == (2, 72, 72)
+    assert slices.detect(slices.preprocess(images)).anomaly_map.shape == (2, 96, 96)
+    # It is the same detector otherwise, and is saved as it was.
+    assert next(slices.parameters()) is next(detector.parameters())
+    assert slices.to_checkpoint().settings == detector.to_checkpoint().settings
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

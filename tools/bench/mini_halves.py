@@ -6,13 +6,16 @@ r"""Measures checkpoints of medzsad-mini on the halves of data sets: one to choo
 
 Even: an even index in the order of the samples of the class and label; odd: the others; whole: all. Of three
 volumes the first and the third are the even half. What is chosen by one half is reported on the other.
+``--change flip=false``, ``--change image_size=256`` and so on change settings of the checkpoints: ablations.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,10 +53,12 @@ def half_of(samples: SampleSet, half: str) -> SampleSet:
     return dataclasses.replace(samples, samples=kept)
 
 
-def load(path: str) -> AnomalyDetector:
-    """The detector of a checkpoint file, or a trivial reference by its name."""
+def load(path: str, changes: dict[str, Any]) -> AnomalyDetector:
+    """The detector of a checkpoint file with settings changed, or a trivial reference by its name."""
     if path.endswith(".safetensors"):
-        detector = MedzsadMini.from_checkpoint(read_checkpoint(path))
+        checkpoint = read_checkpoint(path)
+        checkpoint = dataclasses.replace(checkpoint, settings={**checkpoint.settings, **changes})
+        detector = MedzsadMini.from_checkpoint(checkpoint)
         detector.name = Path(path).stem
         return detector
     from medzsad.detectors.loading import load_detector
@@ -69,7 +74,9 @@ def main() -> None:
     parser.add_argument("--half", choices=HALVES, default="even")
     parser.add_argument("--cache", type=Path, help="folder of kept predictions")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--change", action="append", default=[], metavar="KEY=JSON", help="of the settings")
     args = parser.parse_args()
+    changes = {key: json.loads(value) for key, value in (item.split("=", 1) for item in args.change)}
     torch.set_num_threads(args.threads)
     settings = EvaluationSettings(resamples=0)
     for item in args.sets:
@@ -77,7 +84,7 @@ def main() -> None:
         name, _, channel = name.partition(":")
         samples = half_of(open_dataset(name, root, channel=channel or None), args.half)
         for path in args.model:
-            found = evaluate(samples, [load(path)], settings, references=(), cache_folder=args.cache)
+            found = evaluate(samples, [load(path, changes)], settings, references=(), cache_folder=args.cache)
             mean = found.detectors[0].mean
             shown = [
                 f"{level} {metric} {mean[level][metric].value:.3f}"
@@ -85,8 +92,9 @@ def main() -> None:
                 if level in mean and metric in mean[level] and mean[level][metric].value is not None
             ]
             label = f"{name} {channel}".strip()
+            title = " ".join([Path(path).name, *args.change])
             print(
-                f"{args.half:5} {label:16} n {len(samples):3} {Path(path).name:26} {', '.join(shown)}",
+                f"{args.half:5} {label:16} n {len(samples):3} {title:26} {', '.join(shown)}",
                 flush=True,
             )
 
