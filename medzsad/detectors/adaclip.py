@@ -249,7 +249,7 @@ class AdaCLIP(AnomalyDetector):
         clip, config = self.clip, self.config
         if config.prompts_image:
             return {"image": self._frozen_feature(clip.embed(inputs))} if config.dynamic else {}
-        run = clip.run_blocks(clip.embed(inputs), layers=config.output_layers)
+        run = clip.run_blocks(clip.embed(inputs), layers=config.output_layers, class_only=True)
         layers = {f"layer.{layer}": run.layers[layer][:, 1:] for layer in config.output_layers}
         return {"image": clip.class_feature(run.tokens), **layers}
 
@@ -275,7 +275,10 @@ class AdaCLIP(AnomalyDetector):
             if config.dynamic:
                 feature = self._frozen_feature(embedded) if frozen is None else frozen["image"]
             run = clip.run_blocks(
-                embedded, layers=config.output_layers, before_block=adapter.image_hook(feature)
+                embedded,
+                layers=config.output_layers,
+                before_block=adapter.image_hook(feature),
+                class_only=True,
             )
             count = embedded.shape[1]  # what follows are prompts
             image = clip.class_feature(run.tokens[:, :count])
@@ -288,7 +291,7 @@ class AdaCLIP(AnomalyDetector):
         patches = adapter.project_patches(layers)
         sides = (self.image_size, self.image_size) if inputs is None else inputs.shape[-2:]
         return Encoded(
-            self.encode_texts(feature, class_names).transpose(1, 2).expand(len(image), -1, -1),
+            self.encode_texts(feature, class_names).transpose(1, 2).expand(image.shape[0], -1, -1),
             adapter.project_image(image),
             dict(zip(config.output_layers, patches, strict=True)),
             clip.grid(sides),
@@ -390,7 +393,7 @@ class AdaCLIP(AnomalyDetector):
     @torch.no_grad()
     def _frozen_feature(self, embedded: Tensor) -> Tensor:
         """Plain CLIP's image features (B, D), which dynamic prompts are made from."""
-        return self.clip.class_feature(self.clip.run_blocks(embedded).tokens)
+        return self.clip.class_feature(self.clip.run_blocks(embedded, class_only=True).tokens)
 
     def _texts_of(self, frozen: Tensor | None, class_name: str) -> Tensor:
         if self.config.text_depends_on_image:
@@ -400,7 +403,7 @@ class AdaCLIP(AnomalyDetector):
 
     def _prompted_texts(self, frozen: Tensor | None, class_name: str) -> Tensor:
         tokens = self._state_tokens(class_name)
-        texts, images = len(tokens.ids), 1 if frozen is None else len(frozen)
+        texts, images = len(tokens.ids), 1 if frozen is None else frozen.shape[0]
         features = self.clip.encode_text(
             self.clip.embed_text(tokens.ids).repeat(images, 1, 1),
             tokens.ends.repeat(images),

@@ -97,7 +97,7 @@ class AdaCLIPAdapter(nn.Module):
             if block >= len(prompts):
                 return tokens
             kept = tokens if block == 0 else tokens[:, : -self.length]
-            return torch.cat([kept, prompts[block].to(tokens.dtype).expand(len(tokens), -1, -1)], 1)
+            return torch.cat([kept, prompts[block].to(tokens.dtype).expand(tokens.shape[0], -1, -1)], 1)
 
         return hook
 

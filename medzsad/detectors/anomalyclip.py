@@ -51,3 +51,7 @@ class AnomalyCLIP(HeadCLIP):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What training changes: the prompts."""
         return [] if self.prompts is None else list(self.prompts.parameters())
+
+    def _tower_settings(self) -> dict[str, Any]:
+        # Multiplying by 1 would pass over all tokens of every layer twice.
+        return {**super()._tower_settings(), "head_scales": None, "vv_head_scales": None}

@@ -16,6 +16,8 @@ from medzsad.errors import ModelNotReady
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What autocast multiplies matrices in, by :attr:`AnomalyDetector.precision`; fp32 goes without."""
 
 
 class Prediction(NamedTuple):
@@ -81,6 +83,19 @@ class AnomalyDetector(nn.Module, abc.ABC):
         """The settings that determine the numbers, JSON-serialisable: written into every result."""
         return {"image_size": self.image_size, "precision": self.precision}
 
+    def use_precision(self, precision: str) -> None:
+        """Decides what matrices are multiplied in when predicting: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+
+        A CLIP keeps its matrices in it from then on (:mod:`medzsad.detectors.clip.holding`); training, whose
+        precision is autocast's alone, sets :attr:`precision` instead.
+        """
+        self.precision = precision
+        clip = getattr(self, "clip", None)
+        if clip is not None:
+            from medzsad.detectors.clip.holding import hold_matrices
+
+            hold_matrices(clip, DTYPES.get(precision, torch.float32))
+
     def for_volume(self) -> AnomalyDetector:
         """The detector for slices of one volume, whose intensities are comparable; as a rule, itself."""
         return self
@@ -136,7 +151,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         images = images.to(self.device, torch.float32)
         if images.numel() and not (images.amin() >= -1e-4 and images.amax() <= 1 + 1e-4):
             raise ValueError("expected image values in [0, 1] without NaN")
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        dtype = DTYPES.get(self.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             raw = self.detect(self.preprocess(images))
         return Prediction(*(value.float().clamp(0, 1) for value in raw))

@@ -351,6 +351,7 @@ class HeadCLIP(AnomalyDetector):
             "vv_start": self.config.vv_start,
             "head_scales": self.head_weights.scales("image"),
             "vv_head_scales": self.head_weights.scales("patch"),
+            "class_only": True,
         }
 
 

@@ -78,7 +78,7 @@ def load_detector(
         detector.name = text
         if given is None:
             detector.seen = entry.seen or detector.seen
-    detector.precision = chosen
+    detector.use_precision(chosen)
     return detector.to(torch_device).eval().requires_grad_(False)
 
 

@@ -34,7 +34,9 @@ class PlainCLIP(TrainingFreeDetector):
         clip, config = self.clip, self.config
         grid = clip.grid(inputs)
         if config.dense == "vv":
-            run = clip.run_blocks(clip.embed(inputs), layers=(clip.depth,), vv_start=config.vv_start)
+            run = clip.run_blocks(
+                clip.embed(inputs), layers=(clip.depth,), vv_start=config.vv_start, class_only=True
+            )
             tokens = run.layers[clip.depth]
         else:
             run = clip.run_blocks(clip.embed(inputs))

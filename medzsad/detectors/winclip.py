@@ -56,7 +56,7 @@ class WinCLIP(TrainingFreeDetector):
         features = []
         for part in sequences.split(max(1, self.chunk_tokens // index.shape[1])):
             image, window = part.unbind(1)
-            run = self.clip.run_blocks(tokens[image[:, None], index[window]])
+            run = self.clip.run_blocks(tokens[image[:, None], index[window]], class_only=True)
             features.append(self.clip.class_feature(run.tokens))
         return torch.cat(features).unflatten(0, (len(tokens), len(index)))
 
@@ -68,7 +68,9 @@ class WinCLIP(TrainingFreeDetector):
         """
         clip, grid = self.clip, self.clip.grid(inputs)
         tokens = clip.embed(inputs)
-        probability = self.abnormal_probability(clip.class_feature(clip.run_blocks(tokens).tokens))
+        probability = self.abnormal_probability(
+            clip.class_feature(clip.run_blocks(tokens, class_only=True).tokens)
+        )
         scales = [probability[:, None, None].expand(-1, *grid)]
         for side in self.config.scales:
             windows = self.abnormal_probability(self.window_features(tokens, grid, side))
@@ -104,7 +106,7 @@ def spread_windows(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
     """
     rows, columns = grid[0] - side + 1, grid[1] - side + 1
     inverse = 1 / scores.float().clamp(min=LEAST).unflatten(1, (rows, columns))
-    total, count = inverse.new_zeros(len(scores), *grid), inverse.new_zeros(grid)
+    total, count = inverse.new_zeros(scores.shape[0], *grid), inverse.new_zeros(grid)
     for down in range(side):
         for right in range(side):
             total[:, down : down + rows, right : right + columns] += inverse

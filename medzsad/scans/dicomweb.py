@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -121,7 +122,7 @@ def fetch_series(remote: RemoteSeries, folder: Path, headers: dict[str, str]) ->
     Raises:
         BadInput: the server cannot be reached, refuses, or has no such images.
     """
-    with _connected(remote.server, headers, str(remote)) as client:
+    with connected(remote.server, headers, str(remote)) as client:
         uid, modality, number = _chosen(client, remote)
         tail = re.sub(r"[^0-9]", "-", uid[-8:])
         name = "_".join(part for part in (modality, number, tail) if part)
@@ -147,7 +148,7 @@ def store_files(server: str, files: Sequence[Path], headers: dict[str, str]) -> 
     """
     import pydicom
 
-    with _connected(server, headers, server) as client:
+    with connected(server, headers, server) as client:
         for number, file in enumerate(files):
             with quiet():
                 dataset = pydicom.dcmread(file)
@@ -216,7 +217,7 @@ def _save(instance: Dataset, path: Path) -> None:
 
 
 @contextmanager
-def _connected(server: str, headers: dict[str, str], what: str) -> Iterator[DICOMwebClient]:
+def connected(server: str, headers: dict[str, str], what: str) -> Iterator[DICOMwebClient]:
     """A client; whatever goes wrong with it is said in one line, without headers."""
     try:
         import requests
@@ -225,11 +226,19 @@ def _connected(server: str, headers: dict[str, str], what: str) -> Iterator[DICO
         raise BadInput(
             'DICOMweb needs dicomweb-client; install it with: pip install "medzsad[dicom]".'
         ) from error
-    # UIDs were checked for what could do harm in a URL; a leading zero in one is the server's matter.
-    options = {"permissive_uid": True, "timeout": TIMEOUT_S}
+    # UIDs were checked for what could do harm in a URL; a leading zero in one is the server's matter, as it
+    # always is to clients before 0.60.1, which do not know the option.
+    known = inspect.signature(DICOMwebClient).parameters
+    options = {"permissive_uid": True} if "permissive_uid" in known else {}
 
     class Session(requests.Session):
-        """Takes all secrets, not the usual one alone, out of what is redirected to another server."""
+        """Takes all secrets, not the usual one alone, out of what is redirected to another server.
+
+        Never waits for ever: clients before 0.61 would.
+        """
+
+        def send(self, request: Any, **settings: Any) -> Any:
+            return super().send(request, **(settings | {"timeout": TIMEOUT_S}))
 
         def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
             super().rebuild_auth(prepared_request, response)

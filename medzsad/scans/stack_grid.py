@@ -230,7 +230,8 @@ def _shifted(pixels: np.ndarray, grid: StackGrid, index: int) -> np.ndarray:
         canvas = np.full((size, *moved.shape[1:]), np.nan, dtype=np.float32)
         canvas[whole : whole + length] = moved
         if fraction > 1e-3:  # the half-covered pixels at both ends keep the outermost value
-            canvas[whole + 1 : whole + length] = (1 - fraction) * moved[1:] + fraction * moved[:-1]
+            exact = moved.astype(np.float64)  # as NumPy 2 computes; NumPy 1 would round in between
+            canvas[whole + 1 : whole + length] = (1 - fraction) * exact[1:] + fraction * exact[:-1]
             canvas[whole + length] = moved[-1]
         pixels = np.moveaxis(canvas, 0, axis)
     return pixels

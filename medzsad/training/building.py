@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.clip.building import check_fingerprint
 from medzsad.detectors.loading import find_clip_weights
 from medzsad.detectors.registry import detector_class
+from medzsad.errors import ModelNotReady
 from medzsad.training.recipe import Optimiser, Recipe
 
 GROUPS = ("prompts", "head_weights", "projections")
@@ -35,6 +38,28 @@ def build_detector(
     detector.clip.checkpointing = recipe.gradient_checkpointing
     detector.precision = recipe.precision
     return detector.to(device)
+
+
+def begin_with(detector: AnomalyDetector, start: Checkpoint) -> None:
+    """Gives a detector what another one has learned, and the sets that it has seen.
+
+    Raises:
+        ModelNotReady: if ``start`` is of another method, other sizes or other CLIP weights.
+    """
+    if start.method != detector.method:
+        raise ModelNotReady(f"a {start.method!r} detector is no start for {detector.method!r}")
+    made = "the detector to start from was trained with"
+    settings = start.settings
+    check_fingerprint(
+        settings.get("clip_fingerprint"), detector.clip, settings.get("clip_weights"), made=made
+    )
+    for name, parameter in trainable(detector).items():
+        tensor = start.tensors.get(name)
+        if tensor is None or tensor.shape != parameter.shape:
+            raise ModelNotReady(f"the detector to start from does not fit the recipe's settings ({name})")
+        with torch.no_grad():
+            parameter.copy_(tensor)
+    detector.seen = tuple(str(name) for name in start.training.get("seen", ()))
 
 
 def check_clip_weights(recipe: Recipe, clip_weights: str | None = None) -> str | None:

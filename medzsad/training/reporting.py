@@ -108,4 +108,6 @@ class Reporter:
 
     def _facts(self, step: int) -> dict[str, object]:
         epochs = step / self.steps_per_epoch
-        return training_facts(self.recipe, self.training, self.validation, step=step, epochs=epochs)
+        facts = training_facts(self.recipe, self.training, self.validation, step=step, epochs=epochs)
+        # What the training started from has seen, this adapter has seen, too.
+        return {**facts, "seen": sorted({*facts["seen"], *self.detector.seen})}

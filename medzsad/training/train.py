@@ -15,8 +15,9 @@ from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from torch.utils.data import DataLoader
 
+from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.loading import resolve_device, resolve_precision
-from medzsad.training.building import build_detector, build_optimiser, check_clip_weights
+from medzsad.training.building import begin_with, build_detector, build_optimiser, check_clip_weights
 from medzsad.training.distributed import Processes, device_of, joined
 from medzsad.training.frozen_features import FeatureCache
 from medzsad.training.handlers import Checkpoints, StepLog, Validation
@@ -59,6 +60,7 @@ def train(
     device: str = "auto",
     fresh: bool = False,
     clip_weights: str | None = None,
+    start: Checkpoint | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Trains a detector, or goes on with a training that was stopped.
@@ -75,6 +77,8 @@ def train(
         device: ``"auto"``, or a torch device.
         fresh: start over, whatever the folder holds of a run.
         clip_weights: CLIP weights instead of those that the recipe names.
+        start: what another detector of the recipe's method and settings has learned, to train on from there
+            instead of from untrained prompts.
         say: gets lines about how it goes, in the first process.
 
     Raises:
@@ -83,7 +87,7 @@ def train(
         OutputNotWritable: if files cannot be written.
     """
     with joined(device) as processes, stop_signals() as asked, determinism(recipe.deterministic):
-        run = _Run(recipe, RunFolder(folder), processes, device, fresh, clip_weights, say, asked)
+        run = _Run(recipe, RunFolder(folder), processes, device, fresh, clip_weights, start, say, asked)
         return run.go()
 
 
@@ -98,6 +102,7 @@ class _Run:
         device: str,
         fresh: bool,
         clip_weights: str | None,
+        start: Checkpoint | None,
         say: Callable[[str], None] | None,
         asked: Callable[[], bool],
     ) -> None:
@@ -114,6 +119,8 @@ class _Run:
                 check_metric(self.validation, recipe.validation.metric)
         self._tell_data()
         self.detector = build_detector(recipe, self.device, clip_weights=clip_weights)
+        if start is not None:
+            begin_with(self.detector, start)
         going_on = None
         with processes.first_alone():
             if processes.is_first:  # now that data and detector are known to be usable

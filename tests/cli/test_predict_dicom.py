@@ -16,7 +16,7 @@ from orthanc_server import ACCESS, PASSWORD, orthanc
 
 from medzsad.scans.dicomweb import access_headers, store_files
 
-highdicom = pytest.importorskip("highdicom")
+pytest.importorskip("highdicom")
 pytest.importorskip("dicomweb_client")
 
 STUDY = "1.2.826.0.1.3680043.8.498.9"
@@ -51,8 +51,8 @@ def test_dicom_results_lie_beside_the_others(medzsad, tmp_path):
         "dicom-seg", "dicom-pm", "dicom-sr", "dicom-sc",
     }  # fmt: skip
     mask = nibabel.load(out / "head_mask.nii.gz")
-    volume = highdicom.seg.segread(out / "head_seg.dcm").get_volume(combine_segments=True)
-    assert np.count_nonzero(volume.array) == np.count_nonzero(np.asanyarray(mask.dataobj))
+    segments = pydicom.dcmread(out / "head_seg.dcm").pixel_array
+    assert np.count_nonzero(segments) == np.count_nonzero(np.asanyarray(mask.dataobj)) > 0
     for name in ("seg", "pm", "sr"):
         assert new_errors(out / f"head_{name}.dcm", next(source.iterdir())) == set()
     report = (out / "head.json").read_text()

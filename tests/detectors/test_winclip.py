@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from medzsad.detectors.checkpoint import save_checkpoint
-from medzsad.detectors.clip.backbone import FrozenCLIP
+from medzsad.detectors.clip.backbone import FrozenCLIP, TowerRun
 from medzsad.detectors.loading import load_detector
 from medzsad.detectors.registry import detector_class
 from medzsad.detectors.training_free_settings import WinCLIPSettings
@@ -122,7 +122,12 @@ def test_chunks_bound_memory_and_change_nothing(weights_file: Path, inputs: Tens
     expected = detector.detect(inputs).anomaly_map
     lengths: list[int] = []
     original = detector.clip.run_blocks
-    detector.clip.run_blocks = lambda tokens: lengths.append(tokens[..., 0].numel()) or original(tokens)
+
+    def counted(tokens: Tensor, **options: bool) -> TowerRun:
+        lengths.append(tokens[..., 0].numel())
+        return original(tokens, **options)
+
+    detector.clip.run_blocks = counted
     detector.chunk_tokens = chunk
     torch.testing.assert_close(detector.detect(inputs).anomaly_map, expected, atol=1e-5, rtol=1e-5)
     assert lengths[0] == 3 * 26  # the whole images

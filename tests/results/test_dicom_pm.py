@@ -19,6 +19,7 @@ from dicom_results import (
     ramp_of,
     ramp_on,
     regular_series,
+    require_volume_reader,
     tilted_series,
 )
 
@@ -44,6 +45,7 @@ def planes_by_source(path: Path) -> dict[str, np.ndarray]:
 
 
 def test_the_map_and_its_place_come_back(tmp_path):
+    require_volume_reader()
     prediction = predicted(regular_series(tmp_path / "source"))
     image = highdicom.imread(saved(prediction, tmp_path))
     array, affine = of_volume(image.get_volume(dtype=np.float32, apply_real_world_transform=False))

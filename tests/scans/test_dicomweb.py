@@ -194,6 +194,14 @@ def test_nobody_listens(tmp_path):
         fetch_series(RemoteSeries(f"http://127.0.0.1:{port}", STUDY), tmp_path, {})
 
 
+def test_nobody_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr("medzsad.scans.dicomweb.TIMEOUT_S", (5, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(BadInput, match="does not answer in time"):
+            fetch_series(RemoteSeries(url, STUDY), tmp_path, {})
+
+
 def test_what_is_stored_can_be_asked_for(server, tmp_path):
     headers = access_headers([ACCESS])
     file = write(tmp_path / "new.dcm", ramp(1)[0], SeriesInstanceUID="1.2.3.6", StudyInstanceUID="1.2.3.4")

@@ -84,6 +84,7 @@ def test_going_on_from_the_frozen_part_is_one_run(
         vv_start=2,
         head_scales=weights.scales("image"),
         vv_head_scales=weights.scales("patch"),
+        class_only=True,
     )
     frozen = detector.frozen_features(batch["image"])
     assert ("path" in frozen) == (head_layers[0] > 2)

@@ -10,20 +10,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def split_heads(attention: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def split_heads(attention: nn.Module, x: Tensor, read: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Projects tokens to queries, keys and values.
 
     Args:
         attention: the block's attention module.
         x: (B, N, C) normalised tokens.
+        read: only so many tokens, from the first, ask; None for all.
 
     Returns:
-        Three tensors (B, heads, N, C / heads).
+        Three tensors (B, heads, N, C / heads), the first with ``read`` tokens.
     """
-    batch, length, width = x.shape
-    heads = attention.num_heads
-    qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-    return qkv.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4).unbind(0)
+    weight, bias, width = attention.in_proj_weight, attention.in_proj_bias, x.shape[2]
+    if read is None:
+        return _heads(attention, F.linear(x, weight, bias), 3)
+    ask, answer = (None, None) if bias is None else (bias[:width], bias[width:])
+    (query,) = _heads(attention, F.linear(x[:, :read], weight[:width], ask), 1)
+    return query, *_heads(attention, F.linear(x, weight[width:], answer), 2)
+
+
+def _heads(attention: nn.Module, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """(B, N, parts * C) to ``parts`` tensors (B, heads, N, C / heads)."""
+    batch, length, _ = projected.shape
+    return projected.view(batch, length, parts, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def merge_heads(attention: nn.Module, attended: Tensor, head_scale: Tensor | None = None) -> Tensor:
@@ -43,10 +52,18 @@ def merge_heads(attention: nn.Module, attended: Tensor, head_scale: Tensor | Non
 
 
 def self_attention(
-    attention: nn.Module, x: Tensor, *, causal: bool = False, head_scale: Tensor | None = None
+    attention: nn.Module,
+    x: Tensor,
+    *,
+    causal: bool = False,
+    head_scale: Tensor | None = None,
+    read: int | None = None,
 ) -> Tensor:
-    """Ordinary self-attention of tokens (B, N, C), with its output projection."""
-    query, key, value = split_heads(attention, x)
+    """Ordinary self-attention of tokens (B, N, C), with its output projection.
+
+    ``read`` is :func:`split_heads`'s: so many tokens come out.
+    """
+    query, key, value = split_heads(attention, x, read)
     return merge_heads(
         attention, F.scaled_dot_product_attention(query, key, value, is_causal=causal), head_scale
     )
@@ -58,6 +75,7 @@ def dual_attention(
     *,
     head_scale: Tensor | None = None,
     vv_head_scale: Tensor | None = None,
+    read: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Ordinary and V-V self-attention of the same tokens, from one projection.
 
@@ -68,11 +86,12 @@ def dual_attention(
         x: (B, N, C) normalised tokens of the ordinary path.
         head_scale: (heads,) factors for the ordinary path.
         vv_head_scale: (heads,) factors for the V-V path.
+        read: only so many tokens of the ordinary path are wanted, from the first; None for all.
 
     Returns:
-        Two tensors (B, N, C): ordinary and V-V attention, both after the output projection.
+        Two tensors, ordinary (B, read, C) and V-V attention (B, N, C), both after the output projection.
     """
-    query, key, value = split_heads(attention, x)
+    query, key, value = split_heads(attention, x, read)
     ordinary = merge_heads(attention, F.scaled_dot_product_attention(query, key, value), head_scale)
     vv = merge_heads(attention, F.scaled_dot_product_attention(value, value, value), vv_head_scale)
     return ordinary, vv

@@ -31,7 +31,7 @@ class TowerRun(NamedTuple):
     """What the image tower's blocks gave.
 
     Attributes:
-        tokens: (B, N, C) of the last block, ordinary path.
+        tokens: (B, N, C) of the last block, ordinary path; (B, 1, C) if the class token alone was asked for.
         layers: (B, N, C) after each requested layer, of the V-V path where it has begun, else ordinary.
         path: (B, N, C) of the V-V path; None if it has not begun.
     """
@@ -211,7 +211,7 @@ class FrozenCLIP(nn.Module):
         grid = self.grid(images)
         patches = visual.conv1(images).flatten(2).transpose(1, 2)
         # The residual stream stays float32 under autocast: only products of matrices are rounded.
-        token = visual.class_embedding.expand(len(images), 1, -1)
+        token = visual.class_embedding.expand(images.shape[0], 1, -1)
         return visual.ln_pre(torch.cat([token, patches.to(token.dtype)], 1) + self.position_embedding(grid))
 
     def position_embedding(self, grid: tuple[int, int]) -> Tensor:
@@ -247,6 +247,7 @@ class FrozenCLIP(nn.Module):
         before_block: BlockHook | None = None,
         span: tuple[int, int] | None = None,
         path: Tensor | None = None,
+        class_only: bool = False,
     ) -> TowerRun:
         """Runs the image tower's blocks.
 
@@ -266,6 +267,8 @@ class FrozenCLIP(nn.Module):
             span: first and last layer to run, to go on from an earlier run; None for all. A last layer
                 before the first runs none.
             path: the V-V path that an earlier run ended with.
+            class_only: of the ordinary path's last tokens only the class token's is read, so that the tower's
+                last block need not compute the others. Ignored where the tower pools all tokens.
         """
         ordinary, vv = head_scales or {}, vv_head_scales or {}
         first, last = span or (1, self.depth)
@@ -274,14 +277,22 @@ class FrozenCLIP(nn.Module):
             block = self.visual.transformer.resblocks[layer - 1]
             if before_block is not None:
                 tokens = before_block(layer - 1, tokens)
-            if vv_start is not None and layer >= vv_start:
+            dual = vv_start is not None and layer >= vv_start
+            read = 1 if class_only and self._spares(layer, dual, layers) else None
+            if dual:
                 path = tokens if path is None else path
-                tokens, path = self._run(_dual_block, block, tokens, path, ordinary.get(layer), vv.get(layer))
+                scales = ordinary.get(layer), vv.get(layer)
+                tokens, path = self._run(_dual_block, block, tokens, path, *scales, read)
             else:
-                tokens = self._run(_block, block, tokens, ordinary.get(layer), False)
+                tokens = self._run(_block, block, tokens, ordinary.get(layer), False, read)
             if layer in layers:
                 kept[layer] = tokens if path is None else path
         return TowerRun(tokens, kept, path)
+
+    def _spares(self, layer: int, dual: bool, layers: Collection[int]) -> bool:
+        """Whether nothing reads the ordinary path's patch tokens after ``layer``."""
+        last = layer == self.depth and self.visual.pool_type == "tok"
+        return last and (dual or layer not in layers)
 
     def _run(self, function: Callable[..., Any], block: nn.Module, *inputs: Any) -> Any:
         """Runs ``function(block, *inputs)``, with gradient checkpointing if that is on and of use."""
@@ -293,7 +304,9 @@ class FrozenCLIP(nn.Module):
 
     def project(self, tokens: Tensor, *, norm: bool = True) -> Tensor:
         """Tokens (..., C) into the shared space (..., D), by default through the final layer norm; not L2."""
-        return (self.visual.ln_post(tokens) if norm else tokens) @ self.visual.proj
+        # In full precision: a cosine's error counts many times over once divided by the temperature.
+        with torch.autocast(tokens.device.type, enabled=False):
+            return (self.visual.ln_post(tokens) if norm else tokens) @ self.visual.proj
 
     def class_feature(self, tokens: Tensor, *, norm: bool = True) -> Tensor:
         """The image's feature (B, D) from the last block's tokens (B, N, C), as CLIP pools them; not L2.
@@ -311,7 +324,7 @@ class FrozenCLIP(nn.Module):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Plain CLIP's image feature (B, D) of normalised images (B, 3, H, W); not L2."""
-        return self.class_feature(self.run_blocks(self.embed(images)).tokens)
+        return self.class_feature(self.run_blocks(self.embed(images), class_only=True).tokens)
 
     def tokenize(self, texts: list[str]) -> Tensor:
         """Texts to token ids, int64 (P, context length), with CLIP's own vocabulary.
@@ -358,13 +371,14 @@ class FrozenCLIP(nn.Module):
         for index, block in enumerate(tower.transformer.resblocks):
             if before_block is not None:
                 tokens = before_block(index, tokens)
-            tokens = self._run(_block, block, tokens, None, self.causal_text)
-        read = tower.ln_final(tokens[torch.arange(len(tokens), device=tokens.device), ends])
+            tokens = self._run(_block, block, tokens, None, self.causal_text, None)
+        read = tower.ln_final(tokens[torch.arange(tokens.shape[0], device=tokens.device), ends])
         if tower.text_projection is None:
             return read
         if isinstance(tower.text_projection, nn.Linear):
             return tower.text_projection(read)
-        return read @ tower.text_projection
+        with torch.autocast(read.device.type, enabled=False):
+            return read @ tower.text_projection
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Plain CLIP's text features (P, D); not L2."""
@@ -386,19 +400,29 @@ class FrozenCLIP(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
 
 
-def _block(block: nn.Module, tokens: Tensor, head_scale: Tensor | None, causal: bool) -> Tensor:
-    """A block of either tower on tokens (B, N, C)."""
-    attended = self_attention(block.attn, block.ln_1(tokens), causal=causal, head_scale=head_scale)
-    tokens = tokens + block.ls_1(attended)
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+def _block(
+    block: nn.Module, tokens: Tensor, head_scale: Tensor | None, causal: bool, read: int | None
+) -> Tensor:
+    """A block of either tower on tokens (B, N, C): all of them, or only the first ``read`` come out."""
+    attended = self_attention(block.attn, block.ln_1(tokens), causal=causal, head_scale=head_scale, read=read)
+    return _rest_of_block(block, tokens[:, :read], attended)
 
 
 def _dual_block(
-    block: nn.Module, tokens: Tensor, path: Tensor, head_scale: Tensor | None, vv_head_scale: Tensor | None
+    block: nn.Module,
+    tokens: Tensor,
+    path: Tensor,
+    head_scale: Tensor | None,
+    vv_head_scale: Tensor | None,
+    read: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """A block of the image tower on the ordinary and the V-V path, both (B, N, C)."""
+    """A block of the image tower on the ordinary and the V-V path, both (B, N, C); ``read`` as above."""
     attended, second = dual_attention(
-        block.attn, block.ln_1(tokens), head_scale=head_scale, vv_head_scale=vv_head_scale
+        block.attn, block.ln_1(tokens), head_scale=head_scale, vv_head_scale=vv_head_scale, read=read
     )
+    return _rest_of_block(block, tokens[:, :read], attended), path + block.ls_1(second)
+
+
+def _rest_of_block(block: nn.Module, tokens: Tensor, attended: Tensor) -> Tensor:
     tokens = tokens + block.ls_1(attended)
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens))), path + block.ls_1(second)
+    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))

@@ -162,8 +162,11 @@ class GenericCLIP(nn.Module):
         patches = trunk.patch_embed(images).to(images.dtype)
         return trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(patches)))
 
-    def run_blocks(self, tokens: Tensor) -> TowerRun:
-        """Runs the image tower's blocks on tokens (B, N, C), from :meth:`embed`; N may be fewer."""
+    def run_blocks(self, tokens: Tensor, *, class_only: bool = False) -> TowerRun:
+        """Runs the image tower's blocks on tokens (B, N, C), from :meth:`embed`; N may be fewer.
+
+        ``class_only`` is there for :class:`FrozenCLIP`'s sake and ignored: towers of timm pool in many ways.
+        """
         for block in self.visual.trunk.blocks:
             tokens = block(tokens)
         return TowerRun(tokens, {})

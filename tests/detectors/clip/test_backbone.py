@@ -177,6 +177,37 @@ def test_gradients_flow_through_frozen_towers(tiny_config: dict[str, Any], image
     assert embeddings.grad[0, 4:].abs().max() == 0  # causal: what comes after the end is not seen
 
 
+@pytest.mark.parametrize("vv_start", [None, 3])
+@torch.inference_mode()
+def test_the_class_token_alone_is_the_same_and_spares_the_last_block(
+    tiny_config: dict[str, Any], images: Tensor, vv_start: int | None
+) -> None:
+    clip = FrozenCLIP.build(tiny_config, None)
+    embedded = clip.embed(images)
+    scales = {4: torch.tensor([0.5, 1.5])}
+    options = {"layers": (2,) if vv_start is None else (2, 4), "vv_start": vv_start, "head_scales": scales}
+    seen: list[int] = []
+    clip.visual.transformer.resblocks[3].mlp.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.shape[1])
+    )
+    whole, spared = (clip.run_blocks(embedded, **options, class_only=only) for only in (False, True))
+    assert seen == [17, 1]
+    torch.testing.assert_close(spared.tokens, whole.tokens[:, :1], rtol=1e-5, atol=1e-5)
+    for layer, tokens in whole.layers.items():
+        torch.testing.assert_close(spared.layers[layer], tokens, rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_all_tokens_are_computed_where_they_are_read(tiny_config: dict[str, Any], images: Tensor) -> None:
+    clip = FrozenCLIP.build(tiny_config, None)
+    run = clip.run_blocks(clip.embed(images), layers=(4,), class_only=True)
+    assert run.tokens.shape == run.layers[4].shape == (2, 17, 128)
+    assert clip.run_blocks(clip.embed(images), span=(1, 3), class_only=True).tokens.shape == (2, 17, 128)
+    tiny_config["vision_cfg"]["pool_type"] = "avg"
+    pooling = FrozenCLIP.build(tiny_config, None)
+    assert pooling.run_blocks(pooling.embed(images), class_only=True).tokens.shape == (2, 17, 128)
+
+
 def test_bf16_autocast_keeps_the_residual_stream_exact(tiny_config: dict[str, Any], images: Tensor) -> None:
     clip = FrozenCLIP.build(tiny_config, None)
     exact = clip.encode_image(images)

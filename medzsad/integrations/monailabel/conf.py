@@ -1,0 +1,84 @@
+"""What a server's app is told when it starts: MONAI Label's ``--conf KEY VALUE`` pairs, checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from medzsad.errors import BadInput
+
+_IGNORED = ("server_mode",)
+"""Keys that MONAI Label itself adds."""
+
+
+@dataclass(frozen=True)
+class AppConf:
+    """The app's settings.
+
+    Attributes:
+        models: names joined by ``,``: of the zoo, medzsad checkpoints or folders of training runs; empty for
+            every model of the zoo that is ready.
+        device, precision: for :func:`medzsad.load_detector`.
+        parallel: predictions at once; each takes the memory of a scan and its map.
+        keep: detectors that stay loaded.
+        scoring_model: what scans are scored with; empty for the first model.
+        clip_weights: what HeadCLIP is trained on: a CLIP of the catalogue, or a file; empty for one that is
+            ready.
+        clip_architecture: of a ``clip_weights`` file: open_clip's name of the model, or its configuration as
+            JSON.
+    """
+
+    models: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    parallel: int = 1
+    keep: int = 2
+    scoring_model: str = ""
+    clip_weights: str = ""
+    clip_architecture: str = "ViT-L-14-336"
+
+    @classmethod
+    def parse(cls, conf: Mapping[str, Any]) -> AppConf:
+        """The settings of ``conf``.
+
+        Raises:
+            BadInput: on an unknown key, or a number that is none or too small.
+        """
+        known = {field.name: field for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in conf.items():
+            if key in _IGNORED:
+                continue
+            if key not in known:
+                raise BadInput(f"--conf {key}: unknown; use one of {', '.join(known)}")
+            values[key] = str(value).strip()
+            if isinstance(known[key].default, int):
+                values[key] = _count(key, values[key])
+        return cls(**values)
+
+    @property
+    def model_names(self) -> list[str]:
+        """The names of ``models``, in order."""
+        return [name.strip() for name in self.models.split(",") if name.strip()]
+
+    @property
+    def architecture(self) -> str | dict[str, Any]:
+        """``clip_architecture``, read.
+
+        Raises:
+            BadInput: if it looks like JSON and is none.
+        """
+        if not self.clip_architecture.startswith("{"):
+            return self.clip_architecture
+        try:
+            return dict(json.loads(self.clip_architecture))
+        except ValueError as error:
+            raise BadInput(f"--conf clip_architecture is not valid JSON ({error})") from error
+
+
+def _count(key: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise BadInput(f"--conf {key} {text!r}: expected a number of at least 1")
+    return int(text)

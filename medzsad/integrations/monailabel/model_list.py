@@ -1,0 +1,130 @@
+"""Which models a server offers. Nothing is loaded to know that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medzsad.detectors import cache
+from medzsad.detectors.zoo import ZooEntry, catalogue
+from medzsad.errors import ModelNotReady
+from medzsad.integrations.monailabel.versions import NAME, Version, Versions, digest_of, is_version_name
+
+REFERENCES = ("brightness", "darkness", "asymmetry")
+"""Methods that are trivial: offered, but after all others."""
+
+
+@dataclass(frozen=True)
+class OfferedModel:
+    """A model that a client may choose.
+
+    Attributes:
+        name: what the client calls it.
+        source: for :func:`medzsad.load_detector`.
+        title: one line for people.
+        version: changes whenever its weights do.
+        clip_weights: for :func:`medzsad.load_detector`.
+        trained_here: whether it is an adapter of this app.
+    """
+
+    name: str
+    source: str
+    title: str
+    version: str
+    clip_weights: str | None = None
+    trained_here: bool = False
+
+
+class ModelList:
+    """The models, in the order in which clients see them: zoo, trained here, trivial references.
+
+    Args:
+        names: what to offer of the zoo, and checkpoints and folders of runs; empty for the whole zoo, as far
+            as it is ready. What was trained here is always offered.
+        versions: what was trained here; looked up anew each time.
+
+    Raises:
+        ModelNotReady: if a name is unknown, or its weights are missing.
+    """
+
+    def __init__(self, names: list[str], versions: Versions) -> None:
+        self.versions = versions
+        given = [name for name in names if not is_version_name(name)]
+        self._first, self._last = _named(given) if names else _ready()
+        self._trained_first = bool(names) and names[0] not in given
+
+    def current(self) -> dict[str, OfferedModel]:
+        """The models by name, as of now."""
+        trained = [_trained(version) for version in self.versions.all()]
+        if trained:
+            newest = trained[0]
+            alias = f"HeadCLIP, trained on the labels submitted here ({newest.name})"
+            trained.insert(
+                0, OfferedModel(NAME, newest.source, alias, newest.version, newest.clip_weights, True)
+            )
+        groups = (
+            (trained, self._first, self._last) if self._trained_first else (self._first, trained, self._last)
+        )
+        # An adapter trained here goes before a model of the zoo that happens to have its name.
+        models = {model.name: model for group in groups for model in group}
+        return models | {model.name: model for model in trained}
+
+
+def _ready() -> tuple[list[OfferedModel], list[OfferedModel]]:
+    known = catalogue().models.values()
+    ready = [entry for entry in known if all(cache.is_ready(part) for part in entry.parts)]
+    first = [_from_zoo(entry) for entry in ready if entry.method not in REFERENCES]
+    return first, [_from_zoo(entry) for entry in ready if entry.method in REFERENCES]
+
+
+def _named(names: list[str]) -> tuple[list[OfferedModel], list[OfferedModel]]:
+    from medzsad.detectors.loading import run_adapter
+    from medzsad.detectors.preparing import require_ready
+    from medzsad.detectors.zoo import find_entry
+
+    models = []
+    for name in names:
+        adapter = run_adapter(name)
+        if adapter is not None:
+            models.append(_from_file(adapter.parent.resolve().name, Path(name), adapter))
+        elif name.endswith(".safetensors"):
+            path = Path(name).expanduser()
+            if not path.is_file():
+                raise ModelNotReady(f"{path}: no such checkpoint file")
+            models.append(_from_file(path.stem, path, path))
+        else:
+            entry = find_entry(name)
+            require_ready(entry)
+            models.append(_from_zoo(entry))
+    return models, []
+
+
+def _from_zoo(entry: ZooEntry) -> OfferedModel:
+    if entry.path is not None:
+        version = digest_of(entry.path)
+    else:
+        facts = [cache.read_facts(part) or {} for part in entry.parts]
+        version = "+".join(str(fact.get("source_sha256", "unknown"))[:12] for fact in facts)
+    return OfferedModel(entry.name, entry.name, entry.title, version or _own_version())
+
+
+def _from_file(name: str, source: Path, file: Path) -> OfferedModel:
+    return OfferedModel(name, str(source.expanduser().resolve()), f"Checkpoint {name}", digest_of(file))
+
+
+def _trained(version: Version) -> OfferedModel:
+    labels = version.record.get("labels")
+    return OfferedModel(
+        version.name,
+        str(version.folder),
+        f"HeadCLIP, trained on {labels} labels submitted here",
+        str(version.record.get("digest")),
+        version.record.get("clip_weights"),
+        True,
+    )
+
+
+def _own_version() -> str:
+    from medzsad import __version__
+
+    return __version__

@@ -1,0 +1,129 @@
+"""What a client may ask for with an inference request, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medzsad.errors import BadInput
+from medzsad.predicting import parse_plane
+from medzsad.results.thresholds import parse_threshold
+from medzsad.scans.intensity import WINDOWS, parse_windows
+from medzsad.scans.modality import parse_modality
+from medzsad.scans.scan import Modality
+from medzsad.scans.slices import Plane
+
+EXTENSIONS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".png")
+DTYPES = ("uint8", "int16", "uint16", "float32")
+DEFAULT = "default"
+"""The word for "as medzsad predict would do it"; an empty text means the same."""
+LARGEST_BATCH = 256
+
+
+@dataclass(frozen=True)
+class InferParameters:
+    """How one scan is to be predicted, and what is to be sent back.
+
+    Attributes:
+        threshold: of the map, see :func:`~medzsad.results.thresholds.parse_threshold`; None for the model's.
+        plane: see :func:`medzsad.predict`.
+        window: of CT; None to choose.
+        modality: None for what the file says, or what is guessed.
+        volume: which one of a 4D file.
+        batch_size: slices at once; None to choose.
+        extension: of the label file, one of :data:`EXTENSIONS`; None for what suits the scan.
+        dtype: of the label file, one of :data:`DTYPES`.
+        compress: whether a label file of ITK's formats is compressed; ``.nii.gz`` and ``.seg.nrrd`` are
+            in any case.
+    """
+
+    threshold: float | str | None = None
+    plane: str = "auto"
+    window: str | None = None
+    modality: str | None = None
+    volume: int | None = None
+    batch_size: int | None = None
+    extension: str | None = None
+    dtype: str = "uint8"
+    compress: bool = False
+
+    @classmethod
+    def parse(cls, request: Mapping[str, Any]) -> InferParameters:
+        """The parameters of a request; keys that are not ours are MONAI Label's own, and left alone.
+
+        Raises:
+            BadInput: on a value that is impossible; what must fit the scan is checked when it is read.
+        """
+        threshold, window, modality = (_text(request, key) for key in ("threshold", "window", "modality"))
+        if window is not None:
+            parse_windows(window)
+        plane = _text(request, "plane") or "auto"
+        return cls(
+            threshold=None if threshold is None else parse_threshold(threshold),
+            plane=str(parse_plane(plane)),
+            window=window,
+            modality=None if modality is None else str(parse_modality(modality)),
+            volume=_number(request, "volume", 0, None),
+            # 0 is what a form field without a number sends.
+            batch_size=_number(request, "batch_size", 0, LARGEST_BATCH) or None,
+            extension=_choice(request, "result_extension", EXTENSIONS),
+            dtype=_choice(request, "result_dtype", DTYPES) or "uint8",
+            compress=_yes(request, "result_compress"),
+        )
+
+    @staticmethod
+    def choices() -> dict[str, Any]:
+        """What 3D Slicer shows of it under "Options": defaults, and lists to choose from, defaults first."""
+        return {
+            "threshold": DEFAULT,
+            "plane": [str(plane) for plane in Plane],
+            "window": [DEFAULT, *WINDOWS],
+            "modality": [DEFAULT, *(str(modality) for modality in Modality)],
+            "batch_size": 0,
+        }
+
+
+def is_default(value: Any) -> bool:
+    """Whether a parameter leaves the choice to us."""
+    value = value[0] if isinstance(value, (list, tuple)) and value else value
+    return value is None or str(value).strip().lower() in ("", DEFAULT, "auto")
+
+
+def _text(request: Mapping[str, Any], key: str) -> str | None:
+    value = request.get(key)
+    if isinstance(value, (list, tuple)) and value:  # a list of choices, unchanged: its first is the default
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
+        raise BadInput(f"{key} {value!r} is neither text nor a number")
+    return None if is_default(value) else str(value).strip()
+
+
+def _number(request: Mapping[str, Any], key: str, lowest: int, highest: int | None) -> int | None:
+    text = _text(request, key)
+    if text is None:
+        return None
+    limit = "" if highest is None else f" to {highest}"
+    try:
+        value = int(text)
+    except ValueError:
+        value = lowest - 1
+    if value < lowest or (highest is not None and value > highest):
+        raise BadInput(f"{key} {text!r} is not a whole number from {lowest}{limit or ' on'}")
+    return value
+
+
+def _choice(request: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str | None:
+    text = _text(request, key)
+    if text is not None and text.lower() not in allowed:
+        raise BadInput(f"{key} {text!r} is not known; use one of {', '.join(allowed)}")
+    return text and text.lower()
+
+
+def _yes(request: Mapping[str, Any], key: str) -> bool:
+    value = request.get(key)
+    if isinstance(value, str) and value.lower() in ("true", "false", ""):
+        return value.lower() == "true"
+    if value in (None, True, False):
+        return bool(value)
+    raise BadInput(f"{key} {value!r} is neither true nor false")

@@ -1,0 +1,140 @@
+"""The ``scoring`` task: how anomalous each scan is, written to the datastore."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import ImageNotFoundException
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+
+from medzsad.errors import BadInput, MedzsadError
+from medzsad.integrations.monailabel.answers import uncertainty
+from medzsad.integrations.monailabel.detector_pool import DetectorPool
+from medzsad.integrations.monailabel.dicom_store import modality_of
+from medzsad.integrations.monailabel.model_list import OfferedModel
+from medzsad.integrations.monailabel.parameters import InferParameters
+from medzsad.integrations.monailabel.refusals import refusing
+
+logger = logging.getLogger(__name__)
+KEY = "medzsad"
+"""Where the scores are in an image's info."""
+
+
+class AnomalyScoring(ScoringMethod):
+    """Scores every scan that has no score of the same model, of the same version of it.
+
+    An image's info gets, under :data:`KEY`: ``score`` (the volume score), ``uncertainty``
+    (:func:`~medzsad.integrations.monailabel.answers.uncertainty`), ``candidates`` and ``volume_ml`` of the
+    lesion candidates, ``threshold``, ``model`` and ``model_version``; or ``error`` where the scan cannot be
+    used.
+
+    Args:
+        find: gives a model by its name, ``""`` for the default; raises BadInput if there is none.
+        pool: the detectors.
+    """
+
+    def __init__(self, find: Callable[[str], OfferedModel], pool: DetectorPool) -> None:
+        super().__init__("Anomaly score and uncertainty of each scan")
+        self._find, self._pool = find, pool
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Scores.
+
+        Args:
+            request: ``model``; ``limit``, at most so many scans (0 is all); ``force``, score anew.
+            datastore: the scans.
+
+        Returns:
+            ``model``, and how many scans were ``scored``, ``skipped`` and ``failed``.
+
+        Raises:
+            HTTPException: 422 on a parameter that cannot be used, 503 if the model cannot be loaded.
+        """
+        with refusing():
+            model = self._find(str(request.get("model") or ""))
+            limit = _limit(request.get("limit"))
+        counts = {"scored": 0, "skipped": 0, "failed": 0}
+        images = sorted(datastore.list_images())
+        for number, image in enumerate(images, start=1):
+            if not request.get("force") and not _is_due(datastore, image, model):
+                counts["skipped"] += 1
+                continue
+            if limit and counts["scored"] + counts["failed"] >= limit:
+                break
+            with refusing():
+                self._pool.detector(model)  # a model that cannot be loaded is no scan's fault
+            outcome = self._score(datastore, image, model)
+            counts["failed" if "error" in outcome else "scored"] += 1
+            logger.info("scan %d of %d: %s", number, len(images), outcome.get("error", "scored"))
+            datastore.refresh()  # labels may have come meanwhile, and the whole register is written back
+            try:
+                datastore.update_image_info(image, {KEY: outcome})
+            except ImageNotFoundException:
+                logger.warning(
+                    "scan %d of %d: no longer there, or kept without a record", number, len(images)
+                )
+        return {"model": model.name, "model_version": model.version, **counts}
+
+    def _score(self, datastore: Datastore, image: str, model: OfferedModel) -> dict[str, Any]:
+        outcome: dict[str, Any] = {"model": model.name, "model_version": model.version}
+        path = ""
+        try:
+            path = datastore.get_image_uri(image)
+            parameters = InferParameters(modality=modality_of(datastore, image))
+            prediction = self._pool.predict(model, Path(path), parameters)
+        except Exception as error:  # whatever is wrong with one scan, the others are scored
+            reason = str(error) if isinstance(error, MedzsadError) else f"{type(error).__name__}: {error}"
+            reason = " ".join(reason.split())
+            outcome["error"] = reason.replace(path, "the image") if path else reason
+        else:
+            lesions = prediction.lesions
+            outcome |= {
+                "score": round(prediction.score, 6),
+                "uncertainty": round(uncertainty(prediction), 6),
+                "threshold": round(prediction.threshold, 6),
+                "candidates": len(lesions),
+                "volume_ml": round(sum(lesion.volume_ml or 0.0 for lesion in lesions), 6),
+            }
+        return outcome | {"file": _stamp(datastore, image), "ts": int(time.time())}
+
+
+def scores_of(info: dict[str, Any]) -> dict[str, Any]:
+    """The scores in an image's info; empty if there are none."""
+    scores = info.get(KEY)
+    return scores if isinstance(scores, dict) else {}
+
+
+def is_due(datastore: Datastore, model: OfferedModel) -> bool:
+    """Whether a scan has no score of ``model``."""
+    datastore.refresh()
+    return any(_is_due(datastore, image, model) for image in datastore.list_images())
+
+
+def _is_due(datastore: Datastore, image: str, model: OfferedModel) -> bool:
+    scores = scores_of(datastore.get_image_info(image))
+    if (scores.get("model"), scores.get("model_version")) != (model.name, model.version):
+        return True
+    return scores.get("file") != _stamp(datastore, image)
+
+
+def _stamp(datastore: Datastore, image: str) -> list[int] | None:
+    """Size and time of the image's file, as far as it is on this machine."""
+    path = datastore.get_image_info(image).get("path")
+    try:
+        state = Path(path).stat()
+    except (OSError, TypeError):
+        return None
+    return [state.st_size, state.st_mtime_ns]
+
+
+def _limit(value: Any) -> int:
+    if value in (None, ""):
+        return 0
+    if isinstance(value, bool) or not str(value).isdecimal():
+        raise BadInput(f"limit {value!r} is not a number of scans")
+    return int(value)

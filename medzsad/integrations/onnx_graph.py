@@ -1,0 +1,172 @@
+"""What an ONNX file holds of a detector: images of one size in, map, score and probability out.
+
+Graphs have no Python, so two detectors are written differently here than in their own modules; the numbers
+are the same, and every export is compared with PyTorch (:mod:`medzsad.integrations.onnx`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from medzsad.detectors.adaclip import AdaCLIP
+from medzsad.detectors.base import AnomalyDetector, Prediction, resize_maps
+from medzsad.detectors.clip.backbone import FrozenCLIP
+from medzsad.detectors.mini import MedzsadMini, is_colour
+from medzsad.detectors.winclip import WinCLIP, window_patches
+from medzsad.errors import BadInput
+
+
+class ImageSide(nn.Module):
+    """A detector as a pure function of tensors: what :class:`AnomalyDetector` does, without its checks.
+
+    Args:
+        detector: the detector; images are of its size (:func:`at_size`).
+    """
+
+    def __init__(self, detector: AnomalyDetector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (B, H, W), score (B,) and probability (B,) of images (B, 3, H, W); all float32 in [0, 1]."""
+        raw = self.detect(self.detector.preprocess(images))
+        maps, score = (value.float().clamp(0, 1) for value in raw[:2])
+        # Where both are one number, the exporter trips over two outputs that are computed alike.
+        same = raw.image_probability is raw.image_score
+        probability = score.clone() if same else raw.image_probability.float().clamp(0, 1)
+        return resize_maps(maps, tuple(images.shape[-2:])), score, probability
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        """See :meth:`AnomalyDetector.detect`."""
+        return self.detector.detect(inputs)
+
+
+class RoutedMini(ImageSide):
+    """medzsad-mini with its two networks, each image going through the one made for it.
+
+    In PyTorch the batch is divided. A graph could do that with indices, but then tensors have sizes that only
+    the images tell, batches of none among them, which runtimes plan badly or refuse. Running both networks
+    on everything and choosing would always cost twice as much. So each network is the body of an ``If`` that
+    asks whether the batch has any image for it: the usual batch, all grey or all in colour, runs one network
+    once. A mixed batch runs both on all images, whose numbers do not depend on each other.
+    """
+
+    detector: MedzsadMini
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        detector = self.detector
+        if detector.colour_network is None:
+            return detector.detect(inputs)
+        coloured = is_colour(inputs)
+        second = _body(detector, detector.colour_network, "colour")
+        colour = torch.cond(coloured.any(), second, _nothing, (inputs,))
+        grey = torch.cond((~coloured).any(), _body(detector, detector.network, detector.kind), _nothing, (inputs,))
+        chosen = (
+            torch.where(coloured.view(-1, *[1] * (one.ndim - 1)), one, other)
+            for one, other in zip(colour, grey, strict=True)
+        )
+        return Prediction(*chosen)
+
+
+class WholeWinCLIP(ImageSide):
+    """WinCLIP with all windows of all images in one batch: a graph has no loop over parts of it."""
+
+    detector: WinCLIP
+
+    def __init__(self, detector: WinCLIP) -> None:
+        super().__init__(detector)
+        detector.window_features = self.window_features  # on this object alone; at_size takes it back
+
+    def window_features(self, tokens: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+        """See :meth:`WinCLIP.window_features`."""
+        clip, prefix = self.detector.clip, tokens.shape[1] - grid[0] * grid[1]
+        patches = window_patches(grid, side) + prefix
+        index = torch.cat([torch.arange(prefix).expand(len(patches), -1), patches], 1)
+        windows = tokens[:, index.to(tokens.device)].flatten(0, 1)
+        return clip.class_feature(clip.run_blocks(windows, class_only=True).tokens).unflatten(
+            0, (-1, len(index))
+        )
+
+
+def image_side(detector: AnomalyDetector) -> ImageSide:
+    """The part of a detector that can be a graph.
+
+    Raises:
+        BadInput: if its method cannot, or its weights were rounded.
+    """
+    rounded = {p.dtype for p in detector.parameters() if p.is_floating_point()} - {torch.float32}
+    if rounded:
+        raise BadInput(
+            f"{detector.name}: its matrices are kept in {detector.precision}; load it with precision 'fp32' "
+            "to export it"
+        )
+    if isinstance(detector, AdaCLIP) and detector.config.fusion != "off":
+        raise BadInput(
+            f"{detector.name}: AdaCLIP groups patches by k-means for its image score (fusion "
+            f"{detector.config.fusion!r}), which ONNX cannot express; only fusion 'off' can be exported"
+        )
+    if isinstance(detector, MedzsadMini):
+        return RoutedMini(detector)
+    return WholeWinCLIP(detector) if isinstance(detector, WinCLIP) else ImageSide(detector)
+
+
+@contextmanager
+def at_size(detector: AnomalyDetector, side: int) -> Iterator[AnomalyDetector]:
+    """The detector, working at images of ``side`` pixels and without autocast; afterwards as it was.
+
+    The position embedding is resized and texts are encoded beforehand, so that a graph holds the results.
+
+    Raises:
+        BadInput: if the method cannot work at that size.
+    """
+    clip = getattr(detector, "clip", None)
+    stored: list[tuple[nn.Module, str, object]] = [
+        (detector, "image_size", side),
+        (detector, "precision", "fp32"),
+    ]
+    try:
+        if isinstance(clip, FrozenCLIP):
+            grid = clip.grid((side, side))
+            positions = nn.Parameter(clip.position_embedding(grid).clone(), requires_grad=False)
+            stored += [(clip.visual, "positional_embedding", positions), (clip.visual, "grid_size", grid)]
+        elif clip is not None:
+            clip.grid(torch.empty(1, 3, side, side))
+        elif isinstance(detector, MedzsadMini) and side % 16:
+            raise ValueError(f"image size {side} is no multiple of 16")
+    except ValueError as error:
+        raise BadInput(f"{detector.name} cannot work at {side} pixels: {error}") from error
+    if getattr(clip, "text", None) is not None and not _texts_depend_on_images(detector):
+        # As in encode_texts, whose leading axis of one AdaCLIP alone has.
+        texts = detector.encode_texts().detach().reshape(detector.text_features.shape)
+        stored += [(detector, "text_features", texts), (clip, "text", None)]
+    previous = [(owner, name, getattr(owner, name)) for owner, name, _ in stored]
+    try:
+        for owner, name, value in stored:
+            setattr(owner, name, value)
+        yield detector
+    finally:
+        detector.__dict__.pop("window_features", None)  # WholeWinCLIP's
+        for owner, name, value in previous:
+            setattr(owner, name, value)
+
+
+def _texts_depend_on_images(detector: AnomalyDetector) -> bool:
+    return isinstance(detector, AdaCLIP) and detector.config.text_depends_on_image
+
+
+def _body(detector: MedzsadMini, network: nn.Module, kind: str) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    def run(inputs: Tensor) -> tuple[Tensor, ...]:
+        # Branches of torch.cond must neither share memory with their inputs nor differ in strides.
+        return tuple(value.contiguous().clone() for value in detector._detect(network, inputs, kind))
+
+    return run
+
+
+def _nothing(inputs: Tensor) -> tuple[Tensor, ...]:
+    """Zeros of the shapes that :func:`_body` gives, for a network that no image is for."""
+    none = inputs[:, 0, 0, 0] * 0
+    return (inputs[:, 0, ::2, ::2] * 0).contiguous(), none, none.clone()

@@ -1,0 +1,221 @@
+"""Every method's graph against PyTorch, on batches of sizes that the graph was not made with."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from medzsad.detectors.adaclip import AdaCLIP
+from medzsad.detectors.adaclip_settings import AdaCLIPSettings
+from medzsad.detectors.anomalyclip import AnomalyCLIP
+from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.headclip import HeadCLIP
+from medzsad.detectors.headclip_settings import HeadCLIPSettings
+from medzsad.detectors.mini import MedzsadMini, is_colour
+from medzsad.detectors.plain_clip import PlainCLIP
+from medzsad.detectors.references import Asymmetry, Brightness, Darkness
+from medzsad.detectors.training_free_settings import PlainCLIPSettings, WinCLIPSettings
+from medzsad.detectors.winclip import WinCLIP
+from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable
+from medzsad.integrations import onnx as exporting
+from medzsad.integrations.onnx import (
+    INPUT,
+    OUTPUTS,
+    TOLERANCE,
+    OnnxExport,
+    export_onnx,
+    open_session,
+    probe_images,
+)
+
+CLIP: dict[str, Any] = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 56, "layers": 2, "width": 128, "patch_size": 14},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
+COMMON: dict[str, Any] = {"backbone": CLIP, "clip_weights": None, "image_size": 42}
+NETWORK = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
+CALIBRATION = {
+    kind: {name: (slope, 0.1) for name in ("map", "score", "probability")}
+    for kind, slope in (("grey", 1.5), ("colour", 0.7))
+}
+MAKERS: dict[str, Callable[[], AnomalyDetector]] = {
+    "mini": lambda: MedzsadMini(image_size=64, network=NETWORK, colour=True, calibration=CALIBRATION),
+    "mini-grey": lambda: MedzsadMini(image_size=32, network=NETWORK, flip=False),
+    "headclip": lambda: HeadCLIP.build(
+        HeadCLIPSettings(**COMMON, patch_layers=(1, 2), deep_depth=1, pool="top", smoothing_sigma=1.0)
+    ),
+    "anomalyclip": lambda: AnomalyCLIP.build(HeadCLIPSettings(**COMMON, deep_depth=1), with_text_tower=False),
+    "adaclip": lambda: AdaCLIP.build(
+        AdaCLIPSettings(**COMMON, output_layers=(1, 2), prompt_depth=2, prompt_length=2, fusion="off")
+    ),
+    "winclip": lambda: WinCLIP.build(WinCLIPSettings(**COMMON, scales=(2,))),
+    "clip": lambda: PlainCLIP.build(PlainCLIPSettings(**COMMON, dense="vv")),
+    "brightness": lambda: Brightness(),
+    "darkness": lambda: Darkness(),
+    "asymmetry": lambda: Asymmetry(),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A detector, its file, and what it said before and after it was exported."""
+
+    detector: AnomalyDetector
+    done: OnnxExport
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+def state_of(detector: AnomalyDetector) -> dict[str, Any]:
+    images = torch.rand(2, 3, 50, 50, generator=torch.Generator().manual_seed(1))
+    tensors = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    prediction = dict(detector(images)._asdict())
+    return tensors | prediction | {"settings": detector.settings, "attributes": sorted(detector.__dict__)}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """Exports each detector once."""
+
+    @functools.cache
+    def export(name: str) -> Exported:
+        torch.manual_seed(0)
+        detector = MAKERS[name]().eval().requires_grad_(False)
+        if type(detector) is HeadCLIP:
+            for parameter in detector.head_weights.parameters():  # as if trained
+                parameter.copy_(0.5 + torch.rand(parameter.shape))
+        detector.name, detector.precision = f"our-{name}", "bf16"  # autocast alone: exported is float32
+        before = state_of(detector)
+        done = export_onnx(detector, tmp_path_factory.mktemp(name) / "m.onnx")
+        return Exported(detector, done, before, state_of(detector))
+
+    return export
+
+
+def run(path: Path, images: Tensor) -> list[Tensor]:
+    return [torch.from_numpy(v) for v in open_session(path).run(list(OUTPUTS), {INPUT: images.numpy()})]
+
+
+def compare(case: Exported, images: Tensor) -> None:
+    case.detector.precision = "fp32"
+    for expected, found in zip(case.detector(images), run(case.done.path, images), strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_graphs_give_the_numbers_of_pytorch(name: str, exported: Callable[[str], Exported]) -> None:
+    case = exported(name)
+    onnx.checker.check_model(str(case.done.path), full_check=True)
+    assert case.done.difference <= TOLERANCE
+    side = case.detector.image_size
+    assert case.detector(probe_images(side, 2)).anomaly_map.std() > 0
+    for count in (1, 2, 5):
+        compare(case, probe_images(side, count))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_detector_is_afterwards_as_it_was(name: str, exported: Callable[[str], Exported]) -> None:
+    before, after = exported(name).before, exported(name).after
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        same = value.equal(after[key]) if isinstance(value, Tensor) else value == after[key]
+        assert same, key
+
+
+def test_each_image_takes_the_network_that_is_for_it(exported: Callable[[str], Exported]) -> None:
+    case = exported("mini")
+    grey, colour = probe_images(64, 6)[1::2], probe_images(64, 6)[::2]
+    assert not is_colour(grey).any()
+    assert is_colour(colour).all()
+    mixed = torch.stack([*grey, *colour])[[0, 3, 1, 4, 5, 2]]
+    for images in (grey, colour, mixed, torch.zeros(2, 3, 64, 64), torch.ones(1, 3, 64, 64)):
+        compare(case, images)
+    other = MedzsadMini(image_size=64, network=NETWORK, calibration=CALIBRATION)
+    other.network.load_state_dict(case.detector.network.state_dict())
+    assert (other(colour).image_score - case.detector(colour).image_score).abs().max() > 1e-3
+    # One network is run for a batch of one kind: each is the body of an If.
+    assert [node.op_type for node in onnx.load(case.done.path).graph.node].count("If") == 2
+
+
+def test_the_file_says_what_it_is_and_not_where_it_was_made(exported: Callable[[str], Exported]) -> None:
+    case = exported("mini")
+    path = case.done.path
+    facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert (facts["model"], facts["method"], facts["threshold"]) == ("our-mini", "mini", "0.5")
+    assert json.loads(facts["image_size"]) == 64
+    assert json.loads(facts["inputs"]) == {"images": ["batch", 3, 64, 64]}
+    assert json.loads(facts["outputs"])["anomaly_map"] == ["batch", 64, 64]
+    assert json.loads(facts["seen"]) == []
+    assert json.loads(facts["settings"])["precision"] == "fp32"
+    source = str(Path(exporting.__file__).parents[1]).encode()
+    assert source not in path.read_bytes()
+    assert [value.name for value in open_session(path).get_inputs()] == [INPUT]
+    assert [value.name for value in open_session(path).get_outputs()] == list(OUTPUTS)
+
+
+def test_another_size_is_what_the_detector_does_at_that_size(tmp_path: Path) -> None:
+    done = export_onnx(MAKERS["clip"](), tmp_path / "m.onnx", size=70, opset=20)
+    assert (done.image_size, done.opset) == (70, 20)
+    assert {entry.domain: entry.version for entry in onnx.load(done.path).opset_import}[""] == 20
+    images = probe_images(70, 2)
+    maps = run(done.path, images)[0]
+    assert maps.shape == (2, 70, 70)
+    bigger = PlainCLIP.build(PlainCLIPSettings(**{**COMMON, "image_size": 70}, dense="vv"))
+    torch.testing.assert_close(maps, bigger(images).anomaly_map, atol=2e-5, rtol=0)
+
+
+def test_a_graph_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "TOLERANCE", 0.0)
+    with pytest.raises(BadInput, match=r"differ from PyTorch's by up to .*e-"):
+        export_onnx(Asymmetry(), tmp_path / "m.onnx", size=32)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_exported_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = AdaCLIP.build(AdaCLIPSettings(**COMMON, output_layers=(1, 2), prompt_depth=2, prompt_length=2))
+    with pytest.raises(BadInput, match="k-means"):
+        export_onnx(fused, tmp_path / "m.onnx")
+    rounded = MAKERS["clip"]()
+    rounded.use_precision("bf16")
+    with pytest.raises(BadInput, match="load it with precision 'fp32'"):
+        export_onnx(rounded, tmp_path / "m.onnx")
+    with pytest.raises(BadInput, match="opset 11"):
+        export_onnx(MAKERS["brightness"](), tmp_path / "m.onnx", opset=11)
+    with pytest.raises(BadInput, match="no multiple of the patch size"):
+        export_onnx(MAKERS["clip"](), tmp_path / "m.onnx", size=50)
+    with pytest.raises(BadInput, match="no multiple of 16"):
+        export_onnx(MAKERS["mini"](), tmp_path / "m.onnx", size=50)
+    with pytest.raises(BadInput, match="a folder"):
+        export_onnx(MAKERS["brightness"](), tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputNotWritable, match="cannot write"):
+        export_onnx(MAKERS["brightness"](), tmp_path / "file" / "m.onnx")
+    monkeypatch.setattr(exporting, "LARGEST", 1)
+    with pytest.raises(BadInput, match="one ONNX file"):
+        export_onnx(Asymmetry(), tmp_path / "m.onnx", size=32)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(ModelNotReady, match=r"medzsad\[onnx\].*missing: onnxscript"):
+        export_onnx(MAKERS["brightness"](), tmp_path / "m.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_operations_without_a_counterpart_are_told_in_a_line(tmp_path: Path) -> None:
+    class Odd(Brightness):
+        def detect(self, inputs: Tensor) -> Any:
+            return super().detect(inputs if inputs.sum() > 0 else 1 - inputs)
+
+    with pytest.raises(BadInput, match="cannot be exported to ONNX") as caught:
+        export_onnx(Odd().eval(), tmp_path / "m.onnx")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
