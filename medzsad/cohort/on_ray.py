@@ -1,0 +1,167 @@
+"""The workers of a cohort on a Ray cluster: Ray Data's actors, each with one detector."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medzsad.cohort.manifest import ScanItem
+from medzsad.cohort.rows import Row
+from medzsad.cohort.worker import Job, Worker
+from medzsad.errors import BadInput, MedzsadError, ModelNotReady, OutputNotWritable
+
+AUTO = "auto"
+CPUS = 4  # of a worker without GPU; more do not speed one scan up by much
+ROUNDS = 3
+BLOCKS, LARGEST_BLOCK = 10_000, 64
+FATAL = {kind.__name__: kind for kind in (ModelNotReady, OutputNotWritable, BadInput)}
+LOCAL_STORE_BYTES = 128 * 2**20  # rows of text are all that goes through it
+
+
+def on_ray(items: list[ScanItem], job: Job, address: str, jobs: int | None) -> Iterator[Row]:
+    """Does the scans on a Ray cluster, and yields their rows as they come.
+
+    Ray restarts an actor that dies, and gives its scan to one that lives. What it cannot help is asked for
+    again, :data:`ROUNDS` times.
+
+    Args:
+        items: scans.
+        job: see :class:`~medzsad.cohort.worker.Job`.
+        address: of the cluster, ``host:port``; :data:`AUTO` joins one that runs on this machine, or starts
+            one for the time of this run.
+        jobs: how many actors; by default as many as the cluster has GPUs, or fours of CPUs.
+
+    Raises:
+        BadInput: if Ray is not installed, or there is no such cluster.
+        MedzsadError: if no scan can be done; see :class:`~medzsad.cohort.worker.Worker`.
+    """
+    ray = _ray()
+    ours = _connect(ray, address)
+    try:
+        waiting = {item.id: item for item in items}
+        for left in reversed(range(ROUNDS)):
+            try:
+                for row in _rows(ray, list(waiting.values()), job, jobs):
+                    if waiting.pop(row.scan, None) is not None:
+                        yield row
+            except ray.exceptions.RayError as error:
+                if not left:
+                    raise RuntimeError(f"Ray gave up: {_first_line(error)}") from error
+            if not waiting:
+                return
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Refuses what is no address, above all an input that stands where ``--ray`` takes it for one.
+
+    Raises:
+        BadInput: on such an address.
+    """
+    if address != AUTO and (":" not in address or Path(address).exists() or address.startswith("ray://")):
+        raise BadInput(
+            f"--ray {address}: no address of a Ray cluster (host:port); for one on this machine put --ray "
+            "last, or write --ray=auto"
+        )
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of the driver; what went wrong is raised
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise BadInput('--ray needs Ray; pip install "medzsad[ray]".') from error
+    return ray
+
+
+def _connect(ray: Any, address: str) -> bool:
+    """Joins or starts a cluster; returns whether it is to be left again."""
+    if ray.is_initialized():
+        return False
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        ray.init(address=address, **quiet)
+    except ConnectionError as error:
+        if address != AUTO:
+            raise BadInput(
+                f"--ray {address}: there is no Ray cluster; check host, port and network."
+            ) from error
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=LOCAL_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+    return True
+
+
+def _rows(ray: Any, items: list[ScanItem], job: Job, jobs: int | None) -> Iterator[Row]:
+    context = ray.data.DataContext.get_current()
+    quiet = {
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+        # A scan may take long, and so may a cluster that grows.
+        "execution_no_progress_timeout_s": -1,
+        "max_consecutive_actor_init_deaths": 10,
+    }
+    for name, value in quiet.items():
+        if hasattr(context, name):  # not every version has all
+            setattr(context, name, value)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    actors, resources = _share(ray.cluster_resources(), job, jobs, len(items))
+    block = min(LARGEST_BLOCK, max(math.ceil(len(items) / BLOCKS), 1))
+    rows = [{"item": json.dumps(item.as_dict())} for item in items]
+    data = ray.data.from_items(rows, override_num_blocks=math.ceil(len(items) / block)).map(
+        RayWorker,
+        fn_constructor_args=(replace(job, threads=job.threads or max(1, int(resources["num_cpus"]))),),
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
+        **resources,
+    )
+    for answer in data.iter_rows():
+        content = json.loads(answer["row"])
+        if "fatal" in content:
+            raise FATAL.get(content["fatal"], MedzsadError)(content["message"])
+        yield Row(**content)
+
+
+def _share(cluster: dict[str, float], job: Job, jobs: int | None, scans: int) -> tuple[int, dict[str, float]]:
+    """How many actors, and what each gets of the cluster."""
+    cpus, gpus = int(cluster.get("CPU", 1)), int(cluster.get("GPU", 0))
+    if gpus and job.settings.device != "cpu":
+        actors = jobs or gpus
+        # Several on one GPU: while one computes, another reads.
+        per_gpu = math.ceil(actors / gpus)
+        return max(1, min(actors, scans)), {"num_gpus": 1 / per_gpu, "num_cpus": 1}
+    nodes = int(sum(n for name, n in cluster.items() if name.startswith("node:") and "__" not in name)) or 1
+    actors = jobs or max(nodes, cpus // CPUS)
+    return max(1, min(actors, scans)), {"num_cpus": max(1, min(CPUS, cpus // max(actors, nodes)))}
+
+
+class RayWorker:
+    """A :class:`~medzsad.cohort.worker.Worker` whose input and output are rows of Ray Data."""
+
+    def __init__(self, job: Job) -> None:
+        self._worker = Worker(job)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        try:
+            content = self._worker(ScanItem(**json.loads(row["item"]))).as_dict()
+        except MedzsadError as error:  # in Ray's own wrapping it would be hard to recognise
+            content = {"fatal": type(error).__name__, "message": str(error)}
+        return {"row": json.dumps(content)}
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:200]
