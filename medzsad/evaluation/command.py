@@ -108,53 +108,6 @@ def run_evaluation(
     return evaluation
 
 
-def run_share(
-    dataset: str,
-    root: Path | None,
-    models: Sequence[str],
-    shard: str,
-    *,
-    split: str = "test",
-    classes: Sequence[str] = (),
-    limit: int | None = None,
-    channel: str | None = None,
-    seed: int = 0,
-    framing: str = "auto",
-    organ: str | None = None,
-    clip_weights: str | None = None,
-    batch_size: int = 1,
-    device: str = "auto",
-    precision: str = "auto",
-    progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
-) -> tuple[int, int]:
-    """Makes the predictions of one share of an evaluation: see
-    :func:`~medzsad.evaluation.share.predict_share`, whose result it returns.
-
-    Args:
-        shard: ``"3/10"``.
-        dataset, root, models: and all others as for :func:`run_evaluation`.
-
-    Raises:
-        MedzsadError: if the data, a model, an option or the cache cannot be used.
-    """
-    from medzsad.evaluation.share import predict_share
-    from medzsad.sharding import Shard
-
-    share = Shard.parse(shard)
-    settings = EvaluationSettings(framing=framing, seed=seed)
-    samples = open_dataset(
-        dataset, root, split=split, classes=classes or None, limit=limit, seed=seed, channel=channel
-    )
-    detectors = [
-        load_detector(model, device=device, precision=precision, clip_weights=clip_weights, organ=organ)
-        for model in dict.fromkeys(models)
-    ]
-    folder = cache_folder() / "evaluations"
-    return predict_share(
-        samples, detectors, settings, share, folder, batch_size=batch_size, progress=progress
-    )
-
-
 def _case_files(
     out: Path, title: str, detectors: Sequence[AnomalyDetector], settings: EvaluationSettings
 ) -> Callable[[str], CaseFiles]:
