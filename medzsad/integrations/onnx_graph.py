@@ -64,7 +64,9 @@ class RoutedMini(ImageSide):
         coloured = is_colour(inputs)
         second = _body(detector, detector.colour_network, "colour")
         colour = torch.cond(coloured.any(), second, _nothing, (inputs,))
-        grey = torch.cond((~coloured).any(), _body(detector, detector.network, detector.kind), _nothing, (inputs,))
+        grey = torch.cond(
+            (~coloured).any(), _body(detector, detector.network, detector.kind), _nothing, (inputs,)
+        )
         chosen = (
             torch.where(coloured.view(-1, *[1] * (one.ndim - 1)), one, other)
             for one, other in zip(colour, grey, strict=True)
