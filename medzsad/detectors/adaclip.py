@@ -57,6 +57,7 @@ class AdaCLIP(AnomalyDetector):
 
     method: ClassVar[str] = "adaclip"
     uses_organ: ClassVar[bool] = True
+    bounded_in_bf16: ClassVar[bool] = False  # with logits of 100 times a cosine, scores move by up to 3e-3
 
     def __init__(
         self,
@@ -396,10 +397,11 @@ class AdaCLIP(AnomalyDetector):
         return self.clip.class_feature(self.clip.run_blocks(embedded, class_only=True).tokens)
 
     def _texts_of(self, frozen: Tensor | None, class_name: str) -> Tensor:
-        if self.config.text_depends_on_image:
-            return self._prompted_texts(frozen, class_name)
+        # In full precision: the logits are a hundred times the cosines, and rounding here cost more than in
+        # the image tower.
+        dynamic = self.config.text_depends_on_image
         with torch.autocast(self.device.type, enabled=False):
-            return self._prompted_texts(None, class_name)
+            return self._prompted_texts(frozen.float() if dynamic else None, class_name)
 
     def _prompted_texts(self, frozen: Tensor | None, class_name: str) -> Tensor:
         tokens = self._state_tokens(class_name)

@@ -7,18 +7,19 @@ from torch import nn
 
 
 def hold_matrices(clip: nn.Module, dtype: torch.dtype) -> None:
-    """Stores a CLIP's weights and biases of linear layers and convolutions in ``dtype``.
+    """Stores weights and biases of linear layers and convolutions of a CLIP's image tower in ``dtype``.
 
     Under autocast they are rounded to it in any case, but anew in every forward pass, which for a ViT-L reads
     and writes two gigabytes. The numbers are the same, the memory is half. Layer norms, embeddings and
-    positions stay float32. For predicting only: what was rounded cannot be trained, or made exact again.
+    positions stay float32, and so does the text tower: it costs little, and all images would share its
+    errors. For predicting only: what was rounded cannot be trained, or made exact again.
 
     Args:
         clip: a :class:`~medzsad.detectors.clip.backbone.FrozenCLIP` or
             :class:`~medzsad.detectors.clip.generic.GenericCLIP`.
         dtype: that of the autocast it will run under; ``torch.float32`` to run it without.
     """
-    for module in clip.modules():
+    for module in clip.visual.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             module.to(dtype)
         for name in ("in_proj_weight", "in_proj_bias"):
