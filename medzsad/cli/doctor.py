@@ -76,7 +76,7 @@ def devices() -> list[dict[str, Any]]:
     """What detectors can compute on, the one chosen by default first, with the precision chosen there."""
     import torch
 
-    from medzsad.detectors.loading import resolve_device, resolve_precision
+    from medzsad.detectors.devices import resolve_device, resolve_precision
 
     names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     names += ["mps"] if torch.backends.mps.is_available() else []

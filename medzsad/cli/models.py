@@ -122,6 +122,39 @@ def remove(name: str) -> None:
         click.echo(f"{name}: nothing in the cache")
 
 
+@models.command("time")
+@click.argument("name", metavar="NAME")
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Images at once [default: by size].")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=4.0,
+    show_default=True,
+    help="For each figure, at least.",
+)
+@click.option("--clip-weights", metavar="TAG|FILE", help="Other CLIP weights, for CLIP-based models.")
+@click.option("--organ", metavar="NAME", help="What scans show, for models whose texts name it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not say what is being measured.")
+def time_(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Measure what computes the model NAME fastest on this CPU, for --backend auto.
+
+    Every backend and precision that is installed is run on made images, and compared with PyTorch in fp32;
+    the fastest whose maps and scores are within the bounds is remembered for this CPU and these versions.
+    A large model takes some minutes, and graphs that are missing are made. See docs/backends.md.
+    """
+    from medzsad.cli.model_times import time_facts, time_lines
+    from medzsad.inference.timing import measure_backends
+
+    say = None if quiet else _say
+    record = measure_backends(name, say=say, **options)
+    if as_json:
+        click.echo(json.dumps(time_facts(record), indent=2))
+    else:
+        for line in time_lines(record):
+            click.echo(line)
+
+
 class _Bar:
     """A progress bar of one file, made when the first bytes come; none where stderr is not a terminal."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import torch
 
 from medzsad.detectors import cache
 from medzsad.detectors.checkpoint import read_checkpoint
+from medzsad.detectors.devices import resolve_backend, resolve_precision
 from medzsad.detectors.preparing import by_hand, require_ready
 from medzsad.detectors.registry import detector_class
 from medzsad.detectors.zoo import ZooEntry, catalogue, find_clip, find_entry, weight_files
@@ -22,7 +22,6 @@ from medzsad.errors import ModelNotReady
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 RUN_ADAPTER, RUN_CLIP = "adapter.safetensors", "clip.safetensors"
 """Files of a training run's folder."""
 
@@ -35,6 +34,8 @@ def load_detector(
     clip_weights: str | os.PathLike[str] | None = None,
     adapter: str | os.PathLike[str] | None = None,
     organ: str | None = None,
+    backend: str = "torch",
+    say: Callable[[str], None] | None = None,
 ) -> AnomalyDetector:
     """Builds a detector, ready to predict; downloads nothing, unless ``clip_weights`` is an open_clip tag.
 
@@ -42,19 +43,25 @@ def load_detector(
         name: a name of the model zoo, a medzsad checkpoint (``.safetensors``), or the folder of a training
             run.
         device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
-        precision: ``"auto"`` (bf16 where the device computes it natively, else fp32), ``"fp32"``, ``"bf16"``
-            or ``"fp16"``.
+        precision: ``"auto"`` (bf16 where the device computes it natively and the method's scores stay within
+            about 1e-3, else fp32), ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         clip_weights: for CLIP-based detectors, the backbone's weights instead of those that ``name`` stands
             for: a local file, a weight file of the zoo or an open_clip tag.
         adapter: a file used instead of the one that ``name`` stands for: a medzsad checkpoint of the same
             method, or weights that the method's authors published.
         organ: what the images show, for methods whose texts name it; None is object-agnostic.
+        backend: what computes: ``"torch"``; ``"openvino"`` or ``"onnx"`` (ONNX Runtime), on the CPU, in fp32
+            unless OpenVINO is asked for bf16; or ``"auto"``, what ``medzsad models time`` measured to be the
+            fastest of those whose numbers are PyTorch's, with the fastest precision where that is ``"auto"``.
+        say: is told, in a line, when a graph is made for a backend, and what ``"auto"`` takes.
 
     Raises:
-        ModelNotReady: on an unknown name, device or precision, or weights that are missing or damaged. If
-            the zoo's weights are missing, the message says how to get them.
+        ModelNotReady: on an unknown name, device, precision or backend, or weights that are missing or
+            damaged, or a backend that cannot be used. If the zoo's weights are missing, the message says how
+            to get them.
+        OutputNotWritable: if a graph for a backend cannot be stored in the cache.
     """
-    torch_device = resolve_device(device)
+    torch_device, graph_precision = resolve_backend(backend, device, precision)
     chosen = resolve_precision(precision, torch_device)
     text = os.fspath(name)
     weights = None if clip_weights is None else os.fspath(clip_weights)
@@ -78,6 +85,17 @@ def load_detector(
         detector.name = text
         if given is None:
             detector.seen = entry.seen or detector.seen
+    detector.eval().requires_grad_(False)
+    if precision == "auto" and not detector.bounded_in_bf16:
+        chosen = "fp32"
+    if backend == "auto":
+        backend, chosen, graph_precision = _choose_backend(
+            detector, text, torch_device, precision, chosen, say
+        )
+    if backend != "torch":
+        from medzsad.detectors.graphs.detector import GraphDetector
+
+        return GraphDetector(detector, backend, graph_precision, say=say)
     detector.use_precision(chosen)
     return detector.to(torch_device).eval().requires_grad_(False)
 
@@ -238,49 +256,21 @@ def _named_errors(origin: str, misfit: str) -> Iterator[None]:
         raise ModelNotReady(f"{origin}: {misfit} ({reason})") from error
 
 
-def resolve_device(device: str | torch.device) -> torch.device:
-    """The torch device that ``device`` stands for.
+def _choose_backend(
+    detector: AnomalyDetector,
+    name: str,
+    device: torch.device,
+    precision: str,
+    unmeasured: str,
+    say: Callable[[str], None] | None,
+) -> tuple[str, str, str]:
+    """Backend, PyTorch's precision and a graph's for ``"auto"``: as measured, else PyTorch's own."""
+    if device.type != "cpu":
+        if say is not None:
+            say(f"backend: torch (the others compute on the CPU, this is {device.type})")
+        return "torch", unmeasured, "fp32"
+    from medzsad.detectors.graphs.records import choose
+    from medzsad.detectors.graphs.store import digest_of
 
-    Raises:
-        ModelNotReady: if there is no such device here.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(1, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelNotReady(f"device {device!r} cannot be used here; use 'cpu' or 'auto'") from error
-    return resolved
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """``precision`` with ``"auto"`` decided for ``device``.
-
-    Raises:
-        ModelNotReady: on an unknown precision, or fp16 on the CPU.
-    """
-    if precision not in PRECISIONS:
-        raise ModelNotReady(f"unknown precision {precision!r}; use one of {', '.join(PRECISIONS)}")
-    if precision == "fp16" and device.type == "cpu":
-        raise ModelNotReady("precision fp16 is not computed on the CPU; use 'bf16', 'fp32' or 'auto'")
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and _cpu_computes_bf16() else "fp32"
-
-
-def _cpu_computes_bf16() -> bool:
-    """Whether the CPU multiplies bf16 matrices natively; emulated bf16 is slower than fp32."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    capability = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    if capability:
-        return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
-    except OSError:
-        return False
+    backend, chosen = choose(digest_of(detector), precision, name, say)
+    return backend, unmeasured if chosen == "auto" else chosen, chosen

@@ -8,33 +8,33 @@ that :class:`~medzsad.detectors.base.AnomalyDetector` does to images of the dete
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from medzsad import __version__
 from medzsad.atomic import replacing
-from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable
-from medzsad.integrations.onnx_graph import ImageSide, at_size, image_side
+from medzsad.detectors.graphs.converting import (
+    INPUT,
+    OPSET,
+    OPSETS,
+    OUTPUTS,
+    convert,
+    probe_images,
+    require_packages,
+)
+from medzsad.detectors.graphs.image_side import WholeDetector, at_size, image_side
+from medzsad.detectors.graphs.runtimes import open_onnx
+from medzsad.errors import BadInput, OutputNotWritable
 
 if TYPE_CHECKING:
-    from torch.onnx import ONNXProgram
-
     from medzsad.detectors.base import AnomalyDetector
 
-INPUT = "images"
-OUTPUTS = ("anomaly_map", "image_score", "image_probability")
-OPSETS = range(18, 24)
-OPSET = 18  # the oldest that the graphs need, which most runtimes know
 TOLERANCE = 1e-3
 """Largest difference from PyTorch, of maps and scores in [0, 1], with which a file is accepted."""
 BATCHES = (1, 3)  # that are compared; the graph is made with another
-LARGEST = 2**31 - 2**20  # bytes of weights that fit into one file, by protobuf's limit
-_EXTRA = 'needs onnx, onnxruntime and onnxscript: pip install "medzsad[onnx]"'
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def export_onnx(
         raise BadInput(f"opset {opset} is not supported; use {OPSETS[0]} to {OPSETS[-1]}")
     if path.is_dir():
         raise BadInput(f"{path}: a folder; give the name of the file to write, such as {path / 'model.onnx'}")
-    _require_packages()
+    require_packages(("onnx", "onnxruntime", "onnxscript"), what="export onnx", extra="onnx")
     side = detector.image_size if size is None else size
     try:
         with (
@@ -83,7 +83,7 @@ def export_onnx(
             at_size(detector, side),
             replacing(path, suffix=".onnx") as temporary,
         ):
-            program = _convert(image_side(detector), side, opset)
+            program = convert(WholeDetector(image_side(detector)), detector, opset=opset)
             program.model.metadata_props.update(metadata(detector))
             program.save(temporary, external_data=False)
             difference = largest_difference(temporary, detector, side)
@@ -118,76 +118,11 @@ def metadata(detector: AnomalyDetector) -> dict[str, str]:
 
 def largest_difference(path: Path, detector: AnomalyDetector, side: int) -> float:
     """How far ONNX Runtime's numbers are from the detector's own, on :func:`probe_images`."""
-    session = open_session(path)
+    session = open_onnx(path)
     worst = 0.0
     for count in BATCHES:
         images = probe_images(side, count)
-        found = session.run(list(OUTPUTS), {INPUT: images.numpy()})
-        for expected, value in zip(detector(images), found, strict=True):
+        for expected, value in zip(detector(images), session(images.numpy()), strict=True):
             difference = (expected.cpu() - torch.from_numpy(value)).abs().max()
             worst = max(worst, float(difference.nan_to_num(nan=torch.inf)))
     return worst
-
-
-def open_session(path: Path) -> Any:
-    """An ``onnxruntime.InferenceSession`` of the file on the CPU, without its warnings."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def probe_images(side: int, count: int) -> Tensor:
-    """Smooth made-up images, float32 (count, 3, side, side): in colour and, from the second on every other
-    one, grey on black, as scans are."""
-    generator = torch.Generator().manual_seed(count)
-    coarse = torch.rand(count, 3, max(2, side // 8), max(2, side // 8), generator=generator)
-    images = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)
-    axis = torch.linspace(-1, 1, side)
-    inside = (axis[:, None].square() + axis.square() < 0.7).float()
-    images[1::2] = images[1::2].mean(1, keepdim=True) * inside
-    return images
-
-
-def _convert(graph: ImageSide, side: int, opset: int) -> ONNXProgram:
-    """The graph in ONNX, without traces of where its code lies, checked for its size."""
-    detector = graph.detector
-    example = torch.rand(2, 3, side, side, device=detector.device)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter about itself
-            program = torch.onnx.export(
-                graph.eval(),
-                (example,),
-                dynamo=True,
-                verbose=False,
-                input_names=[INPUT],
-                output_names=list(OUTPUTS),
-                dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
-                opset_version=opset,
-            )
-    except Exception as error:  # of many kinds; each means that some operation has no counterpart
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise BadInput(
-            f"{detector.name}: method {detector.method!r} cannot be exported to ONNX ({reason})"
-        ) from error
-    from onnx_ir.passes import common
-
-    for clean in (common.ClearMetadataAndDocStringPass(), common.RemoveUnusedNodesPass()):
-        clean(program.model)
-    weights = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
-    if weights > LARGEST:
-        raise BadInput(
-            f"{detector.name}: its weights take {weights / 2**30:.1f} GB in float32, and one ONNX file "
-            "holds 2 GB at most"
-        )
-    return program
-
-
-def _require_packages() -> None:
-    import importlib.util
-
-    missing = [n for n in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(n) is None]
-    if missing:
-        raise ModelNotReady(f"export onnx {_EXTRA} (missing: {', '.join(missing)})")

@@ -16,7 +16,7 @@ from monai.engines import SupervisedTrainer
 from torch.utils.data import DataLoader
 
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.loading import resolve_device, resolve_precision
+from medzsad.detectors.devices import resolve_device, resolve_precision
 from medzsad.training.building import begin_with, build_detector, build_optimiser, check_clip_weights
 from medzsad.training.distributed import Processes, device_of, joined
 from medzsad.training.frozen_features import FeatureCache

@@ -13,6 +13,7 @@ import torch
 
 import medzsad
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
+from medzsad.detectors.loading import load_detector
 from medzsad.detectors.mini import MedzsadMini, gaussian_smooth, is_colour, platt
 from medzsad.detectors.mini_network import input_features
 from medzsad.errors import ModelNotReady
@@ -109,8 +110,14 @@ def test_bf16_is_close_to_fp32(detector: MedzsadMini, synthetic: ModuleType) -> 
         half = detector(images)
     finally:
         detector.precision = "fp32"
-    assert (full.anomaly_map - half.anomaly_map).abs().mean() < 0.01
-    assert (full.image_score - half.image_score).abs().max() < 0.1
+    assert (full.anomaly_map - half.anomaly_map).abs().max() < 0.01
+    assert (full.image_score - half.image_score).abs().max() < 0.004
+
+
+def test_auto_is_fp32_where_the_cpu_has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medzsad.detectors.devices._cpu_computes_bf16", lambda: True)
+    assert load_detector("medzsad-mini", device="cpu").precision == "fp32"
+    assert load_detector("medzsad-mini", device="cpu", precision="bf16").precision == "bf16"
 
 
 def test_checkpoint_round_trip(detector: MedzsadMini, tmp_path: Path) -> None:

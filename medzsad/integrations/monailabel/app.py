@@ -61,6 +61,7 @@ class MedzsadApp(MONAILabelApp):
         self.pool = DetectorPool(
             device=self.settings.device,
             precision=self.settings.precision,
+            backend=self.settings.backend,
             parallel=self.settings.parallel,
             keep=self.settings.keep,
         )

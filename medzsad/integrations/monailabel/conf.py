@@ -20,7 +20,7 @@ class AppConf:
     Attributes:
         models: names joined by ``,``: of the zoo, medzsad checkpoints or folders of training runs; empty for
             every model of the zoo that is ready.
-        device, precision: for :func:`medzsad.load_detector`.
+        device, precision, backend: for :func:`medzsad.load_detector`.
         parallel: predictions at once; each takes the memory of a scan and its map.
         keep: detectors that stay loaded.
         scoring_model: what scans are scored with; empty for the first model.
@@ -33,6 +33,7 @@ class AppConf:
     models: str = ""
     device: str = "auto"
     precision: str = "auto"
+    backend: str = "torch"
     parallel: int = 1
     keep: int = 2
     scoring_model: str = ""

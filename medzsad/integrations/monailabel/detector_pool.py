@@ -31,15 +31,21 @@ class DetectorPool:
     one gets the new one.
 
     Args:
-        device, precision: for :func:`medzsad.load_detector`.
+        device, precision, backend: for :func:`medzsad.load_detector`.
         parallel: predictions at once; further ones wait.
         keep: detectors that stay loaded; the one unused longest goes first.
     """
 
     def __init__(
-        self, *, device: str = "auto", precision: str = "auto", parallel: int = 1, keep: int = 2
+        self,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        backend: str = "torch",
+        parallel: int = 1,
+        keep: int = 2,
     ) -> None:
-        self.device, self.precision, self.keep = device, precision, keep
+        self.device, self.precision, self.backend, self.keep = device, precision, backend, keep
         self._slots: OrderedDict[Key, _Slot] = OrderedDict()
         self._guard = threading.Lock()
         self._turns = threading.BoundedSemaphore(parallel)
@@ -64,6 +70,7 @@ class DetectorPool:
                     model.source,
                     device=self.device,
                     precision=self.precision,
+                    backend=self.backend,
                     clip_weights=model.clip_weights,
                 )
             return slot.detector

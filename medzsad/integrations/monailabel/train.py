@@ -153,7 +153,7 @@ class HeadclipTraining(TrainTask):
         return {"model": version.name, **version.record}
 
     def _train(self, parameters: TrainParameters, start: StartingPoint, datastore: Datastore) -> Version:
-        from medzsad.detectors.loading import resolve_device, resolve_precision
+        from medzsad.detectors.devices import resolve_device, resolve_precision
         from medzsad.training.sources import open_source
         from medzsad.training.train import train
 

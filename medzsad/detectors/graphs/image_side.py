@@ -1,11 +1,12 @@
-"""What an ONNX file holds of a detector: images of one size in, map, score and probability out.
+"""What a graph holds of a detector: images of one size in, map, score and probability out.
 
 Graphs have no Python, so two detectors are written differently here than in their own modules; the numbers
-are the same, and every export is compared with PyTorch (:mod:`medzsad.integrations.onnx`).
+are the same, and every graph is compared with PyTorch before it is used.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,7 +22,7 @@ from medzsad.errors import BadInput
 
 
 class ImageSide(nn.Module):
-    """A detector as a pure function of tensors: what :class:`AnomalyDetector` does, without its checks.
+    """What a detector computes of pre-processed images, as a pure function of tensors.
 
     Args:
         detector: the detector; images are of its size (:func:`at_size`).
@@ -31,18 +32,38 @@ class ImageSide(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map (B, H, W), score (B,) and probability (B,) of images (B, 3, H, W); all float32 in [0, 1]."""
-        raw = self.detect(self.detector.preprocess(images))
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (B, h, w) of the method's own resolution, score (B,) and probability (B,), float32 in [0, 1].
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+        """
+        raw = self.detect(inputs)
         maps, score = (value.float().clamp(0, 1) for value in raw[:2])
         # Where both are one number, the exporter trips over two outputs that are computed alike.
         same = raw.image_probability is raw.image_score
-        probability = score.clone() if same else raw.image_probability.float().clamp(0, 1)
-        return resize_maps(maps, tuple(images.shape[-2:])), score, probability
+        return maps, score, score.clone() if same else raw.image_probability.float().clamp(0, 1)
 
     def detect(self, inputs: Tensor) -> Prediction:
         """See :meth:`AnomalyDetector.detect`."""
         return self.detector.detect(inputs)
+
+
+class WholeDetector(nn.Module):
+    """All that :class:`AnomalyDetector` does to images of its size, without its checks.
+
+    Args:
+        inner: the image side.
+    """
+
+    def __init__(self, inner: ImageSide) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (B, H, W), score (B,) and probability (B,) of images (B, 3, H, W); all float32 in [0, 1]."""
+        maps, score, probability = self.inner(self.inner.detector.preprocess(images))
+        return resize_maps(maps, tuple(images.shape[-2:])), score, probability
 
 
 class RoutedMini(ImageSide):
@@ -74,6 +95,25 @@ class RoutedMini(ImageSide):
         return Prediction(*chosen)
 
 
+def networks_of(detector: AnomalyDetector) -> tuple[AnomalyDetector, ...]:
+    """A detector as one for each of its networks: :func:`is_colour` says whose an image is.
+
+    Whoever can divide a batch needs no :class:`RoutedMini`, whose graph takes long to make and runs both
+    networks on all images of a mixed batch.
+
+    Returns:
+        The detector alone; of a medzsad-mini with two networks, one for grey images and one for coloured
+        ones, which share its weights.
+    """
+    if not isinstance(detector, MedzsadMini) or detector.colour_network is None:
+        return (detector,)
+    pair = copy.copy(detector), copy.copy(detector)
+    for one, network in zip(pair, (detector.network, detector.colour_network), strict=True):
+        one._modules = {**detector._modules, "network": network, "colour_network": None}
+    pair[1].kind = "colour"
+    return pair
+
+
 class WholeWinCLIP(ImageSide):
     """WinCLIP with all windows of all images in one batch: a graph has no loop over parts of it."""
 
@@ -98,7 +138,19 @@ def image_side(detector: AnomalyDetector) -> ImageSide:
     """The part of a detector that can be a graph.
 
     Raises:
-        BadInput: if its method cannot, or its weights were rounded.
+        BadInput: see :func:`check_detector`.
+    """
+    check_detector(detector)
+    if isinstance(detector, MedzsadMini):
+        return RoutedMini(detector)
+    return WholeWinCLIP(detector) if isinstance(detector, WinCLIP) else ImageSide(detector)
+
+
+def check_detector(detector: AnomalyDetector) -> None:
+    """Refuses what cannot be a graph.
+
+    Raises:
+        BadInput: if the method cannot, or the weights were rounded.
     """
     rounded = {p.dtype for p in detector.parameters() if p.is_floating_point()} - {torch.float32}
     if rounded:
@@ -111,9 +163,6 @@ def image_side(detector: AnomalyDetector) -> ImageSide:
             f"{detector.name}: AdaCLIP groups patches by k-means for its image score (fusion "
             f"{detector.config.fusion!r}), which ONNX cannot express; only fusion 'off' can be exported"
         )
-    if isinstance(detector, MedzsadMini):
-        return RoutedMini(detector)
-    return WholeWinCLIP(detector) if isinstance(detector, WinCLIP) else ImageSide(detector)
 
 
 @contextmanager

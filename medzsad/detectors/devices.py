@@ -1,0 +1,88 @@
+"""What detectors compute on: devices, precisions and backends by their names."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from medzsad.errors import ModelNotReady
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+BACKENDS = ("torch", "openvino", "onnx", "auto")
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The torch device that ``device`` stands for.
+
+    Raises:
+        ModelNotReady: if there is no such device here.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelNotReady(f"device {device!r} cannot be used here; use 'cpu' or 'auto'") from error
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """``precision`` with ``"auto"`` decided for ``device``.
+
+    Raises:
+        ModelNotReady: on an unknown precision, or fp16 on the CPU.
+    """
+    if precision not in PRECISIONS:
+        raise ModelNotReady(f"unknown precision {precision!r}; use one of {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise ModelNotReady("precision fp16 is not computed on the CPU; use 'bf16', 'fp32' or 'auto'")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and _cpu_computes_bf16() else "fp32"
+
+
+def resolve_backend(backend: str, device: str | torch.device, precision: str) -> tuple[torch.device, str]:
+    """The device, and the precision of a graph where ``backend`` runs one; nothing is imported for it.
+
+    Raises:
+        ModelNotReady: if the backend cannot be used, or not like that.
+    """
+    if backend not in BACKENDS:
+        raise ModelNotReady(f"unknown backend {backend!r}; use one of {', '.join(BACKENDS)}")
+    if backend in ("torch", "auto"):
+        return resolve_device(device), "fp32"
+    from medzsad.detectors.graphs.runtimes import require_backend
+
+    require_backend(backend)
+    torch_device = torch.device("cpu")
+    if str(device).partition(":")[0] not in ("auto", "cpu"):
+        raise ModelNotReady(
+            f"backend {backend!r} computes on the CPU, not on {str(device)!r}; use --device cpu or "
+            "--backend torch"
+        )
+    resolve_precision(precision, torch_device)
+    if precision == "bf16" and backend == "onnx":
+        raise ModelNotReady("backend 'onnx' computes in fp32; use --backend openvino or torch for bf16")
+    if precision == "bf16" and not _cpu_computes_bf16():
+        raise ModelNotReady(f"this CPU does not compute bf16, which backend {backend!r} needs; use fp32")
+    return torch_device, "fp32" if precision == "auto" else precision
+
+
+def _cpu_computes_bf16() -> bool:
+    """Whether the CPU multiplies bf16 matrices natively; emulated bf16 is slower than fp32."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    capability = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if capability:
+        return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+    except OSError:
+        return False

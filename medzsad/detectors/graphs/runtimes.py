@@ -1,0 +1,110 @@
+"""What runs a graph on the CPU: OpenVINO or ONNX Runtime, each imported when one of its graphs is opened."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from medzsad.detectors.graphs.converting import INPUT, OUTPUTS, require_packages
+
+EXTRAS = {"openvino": "openvino", "onnx": "onnx"}
+"""The extra of medzsad that brings what a backend needs."""
+PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+"""The package that runs a backend's graphs."""
+_MAKERS = ("onnx", "onnxscript")  # what makes the graphs of either
+
+
+class Runtime(Protocol):
+    """An opened graph; may be called by several threads at once."""
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Map (B, h, w), score (B,) and probability (B,) of images (B, 3, S, S), B of 1 or more; float32."""
+
+
+def require_backend(backend: str) -> None:
+    """Raises ModelNotReady unless the packages are there that ``backend`` needs; imports none of them."""
+    names = (*_MAKERS, PACKAGES[backend])
+    require_packages(names, what=f"backend {backend!r}", extra=EXTRAS[backend])
+
+
+def version_of(backend: str) -> str:
+    """The version of the package that runs a backend's graphs, or ``"absent"``; imports nothing."""
+    try:
+        return metadata.version(PACKAGES[backend])
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def open_graph(path: Path, backend: str, precision: str = "fp32") -> Runtime:
+    """Reads an ONNX file and prepares it for the CPU, on as many threads as PyTorch uses.
+
+    Args:
+        path: the file.
+        backend: ``"openvino"`` or ``"onnx"``.
+        precision: what matrices are multiplied in: ``"fp32"``, and with OpenVINO also ``"bf16"``.
+
+    Raises:
+        Exception: whatever the library raises at a file that it cannot use.
+    """
+    return open_onnx(path) if backend == "onnx" else open_openvino(path, precision)
+
+
+def open_onnx(path: Path) -> Runtime:
+    """The graph in ONNX Runtime, in float32 and without its warnings."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(session.run(list(OUTPUTS), {INPUT: images}))
+
+    return run
+
+
+def open_openvino(path: Path, precision: str = "fp32") -> Runtime:
+    """The graph in OpenVINO."""
+    import openvino
+
+    compiled = openvino.Core().compile_model(
+        str(path),
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+            # Pinned threads of several processes would share the first cores.
+            "ENABLE_CPU_PINNING": False,
+        },
+    )
+    return _PerThread(lambda: _request(compiled))
+
+
+class _PerThread:
+    """One function for each thread, because a request of OpenVINO serves one at a time."""
+
+    def __init__(self, make: Callable[[], Runtime]) -> None:
+        self._make, self._own = make, threading.local()
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        if not hasattr(self._own, "run"):
+            self._own.run = self._make()
+        return self._own.run(images)
+
+
+def _request(compiled: Any) -> Runtime:
+    request = compiled.create_infer_request()
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        found = request.infer({INPUT: images})  # copies: the next call changes nothing of them
+        return tuple(found[name] for name in OUTPUTS)
+
+    return run

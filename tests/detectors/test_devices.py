@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from medzsad.detectors import devices
+from medzsad.detectors.devices import resolve_backend
+from medzsad.detectors.graphs import converting, records
+from medzsad.detectors.graphs.detector import GraphDetector
+from medzsad.detectors.graphs.records import Record, Timing, cpu_name, write_record
+from medzsad.detectors.graphs.store import digest_of
+from medzsad.detectors.loading import load_detector
+from medzsad.errors import ModelNotReady
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all packages were there."""
+    monkeypatch.setattr(converting, "find_spec", lambda name: name)
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "precision", "message"),
+    [
+        ("tensorrt", "auto", "auto", "unknown backend 'tensorrt'; use one of torch, openvino, onnx, auto"),
+        ("onnx", "cuda", "auto", "computes on the CPU, not on 'cuda'; use --device cpu or --backend torch"),
+        ("openvino", "cuda:1", "auto", "not on 'cuda:1'"),
+        ("onnx", "cpu", "bf16", "'onnx' computes in fp32"),
+        ("openvino", "cpu", "fp16", "fp16 is not computed on the CPU"),
+        ("openvino", "cpu", "int4", "unknown precision"),
+    ],
+)
+@pytest.mark.usefixtures("installed")
+def test_what_a_backend_cannot_do_is_one_line(backend, device, precision, message) -> None:
+    with pytest.raises(ModelNotReady) as caught:
+        load_detector("brightness", backend=backend, device=device, precision=precision)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("installed")
+def test_precisions_of_graphs(monkeypatch) -> None:
+    for precision in ("auto", "fp32"):
+        for backend in ("openvino", "onnx"):
+            assert resolve_backend(backend, "auto", precision) == (torch.device("cpu"), "fp32")
+    monkeypatch.setattr(devices, "_cpu_computes_bf16", lambda: True)
+    assert resolve_backend("openvino", "cpu", "bf16")[1] == "bf16"
+    monkeypatch.setattr(devices, "_cpu_computes_bf16", lambda: False)
+    with pytest.raises(ModelNotReady, match="does not compute bf16"):
+        resolve_backend("openvino", "cpu", "bf16")
+
+
+@pytest.mark.parametrize(("backend", "package"), [("openvino", "openvino"), ("onnx", "onnxruntime")])
+def test_a_missing_package_is_told_with_the_command(monkeypatch, backend: str, package: str) -> None:
+    monkeypatch.setattr(converting, "find_spec", lambda name: None if name == package else name)
+    with pytest.raises(ModelNotReady) as caught:
+        load_detector("brightness", backend=backend)
+    assert f'pip install "medzsad[{backend}]" (missing: {package})' in str(caught.value)
+    assert load_detector("brightness", backend="torch").method == "brightness"
+
+
+@pytest.mark.usefixtures("cache_dir")
+def test_auto_takes_what_was_measured_and_pytorch_before(monkeypatch) -> None:
+    said: list[str] = []
+
+    def load(**options):
+        said.clear()
+        return load_detector("brightness", device="cpu", backend="auto", say=said.append, **options)
+
+    assert not isinstance(load(), GraphDetector)
+    assert said == ["backend: torch (not measured on this machine; medzsad models time brightness measures)"]
+    rows = [Timing("torch", "fp32", {"images": 1.0}, 0, 0), Timing("onnx", "fp32", {"images": 3.0}, 0, 0)]
+    digest = digest_of(load())
+    write_record(digest, Record("brightness", cpu_name(), 1, 1, {"images": 224}, tuple(rows)))
+    pytest.importorskip("onnxruntime")
+    detector = load()
+    assert detector.settings["backend"] == "onnx"
+    assert said == [
+        "backend: onnx fp32 (the fastest measured on this machine: 3 images/s, 3.00 times torch fp32)"
+    ]
+    assert not isinstance(load(precision="bf16"), GraphDetector)
+    assert said == ["backend: torch (nothing measured in bf16 is within the bounds)"]
+    monkeypatch.setattr(records, "cpu_name", lambda: "another")
+    assert not isinstance(load(), GraphDetector)
