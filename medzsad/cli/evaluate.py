@@ -11,6 +11,13 @@ import click
 
 from medzsad.errors import BadInput
 
+DEFAULT = "medzsad-mini"
+# Options that predictions depend on, or how they are made; the others are of the figures.
+SHARED = (
+    "split", "classes", "limit", "channel", "seed", "framing", "organ", "clip_weights", "batch_size",
+    "device", "precision", "backend",
+)  # fmt: skip
+
 
 @click.command()
 @click.option("-d", "--dataset", required=True, metavar="NAME", help="A data set: see medzsad datasets list.")
@@ -78,6 +85,16 @@ from medzsad.errors import BadInput
 @click.option(
     "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"])
 )
+@click.option(
+    "--backend",
+    default="torch",
+    show_default=True,
+    type=click.Choice(["torch", "openvino", "onnx", "auto"]),
+    help="What computes on the CPU; auto: the fastest that medzsad models time measured (docs/backends.md).",
+)
+@click.option(
+    "--shard", metavar="I/N", help="Only predict share I of N, for an evaluation to come; no figures."
+)
 @click.option("--no-cache", is_flag=True, help="Keep no predictions; an interrupted run begins anew.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON instead of tables.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars or notes.")
@@ -87,6 +104,7 @@ def evaluate(
     models: tuple[str, ...],
     out: Path | None,
     size: str,
+    shard: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -97,15 +115,23 @@ def evaluate(
 
     Exit code: 0 done, 2 bad input or options, 1 internal error.
     """
-    from medzsad.evaluation.command import run_evaluation
+    from medzsad.evaluation.command import run_evaluation, run_share
     from medzsad.evaluation.reporting import document, tables
 
     if options["save_maps"] and out is None:
         raise BadInput("--save-maps needs a folder to write to: give --out DIR")
+    if shard is not None:
+        if out is not None or options["no_cache"]:
+            raise BadInput("--shard writes to the cache alone: leave out --out, --save-maps and --no-cache")
+        kept = {key: options[key] for key in SHARED}
+        progress = None if quiet else _progress
+        total, found = run_share(dataset, root, models or (DEFAULT,), shard, progress=progress, **kept)
+        _say(f"shard {shard}: {total} predictions, {found} of them from an earlier run")
+        return
     evaluation = run_evaluation(
         dataset,
         root,
-        models or ("medzsad-mini",),
+        models or (DEFAULT,),
         out=out,
         size=_side(size),
         say=None if quiet else _say,

@@ -45,6 +45,7 @@ def run_evaluation(
     batch_size: int = 1,
     device: str = "auto",
     precision: str = "auto",
+    backend: str = "torch",
     no_cache: bool = False,
     say: Callable[[str], None] | None = None,
     progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
@@ -54,7 +55,7 @@ def run_evaluation(
     Args:
         dataset, root, split, classes, limit, channel: for :func:`~medzsad.datasets.opening.open_dataset`.
         models: names or checkpoints for :func:`medzsad.load_detector`, with ``organ``, ``clip_weights``,
-            ``device`` and ``precision``.
+            ``device``, ``precision`` and ``backend``.
         out: folder of the results; None writes nothing.
         save_maps: also write all maps and contact sheets.
         size, framing, mode, fpr_limit, threshold, foreground_only, min_lesion_ml, resamples, seed: see
@@ -62,7 +63,7 @@ def run_evaluation(
         no_references: leave out the trivial references.
         batch_size: images at once.
         no_cache: keep no predictions.
-        say: gets notes about the data, line by line.
+        say: gets notes about the data and the models, line by line.
         progress: see :func:`~medzsad.evaluation.evaluate.evaluate`.
 
     Raises:
@@ -85,7 +86,15 @@ def run_evaluation(
     for note in samples.notes if say else ():
         say(note)
     detectors = [
-        load_detector(model, device=device, precision=precision, clip_weights=clip_weights, organ=organ)
+        load_detector(
+            model,
+            device=device,
+            precision=precision,
+            clip_weights=clip_weights,
+            organ=organ,
+            backend=backend,
+            say=say,
+        )
         for model in dict.fromkeys(models)
     ]
     if out is not None:
@@ -106,6 +115,61 @@ def run_evaluation(
     if out is not None:
         save_evaluation(evaluation, out)
     return evaluation
+
+
+def run_share(
+    dataset: str,
+    root: Path | None,
+    models: Sequence[str],
+    shard: str,
+    *,
+    split: str = "test",
+    classes: Sequence[str] = (),
+    limit: int | None = None,
+    channel: str | None = None,
+    seed: int = 0,
+    framing: str = "auto",
+    organ: str | None = None,
+    clip_weights: str | None = None,
+    batch_size: int = 1,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "torch",
+    progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
+) -> tuple[int, int]:
+    """Makes the predictions of one share of an evaluation: see
+    :func:`~medzsad.evaluation.share.predict_share`, whose result it returns.
+
+    Args:
+        shard: ``"3/10"``.
+        dataset, root, models: and all others as for :func:`run_evaluation`.
+
+    Raises:
+        MedzsadError: if the data, a model, an option or the cache cannot be used.
+    """
+    from medzsad.evaluation.share import predict_share
+    from medzsad.sharding import Shard
+
+    share = Shard.parse(shard)
+    settings = EvaluationSettings(framing=framing, seed=seed)
+    samples = open_dataset(
+        dataset, root, split=split, classes=classes or None, limit=limit, seed=seed, channel=channel
+    )
+    detectors = [
+        load_detector(
+            model,
+            device=device,
+            precision=precision,
+            clip_weights=clip_weights,
+            organ=organ,
+            backend=backend,
+        )
+        for model in dict.fromkeys(models)
+    ]
+    folder = cache_folder() / "evaluations"
+    return predict_share(
+        samples, detectors, settings, share, folder, batch_size=batch_size, progress=progress
+    )
 
 
 def _case_files(

@@ -142,13 +142,11 @@ def _run(
     progress: Callable[..., Iterable[Any]] | None,
 ) -> DetectorOutcome:
     begin = time.perf_counter()
-    framing = detector.framing if settings.framing == "auto" else settings.framing
+    framing, cache = framing_and_cache(samples, detector, settings, cache_folder)
     threshold = settings.threshold
     if threshold is None:
         rule = parse_threshold(detector.threshold)
         threshold = rule if isinstance(rule, float) else 0.5
-    key = {"framing": "volume" if samples.is_volumetric else framing}
-    cache = PredictionCache(cache_folder, detector, key)
     if samples.is_volumetric:
         classes, mode = evaluate_volumes(
             detector,
@@ -186,6 +184,15 @@ def _run(
         seconds=round(time.perf_counter() - begin, 2),
         reused=cache.found,
     )
+
+
+def framing_and_cache(
+    samples: SampleSet, detector: AnomalyDetector, settings: EvaluationSettings, folder: Path | None
+) -> tuple[str, PredictionCache]:
+    """What a detector is shown of 2D images, and where its predictions of the set are kept."""
+    framing = detector.framing if settings.framing == "auto" else settings.framing
+    key = {"framing": "volume" if samples.is_volumetric else framing}
+    return framing, PredictionCache(folder, detector, key)
 
 
 def has_seen(seen: Iterable[str], dataset: str) -> bool:

@@ -67,7 +67,7 @@ def evaluate_volumes(
         for sample in members:
             next(steps, None)
             scan = sample.read_scan()
-            prediction = _prediction(detector, sample, scan, cache)
+            prediction = volume_prediction(detector, sample, scan, cache)
             label = sample.read_label()
             area = sample.read_foreground() if settings.foreground_only else None
             pool.add(*within(prediction.anomaly_map, label, area))
@@ -105,9 +105,10 @@ def evaluate_volumes(
     return outcomes, "histogram" if "histogram" in modes else "exact"
 
 
-def _prediction(
+def volume_prediction(
     detector: AnomalyDetector, sample: VolumeSample, scan: Scan, cache: PredictionCache
 ) -> StoredPrediction:
+    """What a detector says of a volume, from the cache or computed and kept there."""
     key = f"{file_hash(sample.image)}-{sample.volume}" if cache.folder is not None else ""
     stored = cache.get(key)
     if stored is None:

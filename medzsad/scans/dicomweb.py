@@ -238,6 +238,8 @@ def connected(server: str, headers: dict[str, str], what: str) -> Iterator[DICOM
         """
 
         def send(self, request: Any, **settings: Any) -> Any:
+            # A wildcard needs no encoding, and some servers (Orthanc) do not decode it.
+            request.url = request.url.replace("%2A", "*")
             return super().send(request, **(settings | {"timeout": TIMEOUT_S}))
 
         def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
