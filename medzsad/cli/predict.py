@@ -13,7 +13,12 @@ from medzsad.errors import BadInput, MedzsadError
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option(
-    "-o", "--out", default="out", show_default=True, type=click.Path(path_type=Path), help="Results folder."
+    "-o",
+    "--out",
+    default="out",
+    show_default=True,
+    metavar="DIR|URL",
+    help="Results folder; of a cohort also a URL that fsspec can write to, such as s3://bucket/out.",
 )
 @click.option(
     "-m",
@@ -62,6 +67,13 @@ from medzsad.errors import BadInput, MedzsadError
 @click.option(
     "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"])
 )
+@click.option(
+    "--backend",
+    default="torch",
+    show_default=True,
+    type=click.Choice(["torch", "openvino", "onnx", "auto"]),
+    help="What computes on the CPU; auto: the fastest that medzsad models time measured (docs/backends.md).",
+)
 @click.option("--save-scan", is_flag=True, help="Also write the scan as it was read (NAME_scan.nii.gz).")
 @click.option(
     "--overlay",
@@ -91,11 +103,25 @@ from medzsad.errors import BadInput, MedzsadError
     help="To be let in; better set MEDZSAD_DICOMWEB_TOKEN or MEDZSAD_DICOMWEB_HEADERS.",
 )
 @click.option("--store", is_flag=True, help="Send the DICOM results back to the DICOMweb server.")
+@click.option("--jobs", type=click.IntRange(min=0), metavar="N", help="A cohort in N processes; see below.")
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="auto",
+    metavar="[ADDRESS]",
+    help="A cohort on the Ray cluster at host:port; without ADDRESS on one on this machine.",
+)
+@click.option("--shard", metavar="I/N", help="Of a cohort, only share I of N, the same in every run.")
+@click.option("--retry-failed", is_flag=True, help="Of a cohort, also scans that failed in an earlier run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON instead of the table.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar, notes or table.")
 def predict(
     inputs: tuple[str, ...],
-    out: Path,
+    out: str,
+    jobs: int | None,
+    ray: str | None,
+    shard: str | None,
+    retry_failed: bool,
     as_json: bool,
     quiet: bool,
     server: str | None,
@@ -110,23 +136,48 @@ def predict(
     dicomweb://host/path/studies/UID[/series/UID] (dicomwebs:// for https).
     For each scan the folder OUT gets NAME_anomaly.nii.gz, NAME_mask.nii.gz, NAME_overlay.png and NAME.json.
 
+    A cohort is what is asked for by --jobs, --ray or --shard, by an INPUT that is a CSV table (column scan;
+    also id, series, modality, plane) or a query (dicomweb://host/path/studies?ModalitiesInStudy=MR), or by a
+    URL as OUT. Its results lie in OUT/scans, their scores in OUT/scores.parquet, and a second run does only
+    what is missing: docs/scaling.md.
+
     Exit code: 0 all done, 2 bad input (the other inputs are still finished), 1 internal error.
     """
+    from medzsad.cli.predict_cohort import is_cohort, predict_cohort
     from medzsad.cohort import predict_many
     from medzsad.remote import fetched
 
     if not inputs and server is None:
-        raise click.UsageError("Missing argument 'INPUT...'.")
+        hint = "" if ray in (None, "auto") else f" --ray took {ray} for an address: put --ray last."
+        raise click.UsageError(f"Missing argument 'INPUT...'.{hint}")
     if options["with_identity"] and not options["report"]:
         raise BadInput("--with-identity names the patient in the HTML report; add --report.")
     say = None if quiet else _say
+    if is_cohort(inputs, out, jobs, ray, shard, retry_failed):
+        if store or server is not None:
+            raise BadInput(
+                "a cohort has no --store and no --dicomweb; give dicomweb://host/path/studies/UID as INPUT."
+            )
+        predict_cohort(
+            inputs,
+            out,
+            options,
+            jobs=jobs,
+            ray=ray,
+            shard=shard,
+            retry_failed=retry_failed,
+            headers=headers,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return
     place = {"server": server, "study": study, "series": options["series"], "headers": headers}
     if store:
         options["dicom"] = options["dicom"] or "all"
     with fetched(inputs, **place, say=say) as remote:
         if store and not remote.is_remote:
             raise BadInput("--store sends results back to a DICOMweb server, but no input is from one.")
-        outcome = predict_many(remote.paths, out, say=say, bar=not quiet, **options)
+        outcome = predict_many(remote.paths, Path(out), say=say, bar=not quiet, **options)
         if store:
             remote.store(outcome, say)
         remote.restore_names(outcome)

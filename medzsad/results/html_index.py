@@ -29,7 +29,7 @@ class IndexEntry:
 
     Attributes:
         name: of the scan.
-        report: file name of its report, in the index's own folder.
+        report: file name of its report, or its path, relative to the index's own folder.
         score: volume score in [0, 1].
         lesions: number of lesion candidates.
         largest_ml: volume of the largest; None without one, or without geometry.
@@ -79,15 +79,18 @@ def thumbnail(prediction: ScanPrediction) -> bytes:
     return stream.getvalue()
 
 
-def write_index(entries: list[IndexEntry], folder: Path) -> Path:
+def write_index(entries: list[IndexEntry], folder: Path, *, total: int | None = None) -> Path:
     """Writes ``index.html`` to ``folder``, highest score first; it loads nothing but the reports on a click.
+
+    ``total`` is the number of scans where not all are listed.
 
     Raises:
         OutputNotWritable: if the file cannot be written.
     """
     rows = "".join(_row(entry) for entry in sorted(entries, key=lambda entry: (-entry.score, entry.name)))
+    count = str(len(entries)) if total in (None, len(entries)) else f"{len(entries)} of {total}"
     page = Template(asset("index.html")).substitute(
-        policy=content_policy(), style=asset("report.css"), count=len(entries), rows=rows
+        policy=content_policy(), style=asset("report.css"), count=count, rows=rows
     )
     path = folder / INDEX_NAME
     try:

@@ -1,0 +1,116 @@
+"""A few scans into one folder: the detector is loaded once, and one bad scan does not stop the others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medzsad.cohort.names import unique_names
+from medzsad.cohort.outcome import Outcome, shortened
+from medzsad.cohort.predictor import Predictor, PredictSettings
+from medzsad.errors import BadInput
+from medzsad.results.writing import prepare_folder
+
+if TYPE_CHECKING:
+    from medzsad.results.html_index import IndexEntry
+
+
+def predict_many(
+    inputs: Iterable[Path],
+    out: Path,
+    *,
+    say: Callable[[str], None] | None = None,
+    bar: bool = False,
+    **settings: Any,
+) -> Outcome:
+    """Predicts every scan of ``inputs`` and writes its files to ``out``.
+
+    Args:
+        inputs: files and folders (see :func:`medzsad.scans.readers.find_scans`).
+        out: folder of the results; created where missing.
+        say: gets notes about the scans and the detector, line by line.
+        bar: show a progress bar where stderr is a terminal.
+        settings: see :class:`~medzsad.cohort.predictor.PredictSettings`. With ``report``, several scans also
+            get an index.
+
+    Raises:
+        MedzsadError: where no input could be predicted for a reason that is not a scan's own: options, the
+            model or the output folder.
+    """
+    from medzsad.results.html_index import index_entry, write_index
+    from medzsad.results.report import report as facts
+
+    predictor = Predictor(PredictSettings(**settings), say=say)
+    outcome = Outcome()
+    paths = _expand(inputs, outcome)
+    names = unique_names(paths)
+    index: list[IndexEntry] = []
+    created = prepare_folder(out) if paths else None
+    try:
+        for path, name in zip(paths, names, strict=True):
+            try:
+                scan = predictor.read(path, name)
+            except Exception as error:
+                outcome.failed.append((path, error))
+                continue
+            predictor.load()  # a model that is not ready stops all
+            try:
+                for note in scan.notes if say else ():
+                    say(f"{scan.name}: {note}")
+                prediction = predictor.predict(scan, progress=_progress_bar(name) if bar else None)
+                files = predictor.save(prediction, out)
+                outcome.done.append((path, facts(prediction), files))
+                if predictor.settings.report:
+                    index.append(index_entry(prediction, files["html"]))
+            except Exception as error:
+                outcome.failed.append((path, error))
+        if len(index) > 1:
+            write_index(index, out)
+    finally:
+        if created is not None and not outcome.done:
+            _remove_if_empty(created, out)
+    return outcome
+
+
+def _expand(inputs: Iterable[Path], outcome: Outcome) -> list[Path]:
+    """All scans of the inputs, each once; inputs without any are listed as failed."""
+    from medzsad.scans.readers import find_scans
+
+    paths: dict[Path, None] = {}
+    for path in inputs:
+        try:
+            paths.update(dict.fromkeys(find_scans(path)))
+        except BadInput as error:
+            outcome.failed.append((path, error))
+    return list(paths)
+
+
+def _progress_bar(name: str) -> Callable[..., Iterable[int]]:
+    from tqdm import tqdm
+
+    def wrap(indices: Iterable[int], total: int) -> Iterable[int]:
+        # disable=None: no bar where stderr is not a terminal.
+        return tqdm(
+            indices,
+            total=total,
+            desc=shortened(name),
+            unit="slice",
+            disable=None,
+            leave=False,
+            file=sys.stderr,
+        )
+
+    return wrap
+
+
+def _remove_if_empty(top: Path, folder: Path) -> None:
+    """Removes ``folder`` and its parents up to ``top`` as far as they are empty."""
+    for path in (folder, *folder.parents):
+        try:
+            path.rmdir()
+        except OSError:
+            return
+        if path == top:
+            return

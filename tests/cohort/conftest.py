@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medzsad.cli.main import run
+
+# Makes the builders importable: tests are collected without touching ``sys.path``.
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "scans")]
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Three scans and one that is damaged."""
+    from cohort_factory import write_scans
+
+    return write_scans(tmp_path / "in", 3, 1)
+
+
+@pytest.fixture
+def medzsad(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
