@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from medzsad.cohort.rows import DONE
 from medzsad.cohort.store import READERS, SETTINGS, ResultStore
-from medzsad.cohort.table import TABLE, read_parts, write_table
+from medzsad.cohort.table import TABLE, ordered_by, read_parts, write_table
 from medzsad.cohort.worker import THUMBNAIL
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _with_reports(store: ResultStore) -> bool:
 def _write_index(store: ResultStore, done: pyarrow.Table) -> int:
     from medzsad.results.html_index import INDEX_NAME, IndexEntry, write_index
 
-    best = done.sort_by([("score", "descending"), ("scan", "ascending")]).slice(0, INDEX_SCANS)
+    best = ordered_by(done, ("score", "descending"), ("scan", "ascending")).slice(0, INDEX_SCANS)
     rows = best.to_pylist()
     with ThreadPoolExecutor(READERS) as readers:
         pictures = list(readers.map(lambda row: store.read(f"{row['results']}/{THUMBNAIL}"), rows))

@@ -128,7 +128,7 @@ def read_parts(store: ResultStore) -> tuple[pyarrow.Table, list[str]]:
         if not name.endswith(".parquet"):
             continue
         try:
-            table = arrow.parquet.read_table(io.BytesIO(store.read(f"{PARTS}/{name}") or b""))
+            table = _read(arrow, store.read(f"{PARTS}/{name}") or b"")
             facts = json.loads(table.schema.metadata[FACTS])
             table = table.select(schema().names).cast(schema())
             scans, shards = cohorts[facts["cohort"], facts["scans"]]
@@ -145,8 +145,22 @@ def read_parts(store: ResultStore) -> tuple[pyarrow.Table, list[str]]:
     return _newest(arrow.concat_tables(tables)), _unfinished(cohorts)
 
 
+def _read(arrow: Any, content: bytes) -> pyarrow.Table:
+    """A Parquet file's table, read in this thread: Arrow's own may abort the program where it ends soon after
+    (https://github.com/apache/arrow/issues/34314)."""
+    with arrow.parquet.ParquetFile(arrow.BufferReader(content), pre_buffer=False) as file:
+        return file.read(use_threads=False)
+
+
+def ordered_by(table: pyarrow.Table, *keys: tuple[str, str]) -> pyarrow.Table:
+    """The rows in another order, sorted in this thread, which ``Table.sort_by`` does not do."""
+    from pyarrow import compute
+
+    return table.take(compute.sort_indices(table, sort_keys=list(keys)))
+
+
 def _newest(table: pyarrow.Table) -> pyarrow.Table:
-    ordered = table.sort_by([("scan", "ascending"), ("finished", "descending")]).combine_chunks()
+    ordered = ordered_by(table, ("scan", "ascending"), ("finished", "descending")).combine_chunks()
     scans = ordered.column("scan").to_pylist()
     return ordered.filter([i == 0 or scan != scans[i - 1] for i, scan in enumerate(scans)])
 
