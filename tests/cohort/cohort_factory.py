@@ -23,6 +23,15 @@ def write_scan(path: Path, seed: int, shape: tuple[int, int, int] = (16, 16, 3))
     return path
 
 
+def table_rows(content: bytes) -> list[dict[str, Any]]:
+    """The rows of a Parquet file, read in this thread: Arrow's own would live on beside all later tests."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content), pre_buffer=False) as file:
+        return file.read(use_threads=False).to_pylist()
+
+
 def write_scans(folder: Path, good: int, bad: int = 0) -> Path:
     """``good`` scans and ``bad`` files that only look like some."""
     for number in range(good):

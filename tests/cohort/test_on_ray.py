@@ -5,45 +5,77 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from cohort_factory import FAST, outcomes, times, write_scans
+from cohort_factory import FAST, outcomes, table_rows, times, write_scans
 
 from medzsad.cohort.manifest import ScanItem
-from medzsad.cohort.on_ray import RayWorker, _share, check_address, on_ray
+from medzsad.cohort.on_ray import RayWorker, _share, check_address
 from medzsad.cohort.worker import Job
 from medzsad.errors import BadInput
 
-ray = pytest.importorskip("ray", reason="Ray is not installed (medzsad[ray])")
-parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (medzsad[cohort])")
+for package in ("ray", "pyarrow"):
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed (medzsad[ray])", allow_module_level=True)
 
 GOOD, BAD = 37, 3
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+# Ray stays out of this process: its threads live on after it has been shut down, beside all later tests.
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+
+node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+# On a busy machine a process may not answer for long, and is alive.
+patient = {"health_check_failure_threshold": 60}
+head = {**node, "include_dashboard": False, "_system_config": patient}
+nodes = Cluster(initialize_head=True, head_node_args=head)
+try:
+    nodes.add_node(**node)
+    print("address", nodes.address, flush=True)
+    sys.stdin.read()
+finally:
+    nodes.shutdown()
+"""
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of two nodes with a CPU each; nothing of them listens to other machines."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
-
-    # On a busy machine a process may not answer for long, and is alive.
-    patient = {"health_check_failure_threshold": 60}
-    head = {**NODE, "include_dashboard": False, "_system_config": patient}
-    nodes = Cluster(initialize_head=True, head_node_args=head)
+    """The address of two nodes with a CPU each."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+    )
     try:
-        nodes.add_node(**NODE)
-        yield nodes.address
+        yield next(line.split()[1] for line in process.stdout if line.startswith("address "))
     finally:
-        ray.shutdown()
-        nodes.shutdown()
+        process.stdin.close()
+        process.wait(60)
+
+
+@pytest.fixture
+def medzsad() -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in a process of its own: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "medzsad", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    return call
 
 
 class Killer(threading.Thread):
@@ -108,7 +140,7 @@ def test_nothing_is_lost_or_doubled_when_a_worker_is_killed(cluster, tmp_path, m
     assert {reason["scan"] for reason in document["reasons"]} == {f"corrupt{i}" for i in range(BAD)}
     assert all(reason["error"] for reason in document["reasons"])
 
-    rows = parquet.read_table(out / "scores.parquet").to_pylist()
+    rows = table_rows((out / "scores.parquet").read_bytes())
     names = [f"case{i:02}" for i in range(GOOD)] + [f"corrupt{i}" for i in range(BAD)]
     assert [row["scan"] for row in rows] == names
     assert Counter(row["status"] for row in rows) == {"done": GOOD, "failed": BAD}
@@ -121,7 +153,7 @@ def test_nothing_is_lost_or_doubled_when_a_worker_is_killed(cluster, tmp_path, m
     document = json.loads(printed)
     assert (code, document["already_settled"], document["done"]) == (2, GOOD + BAD, GOOD)
     assert times(out) == before
-    assert parquet.read_table(out / "scores.parquet").to_pylist() == rows
+    assert table_rows((out / "scores.parquet").read_bytes()) == rows
 
 
 def test_a_model_that_is_not_ready_stops_all(cluster, tmp_path, medzsad, cache_dir):
@@ -140,10 +172,12 @@ def test_what_is_no_address_is_refused(address):
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:no"])
-def test_a_cluster_that_is_not_there(monkeypatch, tmp_path, address):
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(BadInput, match="no Ray cluster"):
-        next(on_ray([], Job(FAST, "", str(tmp_path)), address, None))
+def test_a_cluster_that_is_not_there(tmp_path, medzsad, address):
+    scans = write_scans(tmp_path / "in", 1)
+    options = ["-o", tmp_path / "out", "-m", "brightness", "--ray", address]
+    code, printed, told = medzsad("predict", scans, *options)
+    assert (code, printed) == (2, "")
+    assert "no Ray cluster" in told.splitlines()[-1]
 
 
 def test_results_must_lie_where_all_machines_see_them(tmp_path):
