@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,18 +77,39 @@ def open_openvino(path: Path, precision: str = "fp32") -> Runtime:
     """The graph in OpenVINO."""
     import openvino
 
-    compiled = openvino.Core().compile_model(
-        str(path),
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",
-            # Pinned threads of several processes would share the first cores.
-            "ENABLE_CPU_PINNING": False,
-        },
-    )
+    settings = {
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        # Pinned threads of several processes would share the first cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    with _signal_stack_kept():
+        compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     return _PerThread(lambda: _request(compiled))
+
+
+class _SignalStack(ctypes.Structure):
+    """``stack_t`` of Linux."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Puts back the thread's alternate signal stack.
+
+    On CPUs with AMX, OpenVINO sets one of its own and frees it with the model, but leaves it set: the next
+    Ctrl-C or SIGTERM would end the process with a segmentation fault.
+    """
+    sigaltstack = getattr(ctypes.CDLL(None), "sigaltstack", None) if sys.platform == "linux" else None
+    former = _SignalStack()
+    known = sigaltstack is not None and sigaltstack(None, ctypes.byref(former)) == 0
+    try:
+        yield
+    finally:
+        if known:
+            sigaltstack(ctypes.byref(former), None)
 
 
 class _PerThread:
