@@ -135,9 +135,7 @@ def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Impatient(training.Stepper):
         def __call__(self, engine, batch):
             if engine.state.iteration == step:
-                # The handler alone: that signals arrive is tested above, in a process without the libraries
-                # of all other tests, beside which a real one ended in a segmentation fault.
-                signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
+                signal.raise_signal(signal.SIGTERM)
             return super().__call__(engine, batch)
 
     monkeypatch.setattr(training, "Stepper", Impatient)
