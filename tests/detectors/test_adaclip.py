@@ -105,6 +105,19 @@ def test_every_kind_of_prompt_trains_predicts_and_is_stored(
         torch.testing.assert_close(ours, stored, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_texts_follow_weights_that_are_loaded_later(weights_file: Path, inputs: Tensor) -> None:
+    detector = build(weights_file)
+    frozen = detector.frozen_features(inputs)["image"]
+    before = detector.encode_texts(frozen)
+    other = FrozenCLIP.build(CONFIG, None, text=True, seed=1)
+    detector.clip.load_state_dict(other.state_dict())
+    after = detector.encode_texts(frozen)
+    assert not torch.allclose(before, after)
+    fresh = AdaCLIP(other, detector.config, adapter=detector.adapter)
+    torch.testing.assert_close(after, fresh.encode_texts(frozen))
+
+
 @torch.inference_mode()
 def test_dynamic_texts_differ_from_image_to_image(weights_file: Path, inputs: Tensor) -> None:
     text = build(weights_file).encode(inputs).text

@@ -282,9 +282,9 @@ class FrozenCLIP(nn.Module):
             if dual:
                 path = tokens if path is None else path
                 scales = ordinary.get(layer), vv.get(layer)
-                tokens, path = self._run(_dual_block, block, tokens, path, *scales, read)
+                tokens, path = self.run_block(_dual_block, block, tokens, path, *scales, read)
             else:
-                tokens = self._run(_block, block, tokens, ordinary.get(layer), False, read)
+                tokens = self.run_block(_block, block, tokens, ordinary.get(layer), False, read)
             if layer in layers:
                 kept[layer] = tokens if path is None else path
         return TowerRun(tokens, kept, path)
@@ -294,8 +294,8 @@ class FrozenCLIP(nn.Module):
         last = layer == self.depth and self.visual.pool_type == "tok"
         return last and (dual or layer not in layers)
 
-    def _run(self, function: Callable[..., Any], block: nn.Module, *inputs: Any) -> Any:
-        """Runs ``function(block, *inputs)``, with gradient checkpointing if that is on and of use."""
+    def run_block(self, function: Callable[..., Any], block: nn.Module, *inputs: Any) -> Any:
+        """``function(block, *inputs)`` for a block of either tower, with gradient checkpointing if of use."""
         flows = any(isinstance(value, Tensor) and value.requires_grad for value in inputs)
         if not (self.checkpointing and flows and torch.is_grad_enabled()):
             return function(block, *inputs)
@@ -366,13 +366,25 @@ class FrozenCLIP(nn.Module):
         Returns:
             (P, D), not L2-normalised.
         """
+        tokens = self.run_text_blocks(embeddings, before_block=before_block)
+        return self.read_text(tokens[torch.arange(tokens.shape[0], device=tokens.device), ends])
+
+    def run_text_blocks(
+        self, embeddings: Tensor, *, before_block: BlockHook | None = None, last: int | None = None
+    ) -> Tensor:
+        """Runs the text tower's blocks, to the ``last`` (1-based; None for all), on (P, T, text width)."""
         tower = self.text_tower
         tokens = embeddings + tower.positional_embedding[: embeddings.shape[1]]
-        for index, block in enumerate(tower.transformer.resblocks):
+        for index, block in enumerate(tower.transformer.resblocks[:last]):
             if before_block is not None:
                 tokens = before_block(index, tokens)
-            tokens = self._run(_block, block, tokens, None, self.causal_text, None)
-        read = tower.ln_final(tokens[torch.arange(tokens.shape[0], device=tokens.device), ends])
+            tokens = self.run_block(_block, block, tokens, None, self.causal_text, None)
+        return tokens
+
+    def read_text(self, tokens: Tensor) -> Tensor:
+        """Text features (..., D) from the last block's tokens (..., text width) at the texts' ends."""
+        tower = self.text_tower
+        read = tower.ln_final(tokens)
         if tower.text_projection is None:
             return read
         if isinstance(tower.text_projection, nn.Linear):
@@ -405,7 +417,7 @@ def _block(
 ) -> Tensor:
     """A block of either tower on tokens (B, N, C): all of them, or only the first ``read`` come out."""
     attended = self_attention(block.attn, block.ln_1(tokens), causal=causal, head_scale=head_scale, read=read)
-    return _rest_of_block(block, tokens[:, :read], attended)
+    return rest_of_block(block, tokens[:, :read], attended)
 
 
 def _dual_block(
@@ -420,9 +432,10 @@ def _dual_block(
     attended, second = dual_attention(
         block.attn, block.ln_1(tokens), head_scale=head_scale, vv_head_scale=vv_head_scale, read=read
     )
-    return _rest_of_block(block, tokens[:, :read], attended), path + block.ls_1(second)
+    return rest_of_block(block, tokens[:, :read], attended), path + block.ls_1(second)
 
 
-def _rest_of_block(block: nn.Module, tokens: Tensor, attended: Tensor) -> Tensor:
+def rest_of_block(block: nn.Module, tokens: Tensor, attended: Tensor) -> Tensor:
+    """What a block of either tower makes of its tokens and its attention's output, both (B, N, C)."""
     tokens = tokens + block.ls_1(attended)
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
