@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import medzsad
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, ModelNotReady
 from medzsad.scans.scan import Modality, Scan
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -113,6 +113,16 @@ def test_threshold_rules(detector):
     assert medzsad.predict(scan, detector).threshold_rule == str(detector.threshold)
     with pytest.raises(BadInput, match="threshold"):
         medzsad.predict(scan, detector, threshold=7)
+
+
+def test_options_of_loading_reach_the_detector():
+    scan = as_scan(small_head(), np.eye(4))
+    with pytest.raises(ModelNotReady, match="unknown backend 'abacus'"):
+        medzsad.predict(scan, backend="abacus")
+    with pytest.raises(ModelNotReady, match="its texts name no organ"):
+        medzsad.predict(scan, organ="brain")
+    with pytest.raises(ModelNotReady, match="unknown precision 'int3'"):
+        medzsad.predict(scan, precision="int3")
 
 
 def test_saved_files_have_the_scan_s_geometry(phantom, tmp_path):

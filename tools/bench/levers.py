@@ -1,0 +1,89 @@
+r"""Ways to compute the two costly parts of a block, one beside the other: attention and matrix products.
+
+    python tools/bench/levers.py --precision bf16
+
+Of a ViT-L/14 at 518 px: 1370 tokens, 16 heads of 64. "filled up" attends to keys filled up to a multiple of
+16 without correcting the result, so it is a bound. "packed" multiplies by weights that oneDNN reordered before,
+with operators that PyTorch keeps to itself; products of a block's four weights, each of 12 blocks its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+import torch.nn.functional as F
+from machine import DTYPES, best, describe
+from torch import Tensor
+
+TOKENS, WIDTH, HEADS = 1370, 1024, 16
+WEIGHTS = {"qkv": (3072, 1024), "out": (1024, 1024), "mlp up": (4096, 1024), "mlp down": (1024, 4096)}
+BLOCKS = 12
+
+
+def written_out(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention by products and a softmax."""
+    return (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(-1) @ value
+
+
+def attention(precision: str, repeats: int, compiled: bool) -> dict[str, float]:
+    """Seconds a call."""
+    filled = -(-TOKENS // 16) * 16
+    parts = [torch.randn(1, HEADS, filled, WIDTH // HEADS).to(DTYPES[precision]) for _ in range(3)]
+    query, key, value = (part[:, :, :TOKENS].contiguous() for part in parts)
+    fused = F.scaled_dot_product_attention
+    calls = {
+        "PyTorch's fused (used)": lambda: fused(query, key, value),
+        "the same, keys filled up": lambda: fused(query, parts[1], parts[2]),
+        "written out": lambda: written_out(query, key, value),
+    }
+    if compiled:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        flex = torch.compile(flex_attention)
+        calls["flex_attention, compiled"] = lambda: flex(query, key, value)
+    return {name: best(call, repeats) for name, call in calls.items()}
+
+
+def products(precision: str, repeats: int) -> dict[str, float]:
+    """Seconds for the products of one block."""
+    pointwise = torch.ops.mkldnn._linear_pointwise
+    found = {"linear (used)": 0.0, "linear, packed": 0.0}
+    for rows, columns in WEIGHTS.values():
+        x = torch.randn(1, TOKENS, columns).to(DTYPES[precision])
+        bias = torch.randn(rows).to(DTYPES[precision])
+        plain = [torch.randn(rows, columns).to(DTYPES[precision]) for _ in range(BLOCKS)]
+        packed = [torch.ops.mkldnn._reorder_linear_weight(weight, TOKENS) for weight in plain]
+        calls = {
+            "linear (used)": lambda x=x, b=bias, w=plain: [F.linear(x, one, b) for one in w],
+            "linear, packed": lambda x=x, b=bias, w=packed: [
+                pointwise(x, one, b, "none", [], "") for one in w
+            ],
+        }
+        for name, call in calls.items():
+            found[name] += best(call, repeats) / BLOCKS
+    return found
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--compiled", action="store_true", help="also flex_attention (needs a C++ compiler)")
+    args = parser.parse_args()
+    print(describe())
+    print("| part of a block | how | ms | times as fast |")
+    print("|---|---|---|---|")
+    for part, results in (
+        ("attention", attention(args.precision, args.repeats, args.compiled)),
+        ("products", products(args.precision, args.repeats)),
+    ):
+        first = next(iter(results.values()))
+        for name, seconds in results.items():
+            print(f"| {part} | {name} | {1e3 * seconds:.1f} | {first / seconds:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
