@@ -3,8 +3,8 @@ r"""Ways to compute the two costly parts of a block, one beside the other: atten
     python tools/bench/levers.py --precision bf16
 
 Of a ViT-L/14 at 518 px: 1370 tokens, 16 heads of 64. "filled up" attends to keys filled up to a multiple of
-16 without correcting the result, so it is a bound. "packed" multiplies by weights that oneDNN reordered before,
-with operators that PyTorch keeps to itself; products of a block's four weights, each of 12 blocks its own.
+16 without correcting the result, so it is a bound. "packed" multiplies by weights that oneDNN reordered
+before, with operators that PyTorch keeps to itself; a block's four products, with the weights of 12 blocks.
 """
 
 from __future__ import annotations
