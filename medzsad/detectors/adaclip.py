@@ -408,7 +408,8 @@ class AdaCLIP(AnomalyDetector):
     def _prompted_texts(self, frozen: Tensor | None, class_name: str) -> Tensor:
         tokens, clip = self._state_tokens(class_name), self.clip
         texts, images = len(tokens.ids), 1 if frozen is None else frozen.shape[0]
-        if clip.causal_text and self.config.prompts_text:
+        # An exported graph cannot depend on where texts end; there every text is encoded by itself.
+        if clip.causal_text and self.config.prompts_text and not torch.compiler.is_compiling():
             inserted = self.adapter.prompts("text", frozen)[1:]
             features = encode_after_first_block(
                 clip, self._after_first_block(class_name, tokens), tokens.ends, inserted
