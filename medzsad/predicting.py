@@ -130,13 +130,11 @@ def _run_planes(
     batch_size: int | None,
     progress: Callable[..., Any] | None,
 ) -> list[SliceWiseOutput]:
-    from medzsad.inference.slicewise import SliceWiseInferer
+    from medzsad.inference.slicewise import SliceWise
 
     outputs = []
     for plane in planes:
-        inferer = SliceWiseInferer(
-            plane, scan.spacing, prepare=scaling, batch_size=batch_size, progress=progress
-        )
+        inferer = SliceWise(plane, scan.spacing, prepare=scaling, batch_size=batch_size, progress=progress)
         outputs.append(inferer(scan.voxels, detector, foreground))
     return outputs
 

@@ -1,4 +1,8 @@
-"""Slice-wise inference: a volume is cut into slices, each is predicted, the maps become a volume again."""
+"""Slice-wise inference: a volume is cut into slices, each is predicted, the maps become a volume again.
+
+Nothing here needs MONAI, whose import takes longer than to predict a small scan; its inferer is in
+:mod:`medzsad.inference.inferer`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.inferers import Inferer
 from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector
@@ -37,7 +40,7 @@ class SliceWiseOutput:
     probabilities: list[float]
 
 
-class SliceWiseInferer(Inferer):
+class SliceWise:
     """Runs a 2D detector over the slices of a volume.
 
     Slices without foreground are not computed; the others are cropped to the foreground of the whole volume

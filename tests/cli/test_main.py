@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 
 def test_help_imports_nothing_heavy():
@@ -23,6 +24,21 @@ def test_help_answers_at_once():
         subprocess.run([sys.executable, "-m", "medzsad", "--help"], check=True, capture_output=True)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.5
+
+
+def test_the_main_job_does_not_wait_for_monai(tmp_path):
+    """Its import takes seconds, longer than a small scan."""
+    scan = Path(__file__).parents[2] / "examples" / "head_phantom.nii.gz"
+    code = (
+        "import sys\nfrom medzsad.cli.main import run\n"
+        "code = run(['predict', sys.argv[1], '-o', sys.argv[2], '-q'])\n"
+        "slow = {'monai', 'ignite', 'open_clip', 'torchvision', 'sklearn', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(code or (str(slow) if slow else 0))"
+    )
+    command = [sys.executable, "-c", code, str(scan), str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "out").iterdir())
 
 
 def test_unknown_command_and_version(medzsad):
