@@ -96,6 +96,7 @@ def test_bad_options_get_one_line(
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(polyps: Path, own_cache: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "medzsad", "evaluate", "-d", "kvasir", "--root", str(polyps)]
     command += ["--no-references", "--resamples", "20"]

@@ -41,6 +41,7 @@ def ended(pid: int) -> bool:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_workers_end_with_a_run_that_is_killed_and_it_is_no_attempt(tmp_path):
     write_scan(tmp_path / "in" / "large.nii", 0, (128, 128, 200))

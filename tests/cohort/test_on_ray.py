@@ -121,6 +121,7 @@ class Killer(threading.Thread):
         return text if len(text.split()) == 2 else None
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_doubled_when_a_worker_is_killed(cluster, tmp_path, medzsad):
     scans, out = write_scans(tmp_path / "in", GOOD, BAD), tmp_path / "out"
     options = ["-m", "brightness", "--overlay", "none", "--ray", cluster, "--json"]
@@ -156,6 +157,7 @@ def test_nothing_is_lost_or_doubled_when_a_worker_is_killed(cluster, tmp_path, m
     assert table_rows((out / "scores.parquet").read_bytes()) == rows
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_ready_stops_all(cluster, tmp_path, medzsad, cache_dir):
     scans = write_scans(tmp_path / "in", 2)
     code, printed, told = medzsad(

@@ -187,6 +187,7 @@ def test_processes_do_the_same(scans, tmp_path):
     assert scores[1] == pytest.approx(scores[0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_scan_that_kills_its_workers_is_given_up_and_no_other(tmp_path):
     """The process is killed whenever it is at one scan, as the system does when memory runs out."""
     scans, out = write_scans(tmp_path / "in", 2), tmp_path / "out"

@@ -18,6 +18,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed (medzsad[cohort]
 STUDY, BROKEN = "1.2.826.0.1.3680043.8.498.21", "1.2.826.0.1.3680043.8.498.22"
 
 
+@pytest.mark.slow
 def test_a_query_is_predicted_and_its_uids_stay_out_of_reasons(tmp_path, medzsad):
     for study, constant in ((STUDY, False), (BROKEN, True)):
         voxels = ramp(3) * (not constant)

@@ -139,6 +139,7 @@ def test_monai_finds_all_the_properties_of_an_inference_workflow(bundle: Path, s
         assert workflow.check_properties() == []
 
 
+@pytest.mark.slow
 def test_it_gives_the_files_of_predict_bit_for_bit(bundle: Path, scans: Path, tmp_path: Path) -> None:
     scan = scans / "images" / "lesion.nii.gz"
     options = ("--image", scan, "--output_dir", tmp_path / "bundle", "--threshold", "p99", "--device", "cpu")
@@ -175,6 +176,7 @@ def test_headclip_brings_its_clip_and_gives_the_same(headclip, scans: Path, tmp_
     assert "check before you pass it on" in (bundle / "docs" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_evaluate_gives_the_figures_of_our_metrics(bundle: Path, scans: Path, tmp_path: Path) -> None:
     options = ("--dataset_dir", scans, "--output_dir", tmp_path, "--formats", "['nifti','json']")
     printed = run_bundle(bundle, *options, configs=("inference", "evaluate"))

@@ -132,6 +132,7 @@ def test_what_does_not_fit_is_refused():
         PixelMetrics("fast")
 
 
+@pytest.mark.slow
 def test_two_ranks_are_put_together(tmp_path):
     code = """
         import sys

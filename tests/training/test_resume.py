@@ -87,6 +87,7 @@ def assert_equal(one: Path, other: Path) -> None:
     assert figures[0] | {"seconds": 0} == figures[1] | {"seconds": 0}
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_an_epoch(whole: Path, tmp_path: Path) -> None:
     process = start(tmp_path / "run")
     wait_for_step(tmp_path / "run", 2 * STEPS_PER_EPOCH + 5)
@@ -104,6 +105,7 @@ def test_killed_in_the_middle_of_an_epoch(whole: Path, tmp_path: Path) -> None:
     assert_equal(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_says_how_to_go_on(whole: Path, tmp_path: Path) -> None:
     process = start(tmp_path / "run")
     wait_for_step(tmp_path / "run", STEPS_PER_EPOCH + 4)

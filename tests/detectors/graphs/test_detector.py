@@ -48,6 +48,7 @@ def compare(found: AnomalyDetector, expected: AnomalyDetector, images: Tensor, a
             torch.testing.assert_close(one, other, atol=at, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", METHODS)
 def test_the_numbers_are_those_of_pytorch(name: str, backend: str, graphs) -> None:

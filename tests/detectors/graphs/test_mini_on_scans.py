@@ -36,6 +36,7 @@ def scans(shared_dir: Path) -> dict[str, Scan]:
     return {**found, "volume": replace(volume, voxels=volume.voxels[:, :, middle - 2 : middle + 3])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])
 def test_maps_and_scores_are_those_of_pytorch(backend: str, scans: dict[str, Scan]) -> None:
     for package in ("openvino", "onnxruntime", "onnxscript"):

@@ -23,6 +23,7 @@ signal.raise_signal(signal.SIGTERM)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed (medzsad[openvino])")
 def test_a_signal_after_a_graph_of_openvino_is_handled(tmp_path) -> None:
     environment = os.environ | {"MEDZSAD_CACHE": str(tmp_path)}
