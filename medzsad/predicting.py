@@ -130,11 +130,13 @@ def _run_planes(
     batch_size: int | None,
     progress: Callable[..., Any] | None,
 ) -> list[SliceWiseOutput]:
-    from medzsad.inference.slicewise import SliceWise
+    from medzsad.inference.slicewise import SliceWisePredictor
 
     outputs = []
     for plane in planes:
-        inferer = SliceWise(plane, scan.spacing, prepare=scaling, batch_size=batch_size, progress=progress)
+        inferer = SliceWisePredictor(
+            plane, scan.spacing, prepare=scaling, batch_size=batch_size, progress=progress
+        )
         outputs.append(inferer(scan.voxels, detector, foreground))
     return outputs
 

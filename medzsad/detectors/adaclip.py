@@ -23,6 +23,7 @@ from medzsad.detectors.adaclip_comparison import (
 )
 from medzsad.detectors.adaclip_prompts import AdaCLIPAdapter, read_published
 from medzsad.detectors.adaclip_settings import AdaCLIPSettings
+from medzsad.detectors.adaclip_texts import prompted_texts
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.clip.backbone import FrozenCLIP
@@ -33,8 +34,7 @@ from medzsad.detectors.clip.building import (
     public_settings,
     require_named_weights,
 )
-from medzsad.detectors.clip.common_start import encode_after_first_block
-from medzsad.detectors.text_states import StateTokens, pool_states, state_tokens
+from medzsad.detectors.text_states import StateTokens, state_tokens
 from medzsad.errors import ModelNotReady
 
 
@@ -75,7 +75,6 @@ class AdaCLIP(AnomalyDetector):
         self.config = config
         self.adapter = AdaCLIPAdapter.build(config, clip) if adapter is None else adapter
         self._tokens: dict[str, StateTokens] = {}
-        self._first: dict[str, tuple[tuple[int, int], Tensor]] = {}
         self.register_buffer("text_features", None)
         if config.text_depends_on_image:
             self._state_tokens()
@@ -208,8 +207,7 @@ class AdaCLIP(AnomalyDetector):
         """
         if self.config.text_depends_on_image:
             raise ModelNotReady("dynamic text prompts depend on the image: the texts cannot be encoded once")
-        with torch.autocast(self.device.type, enabled=False):
-            self.text_features = self._prompted_texts(None, self.class_name)[0].clone()
+        self.text_features = self._texts_of(None, self.class_name)[0].clone()
 
     def encode_texts(self, frozen: Tensor | None = None, class_names: Sequence[str] | None = None) -> Tensor:
         """Text features: encoded anew from prompts if there is a text tower, else as stored.
@@ -403,32 +401,10 @@ class AdaCLIP(AnomalyDetector):
         # the image tower.
         dynamic = self.config.text_depends_on_image
         with torch.autocast(self.device.type, enabled=False):
-            return self._prompted_texts(frozen.float() if dynamic else None, class_name)
-
-    def _prompted_texts(self, frozen: Tensor | None, class_name: str) -> Tensor:
-        tokens, clip = self._state_tokens(class_name), self.clip
-        texts, images = len(tokens.ids), 1 if frozen is None else frozen.shape[0]
-        # An exported graph cannot depend on where texts end; there every text is encoded by itself.
-        if clip.causal_text and self.config.prompts_text and not torch.compiler.is_compiling():
-            inserted = self.adapter.prompts("text", frozen)[1:]
-            features = encode_after_first_block(
-                clip, self._after_first_block(class_name, tokens), tokens.ends, inserted
+            return prompted_texts(
+                self.clip,
+                self.adapter,
+                self._state_tokens(class_name),
+                frozen.float() if dynamic else None,
+                class_name=class_name,
             )
-            return pool_states(features, tokens.normal)
-        features = clip.encode_text(
-            clip.embed_text(tokens.ids).repeat(images, 1, 1),
-            tokens.ends.repeat(images),
-            before_block=self.adapter.text_hook(frozen, texts),
-        )
-        return pool_states(features.unflatten(0, (images, texts)), tokens.normal)
-
-    def _after_first_block(self, class_name: str, tokens: StateTokens) -> Tensor:
-        """A class's texts (P, T, text width) out of the text tower's first block; computed once per class."""
-        weight = self.clip.text_tower.token_embedding.weight
-        state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
-        if self._first.get(class_name, (None,))[0] != state:
-            # What inference mode makes could not be used in training later.
-            with torch.inference_mode(False), torch.no_grad():
-                embedded = self.clip.embed_text(tokens.ids)
-                self._first[class_name] = (state, self.clip.run_text_blocks(embedded, last=1))
-        return self._first[class_name][1]

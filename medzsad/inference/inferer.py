@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from monai.inferers import Inferer
 
-from medzsad.inference.slicewise import SliceWise
+from medzsad.inference.slicewise import SliceWisePredictor
 
 
-class SliceWiseInferer(SliceWise, Inferer):
-    """:class:`~medzsad.inference.slicewise.SliceWise`, wherever MONAI takes an ``Inferer``."""
+class SliceWiseInferer(SliceWisePredictor, Inferer):
+    """:class:`~medzsad.inference.slicewise.SliceWisePredictor`, wherever MONAI takes an ``Inferer``."""

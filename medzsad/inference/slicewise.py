@@ -40,7 +40,7 @@ class SliceWiseOutput:
     probabilities: list[float]
 
 
-class SliceWise:
+class SliceWisePredictor:
     """Runs a 2D detector over the slices of a volume.
 
     Slices without foreground are not computed; the others are cropped to the foreground of the whole volume

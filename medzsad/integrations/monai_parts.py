@@ -115,7 +115,7 @@ class LoadLabeld(MapTransform):
 
 class ScanInferer(Inferer):
     """Runs a detector over one scan, slice by slice
-    (:class:`~medzsad.inference.slicewise.SliceWise`), from intensities as stored to the map in the
+    (:class:`~medzsad.inference.slicewise.SliceWisePredictor`), from intensities as stored to the map in the
     scan's own grid.
 
     Args:

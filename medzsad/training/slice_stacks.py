@@ -52,7 +52,7 @@ class SliceSample:
     side: int
 
     def read_square(self) -> tuple[Tensor, Tensor]:
-        """The slice as :class:`~medzsad.inference.slicewise.SliceWise` shows it to a detector.
+        """The slice as :class:`~medzsad.inference.slicewise.SliceWisePredictor` shows it to a detector.
 
         Returns:
             Image float32 (3, side, side) in [0, 1] and mask bool (side, side), padded with 0.

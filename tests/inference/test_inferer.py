@@ -5,7 +5,7 @@ from monai.inferers import Inferer
 
 from medzsad.detectors.references import Brightness
 from medzsad.inference.inferer import SliceWiseInferer
-from medzsad.inference.slicewise import SliceWise
+from medzsad.inference.slicewise import SliceWisePredictor
 from medzsad.scans.slices import Plane
 
 
@@ -14,6 +14,6 @@ def test_monai_s_inferer_gives_the_same_map() -> None:
     inferer = SliceWiseInferer(Plane.CORONAL, (1.0, 1.0, 2.0), batch_size=3)
     assert isinstance(inferer, Inferer)
     found = inferer(volume, Brightness())
-    expected = SliceWise(Plane.CORONAL, (1.0, 1.0, 2.0))(volume, Brightness())
+    expected = SliceWisePredictor(Plane.CORONAL, (1.0, 1.0, 2.0))(volume, Brightness())
     assert found.indices == expected.indices == list(range(10))
     np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=1e-6)

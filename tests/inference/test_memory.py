@@ -16,7 +16,7 @@ import resource
 import numpy as np, torch
 from medzsad.detectors.anomalyclip import AnomalyCLIP
 from medzsad.detectors.headclip_settings import HeadCLIPSettings
-from medzsad.inference.slicewise import SliceWise
+from medzsad.inference.slicewise import SliceWisePredictor
 from medzsad.scans.slices import Plane
 
 resource.setrlimit(resource.RLIMIT_DATA, ({LIMIT}, {LIMIT}))
@@ -29,7 +29,7 @@ clip = {{
 settings = HeadCLIPSettings(backbone=clip, clip_weights=None, image_size={SIDE}, deep_depth=3)
 detector = AnomalyCLIP.build(settings, with_text_tower=False).requires_grad_(False)
 volume = np.random.default_rng(0).random(({SIDE}, {SIDE}, {SLICES}), dtype=np.float32)
-output = SliceWise(Plane.AXIAL, (1.0, 1.0, 1.0))(volume, detector)
+output = SliceWisePredictor(Plane.AXIAL, (1.0, 1.0, 1.0))(volume, detector)
 assert output.anomaly_map.shape == volume.shape and len(output.indices) == {SLICES}
 try:
     np.ones({LIMIT}, dtype=np.uint8)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medzsad.detectors.base import AnomalyDetector, Prediction
-from medzsad.inference.slicewise import SliceWise, default_batch_size
+from medzsad.inference.slicewise import SliceWisePredictor, default_batch_size
 from medzsad.scans.slices import Plane
 
 
@@ -46,7 +46,7 @@ def blobs() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("plane", [Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL])
 def test_maps_come_back_to_their_voxels(blobs, plane):
     volume, inside = blobs
-    output = SliceWise(plane, (1.0, 1.0, 2.0))(volume, Brightness(), inside)
+    output = SliceWisePredictor(plane, (1.0, 1.0, 2.0))(volume, Brightness(), inside)
     assert output.anomaly_map.shape == volume.shape
     assert output.anomaly_map.dtype == np.float32
     assert np.abs(output.anomaly_map - volume).max() < 0.08
@@ -56,7 +56,7 @@ def test_maps_come_back_to_their_voxels(blobs, plane):
 def test_background_is_neither_computed_nor_anomalous(blobs):
     volume, inside = blobs
     detector = Brightness()
-    output = SliceWise(Plane.AXIAL, (1, 1, 1), batch_size=4)(volume + 0.5, detector, inside)
+    output = SliceWisePredictor(Plane.AXIAL, (1, 1, 1), batch_size=4)(volume + 0.5, detector, inside)
     assert output.indices == list(range(3, 17))
     assert detector.batches == [4, 4, 4, 2]
     assert len(output.scores) == len(output.probabilities) == 14
@@ -65,22 +65,24 @@ def test_background_is_neither_computed_nor_anomalous(blobs):
 
 
 def test_nothing_in_the_foreground_is_no_slices(blobs):
-    output = SliceWise(Plane.AXIAL, (1, 1, 1))(blobs[0], Brightness(), np.zeros(blobs[0].shape, bool))
+    output = SliceWisePredictor(Plane.AXIAL, (1, 1, 1))(
+        blobs[0], Brightness(), np.zeros(blobs[0].shape, bool)
+    )
     assert output.indices == []
     assert output.anomaly_map.max() == 0
 
 
 def test_batch_size_does_not_change_the_result(blobs):
-    one = SliceWise(Plane.AXIAL, (1, 1, 1), batch_size=1)(blobs[0], Brightness(), blobs[1])
-    five = SliceWise(Plane.AXIAL, (1, 1, 1), batch_size=5)(blobs[0], Brightness(), blobs[1])
+    one = SliceWisePredictor(Plane.AXIAL, (1, 1, 1), batch_size=1)(blobs[0], Brightness(), blobs[1])
+    five = SliceWisePredictor(Plane.AXIAL, (1, 1, 1), batch_size=5)(blobs[0], Brightness(), blobs[1])
     np.testing.assert_allclose(one.anomaly_map, five.anomaly_map, atol=1e-6)
     np.testing.assert_allclose(one.scores, five.scores, atol=1e-6)
 
 
 def test_a_batch_that_does_not_fit_is_halved(blobs):
-    whole = SliceWise(Plane.AXIAL, (1, 1, 1), batch_size=8)(blobs[0], Brightness(), blobs[1])
+    whole = SliceWisePredictor(Plane.AXIAL, (1, 1, 1), batch_size=8)(blobs[0], Brightness(), blobs[1])
     detector = Brightness(fail_above=2)
-    halved = SliceWise(Plane.AXIAL, (1, 1, 1), batch_size=8)(blobs[0], detector, blobs[1])
+    halved = SliceWisePredictor(Plane.AXIAL, (1, 1, 1), batch_size=8)(blobs[0], detector, blobs[1])
     assert max(detector.batches) == 2
     np.testing.assert_allclose(whole.anomaly_map, halved.anomaly_map, atol=1e-6)
     assert whole.scores == pytest.approx(halved.scores)
@@ -97,7 +99,7 @@ def test_pixels_are_square_in_the_detector():
 
     x, y = np.meshgrid(np.arange(60) * 1.0, np.arange(20) * 3.0, indexing="ij")
     disc = ((x - 30) ** 2 + (y - 30) ** 2 < 20**2).astype(np.float32)[:, :, None]
-    SliceWise(Plane.AXIAL, (1.0, 3.0, 5.0))(disc, Look(), np.ones(disc.shape, bool))
+    SliceWisePredictor(Plane.AXIAL, (1.0, 3.0, 5.0))(disc, Look(), np.ones(disc.shape, bool))
     image = seen[0][0, 0] > 0.5
     height, width = (image.any(dim).sum().item() for dim in (1, 0))
     assert abs(height - width) <= 3
@@ -111,7 +113,7 @@ def test_prepare_and_progress_are_called(blobs):
         totals.append(total)
         return indices
 
-    inferer = SliceWise(
+    inferer = SliceWisePredictor(
         Plane.AXIAL, (1, 1, 1), prepare=lambda v: np.repeat(1 - v[None], 3, axis=0), progress=progress
     )
     output = inferer(volume, Brightness(), inside)
@@ -121,9 +123,9 @@ def test_prepare_and_progress_are_called(blobs):
 
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="plane"):
-        SliceWise(Plane.ALL, (1, 1, 1))
+        SliceWisePredictor(Plane.ALL, (1, 1, 1))
     with pytest.raises(ValueError, match="batch_size"):
-        SliceWise(Plane.AXIAL, (1, 1, 1), batch_size=0)
+        SliceWisePredictor(Plane.AXIAL, (1, 1, 1), batch_size=0)
 
 
 def test_default_batch_size_shrinks_with_the_image():

@@ -51,7 +51,7 @@ def measure(scan: str, model: str, precision: str) -> dict[str, Any]:
     for owner, name in (
         (predicting, "foreground_mask"),
         (predicting, "intensity_scaling"),
-        (slicewise.SliceWise, "_image"),
+        (slicewise.SliceWisePredictor, "_image"),
         (slicewise.SliceFrame, "cut"),
     ):
         timed(owner, name, "prepare")

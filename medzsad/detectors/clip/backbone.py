@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import open_clip
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from medzsad.detectors.clip.attention import dual_attention, self_attention
+from medzsad.detectors.clip.blocks import dual_block, plain_block
 from medzsad.detectors.clip.configuration import (
     NO_TEXT,
     check_image_tower,
@@ -76,7 +76,7 @@ class FrozenCLIP(nn.Module):
         self.position_mode = position_mode
         self.position_antialias = position_antialias
         self.checkpointing = False
-        self._positions: dict[tuple[Any, ...], Tensor] = {}
+        self._kept: dict[Hashable, Tensor] = {}
         self.causal_text = getattr(text, "attn_mask", None) is not None
         if text is not None:
             text.attn_mask = None  # not needed by our attention, and without storage if built on "meta"
@@ -221,20 +221,31 @@ class FrozenCLIP(nn.Module):
         if tuple(grid) == native:
             return stored
         key = (*grid, stored.device, stored.dtype, stored.data_ptr())
-        if key not in self._positions:
+
+        def resized() -> Tensor:
+            square = stored[1:].float().reshape(1, *native, -1).permute(0, 3, 1, 2)
+            larger = F.interpolate(
+                square,
+                tuple(grid),
+                mode=self.position_mode,
+                align_corners=False,
+                antialias=self.position_antialias,
+            )
+            patches = larger.flatten(2)[0].transpose(0, 1).to(stored.dtype)
+            return torch.cat([stored[:1], patches])
+
+        return self.once(key, resized)
+
+    def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """What ``make()`` gives, which must follow from ``key`` and the weights alone: made once, no graph.
+
+        Forgotten when weights are loaded or moved through this module.
+        """
+        if key not in self._kept:
             # What inference mode makes could not be used in training later.
             with torch.inference_mode(False), torch.no_grad():
-                square = stored[1:].float().reshape(1, *native, -1).permute(0, 3, 1, 2)
-                resized = F.interpolate(
-                    square,
-                    tuple(grid),
-                    mode=self.position_mode,
-                    align_corners=False,
-                    antialias=self.position_antialias,
-                )
-                patches = resized.flatten(2)[0].transpose(0, 1).to(stored.dtype)
-                self._positions[key] = torch.cat([stored[:1], patches])
-        return self._positions[key]
+                self._kept[key] = make()
+        return self._kept[key]
 
     def run_blocks(
         self,
@@ -282,9 +293,9 @@ class FrozenCLIP(nn.Module):
             if dual:
                 path = tokens if path is None else path
                 scales = ordinary.get(layer), vv.get(layer)
-                tokens, path = self.run_block(_dual_block, block, tokens, path, *scales, read)
+                tokens, path = self.run_block(dual_block, block, tokens, path, *scales, read)
             else:
-                tokens = self.run_block(_block, block, tokens, ordinary.get(layer), False, read)
+                tokens = self.run_block(plain_block, block, tokens, ordinary.get(layer), False, read)
             if layer in layers:
                 kept[layer] = tokens if path is None else path
         return TowerRun(tokens, kept, path)
@@ -378,7 +389,7 @@ class FrozenCLIP(nn.Module):
         for index, block in enumerate(tower.transformer.resblocks[:last]):
             if before_block is not None:
                 tokens = before_block(index, tokens)
-            tokens = self.run_block(_block, block, tokens, None, self.causal_text, None)
+            tokens = self.run_block(plain_block, block, tokens, None, self.causal_text, None)
         return tokens
 
     def read_text(self, tokens: Tensor) -> Tensor:
@@ -404,38 +415,9 @@ class FrozenCLIP(nn.Module):
         return tuple(float(tensor.detach().float().abs().mean()) for tensor in tensors)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenCLIP:
-        self._positions.clear()
+        self._kept.clear()
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._positions.clear()
+        self._kept.clear()
         super()._load_from_state_dict(*args, **kwargs)
-
-
-def _block(
-    block: nn.Module, tokens: Tensor, head_scale: Tensor | None, causal: bool, read: int | None
-) -> Tensor:
-    """A block of either tower on tokens (B, N, C): all of them, or only the first ``read`` come out."""
-    attended = self_attention(block.attn, block.ln_1(tokens), causal=causal, head_scale=head_scale, read=read)
-    return rest_of_block(block, tokens[:, :read], attended)
-
-
-def _dual_block(
-    block: nn.Module,
-    tokens: Tensor,
-    path: Tensor,
-    head_scale: Tensor | None,
-    vv_head_scale: Tensor | None,
-    read: int | None,
-) -> tuple[Tensor, Tensor]:
-    """A block of the image tower on the ordinary and the V-V path, both (B, N, C); ``read`` as above."""
-    attended, second = dual_attention(
-        block.attn, block.ln_1(tokens), head_scale=head_scale, vv_head_scale=vv_head_scale, read=read
-    )
-    return rest_of_block(block, tokens[:, :read], attended), path + block.ls_1(second)
-
-
-def rest_of_block(block: nn.Module, tokens: Tensor, attended: Tensor) -> Tensor:
-    """What a block of either tower makes of its tokens and its attention's output, both (B, N, C)."""
-    tokens = tokens + block.ls_1(attended)
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))

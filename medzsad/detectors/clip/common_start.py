@@ -6,7 +6,6 @@ after it, so from there on these first tokens are the same in all texts of an im
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medzsad.detectors.clip.attention import merge_heads, split_heads
-from medzsad.detectors.clip.backbone import FrozenCLIP, rest_of_block
+from medzsad.detectors.clip.backbone import BlockHook, FrozenCLIP
+from medzsad.detectors.clip.blocks import rest_of_block
 
 
 class Layout(NamedTuple):
@@ -42,32 +42,30 @@ class Layout(NamedTuple):
 
 
 def encode_after_first_block(
-    clip: FrozenCLIP, tokens: Tensor, ends: Tensor, inserted: Sequence[Tensor]
+    clip: FrozenCLIP, tokens: Tensor, ends: Tensor, *, start: int, images: int, before_block: BlockHook
 ) -> Tensor:
-    """Features of P texts whose tokens 1 to L are replaced after the text tower's first block, for B images.
+    """Features of P texts whose first tokens a hook makes alike before the text tower's second block.
 
-    The numbers are those of :meth:`FrozenCLIP.encode_text` with a hook that does so, up to rounding.
+    The numbers are those of :meth:`FrozenCLIP.encode_text` with that hook, up to rounding.
 
     Args:
         clip: a CLIP with a causal text tower.
-        tokens: (P, T, text width) out of the first block, from :meth:`FrozenCLIP.run_text_blocks`; T > L.
+        tokens: (P, T, text width) out of the first block, from :meth:`FrozenCLIP.run_text_blocks`.
         ends: int64 (P,), positions to read.
-        inserted: (B, L, text width) each: what replaces tokens 1 to L before the second block, before the
-            third, and so on; at least one.
+        start: S, how many tokens are alike in all texts: the first, and those that the hook overwrites.
+        images: B, for which the hook's tokens differ.
+        before_block: gets (B, N, text width), N at least S, before each block but the first. Before the
+            second it must overwrite tokens 1 to S - 1, and it may never overwrite others.
 
     Returns:
         (B, P, D), not L2-normalised.
     """
-    images, length, _ = inserted[0].shape
-    layout = Layout.of(ends, tokens.shape[1], 1 + length)
-    own = tokens[:, layout.start :].flatten(0, 1)[layout.own]
-    row = torch.cat([tokens[:1, :1], tokens.new_zeros(1, length, tokens.shape[2]), own[None]], 1)
-    row = row.expand(images, -1, -1)
-    blocks = clip.text_tower.transformer.resblocks[1:]
-    for index, block in enumerate(blocks):
-        if index < len(inserted):
-            row = torch.cat([row[:, :1], inserted[index].to(row.dtype), row[:, layout.start :]], 1)
-        row = clip.run_block(_block, block, row, layout, index == len(blocks) - 1)
+    layout = Layout.of(ends, tokens.shape[1], start)
+    own = tokens[:, start:].flatten(0, 1)[layout.own]
+    row = torch.cat([tokens[:1, :start], own[None]], 1).expand(images, -1, -1)
+    depth = len(clip.text_tower.transformer.resblocks)
+    for index, block in enumerate(clip.text_tower.transformer.resblocks[1:], 1):
+        row = clip.run_block(_block, block, before_block(index, row), layout, index == depth - 1)
     return clip.read_text(row)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medzsad.detectors.clip.backbone import FrozenCLIP
+from medzsad.detectors.clip.backbone import BlockHook, FrozenCLIP
 from medzsad.detectors.clip.common_start import Layout, encode_after_first_block
 
 IMAGES, LENGTH = 2, 3
@@ -33,9 +33,8 @@ def inserted(count: int) -> list[Tensor]:
     return [torch.randn(shape, generator=generator).requires_grad_() for _ in range(count)]
 
 
-def one_by_one(clip: FrozenCLIP, embeddings: Tensor, ends: Tensor, tokens: list[Tensor]) -> Tensor:
-    """With a hook that overwrites, as any tower that is not causal would need it."""
-    texts = len(embeddings)
+def overwriting(tokens: list[Tensor], texts: int = 1) -> BlockHook:
+    """Puts ``tokens`` in the place of tokens 1 to LENGTH, before the second block and the next."""
 
     def hook(block: int, seen: Tensor) -> Tensor:
         if not 1 <= block <= len(tokens):
@@ -43,8 +42,23 @@ def one_by_one(clip: FrozenCLIP, embeddings: Tensor, ends: Tensor, tokens: list[
         new = tokens[block - 1].repeat_interleave(texts, 0)
         return torch.cat([seen[:, :1], new, seen[:, 1 + LENGTH :]], 1)
 
-    every = embeddings.repeat(IMAGES, 1, 1)
-    return clip.encode_text(every, ends.repeat(IMAGES), before_block=hook).unflatten(0, (IMAGES, texts))
+    return hook
+
+
+def one_by_one(clip: FrozenCLIP, embeddings: Tensor, ends: Tensor, tokens: list[Tensor]) -> Tensor:
+    """Every text of every image by itself."""
+    texts = len(embeddings)
+    features = clip.encode_text(
+        embeddings.repeat(IMAGES, 1, 1),
+        ends.repeat(IMAGES),
+        before_block=overwriting(tokens, texts),
+    )
+    return features.unflatten(0, (IMAGES, texts))
+
+
+def together(clip: FrozenCLIP, first: Tensor, ends: Tensor, tokens: list[Tensor]) -> Tensor:
+    hook = overwriting(tokens)
+    return encode_after_first_block(clip, first, ends, start=1 + LENGTH, images=IMAGES, before_block=hook)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -65,7 +79,7 @@ def test_features_and_gradients_are_the_same(
     with torch.no_grad():
         first = clip.run_text_blocks(embeddings, last=1)
     given = inserted(count)
-    found = encode_after_first_block(clip, first, places, given)
+    found = together(clip, first, places, given)
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found[0], found[1])
     weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(3))
@@ -79,9 +93,7 @@ def test_features_and_gradients_are_the_same(
 def test_a_text_may_have_no_token_after_the_start(clip: FrozenCLIP, embeddings: Tensor) -> None:
     short, ends, tokens = embeddings[:, : 1 + LENGTH], torch.tensor([3, 1, 2, 3]), inserted(2)
     first = clip.run_text_blocks(short, last=1)
-    torch.testing.assert_close(
-        encode_after_first_block(clip, first, ends, tokens), one_by_one(clip, short, ends, tokens)
-    )
+    torch.testing.assert_close(together(clip, first, ends, tokens), one_by_one(clip, short, ends, tokens))
 
 
 def test_checkpointing_changes_no_gradient(clip: FrozenCLIP, embeddings: Tensor) -> None:
@@ -89,7 +101,7 @@ def test_checkpointing_changes_no_gradient(clip: FrozenCLIP, embeddings: Tensor)
     for clip.checkpointing in (False, True):
         tokens = inserted(2)
         first = clip.run_text_blocks(embeddings, last=1)
-        encode_after_first_block(clip, first, torch.tensor([8, 4, 6, 5]), tokens).square().sum().backward()
+        together(clip, first, torch.tensor([8, 4, 6, 5]), tokens).square().sum().backward()
         gradients.append([token.grad for token in tokens])
     for plain, again in zip(*gradients, strict=True):
         torch.testing.assert_close(again, plain)
@@ -108,7 +120,7 @@ def test_gradients_are_the_same_every_time(clip: FrozenCLIP) -> None:
     seen = []
     for _ in range(3):
         (token,) = inserted(1)
-        encode_after_first_block(clip, first, ends, [token]).square().sum().backward()
+        together(clip, first, ends, [token]).square().sum().backward()
         seen.append(token.grad)
     assert torch.equal(seen[0], seen[1])
     assert torch.equal(seen[0], seen[2])
