@@ -7,7 +7,8 @@ import http.server
 import os
 import re
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,35 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is not a folder (set MEDZSAD_SHARED)")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def rule_tensor() -> Callable[[str, tuple[int, ...], int], Any]:
+    """The rule that gives the weights of the reference models, by name, shape and seed."""
+    import numpy as np
+    import torch
+
+    def make(name: str, shape: tuple[int, ...], seed: int) -> Any:
+        key = (zlib.crc32(name.encode()) ^ seed) & 0xFFFFFFFF
+        x = np.random.RandomState(key).standard_normal(shape)
+        parts = name.split(".")
+        if name == "logit_scale":
+            x = np.full(shape, np.log(1 / 0.07))
+        elif parts[-1] == "weight" and any(part.startswith("ln_") for part in parts):
+            x = 1 + 0.1 * x
+        elif parts[-1] in ("bias", "in_proj_bias"):
+            x = 0.05 * x
+        elif name.startswith("prompt_learner.") or "static_prompts" in name:
+            x = 0.2 * x
+        elif "embedding" in name:
+            x = 0.1 * x
+        elif name in ("text_projection", "visual.proj"):
+            x = 1.5 * x / np.sqrt(shape[0])
+        else:
+            x = 1.5 * x / np.sqrt(np.prod(shape[1:]))
+        return torch.from_numpy(np.asarray(x, dtype=np.float32))
+
+    return make
 
 
 class FileServer:

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor
 from medzsad.errors import BadInput
 
 Handle = TypeVar("Handle")
+MOSAIC_LABELS = ("drawn", "any")
 
 
 class Example(NamedTuple):
@@ -42,7 +43,10 @@ class Augmentation:
     """What may happen to an image; by default nothing.
 
     Attributes:
-        mosaic: probability of a mosaic of the image and three others of its class (AdaCLIP: 0.2 on MVTec AD).
+        mosaic: probability that four random images of its class, put together, take an image's place, as
+            AdaCLIP's published training does at 0.2 on MVTec AD.
+        mosaic_label: a mosaic's label: ``"drawn"`` keeps that of the image whose place it takes, whatever the
+            four show, as published; ``"any"`` calls it anomalous if one of the four is.
         flip_horizontal, flip_vertical: probabilities of mirroring left-right and top-bottom.
         rotation: largest angle in degrees, either way.
         scale: largest relative change of size; 0.1 is 0.9 to 1.1.
@@ -54,6 +58,7 @@ class Augmentation:
     """
 
     mosaic: float = 0.0
+    mosaic_label: Literal["drawn", "any"] = "drawn"
     flip_horizontal: float = 0.0
     flip_vertical: float = 0.0
     rotation: float = 0.0
@@ -62,8 +67,11 @@ class Augmentation:
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.mosaic_label not in MOSAIC_LABELS:
+            known = ", ".join(MOSAIC_LABELS)
+            raise BadInput(f"augmentation mosaic_label must be one of {known}, not {self.mosaic_label!r}")
         limits = {"rotation": 180.0, "scale": 0.9}
-        for name in self.__dataclass_fields__:
+        for name in self.__dataclass_fields__.keys() - {"mosaic_label"}:
             value, limit = getattr(self, name), limits.get(name, 1.0)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
                 raise BadInput(f"augmentation {name} must be a number from 0 to {limit:g}, not {value!r}")
@@ -89,33 +97,35 @@ def augment(
     *,
     mates: Sequence[Handle] = (),
     load: Callable[[Handle], Example] | None = None,
+    resize: Callable[[Example], Example] | None = None,
 ) -> Example:
-    """Changes an image and its mask alike.
+    """Change an image and its mask alike.
 
     Args:
         example: the image. It is not changed in place.
         settings: what may happen.
         generator: from :func:`generator_for`.
-        mates: the other images of its class, by whatever name ``load`` knows them; needed for mosaics.
-        load: gives a mate, of any size; called for mosaics only, for three mates.
+        mates: all images of its class, itself among them, by whatever name ``load`` knows them; needed for
+            mosaics.
+        load: gives a mate at its own size; called for mosaics only, for four mates.
+        resize: brings a mosaic to the size of ``example``.
 
     Returns:
         An image of the same size. An anomalous image that lost all that was marked in it (turned or
         scaled out of sight) counts as normal.
 
     Raises:
-        ValueError: if mosaics are wanted and there is no ``load``.
+        ValueError: if mosaics are wanted and ``mates``, ``load`` or ``resize`` is missing.
     """
     draws = torch.rand(7, generator=generator).tolist()
     mosaic_draw, horizontal, vertical, angle, size, brightness, contrast = draws
-    if settings.mosaic and load is None:
-        raise ValueError("mosaics need the other images of the class")
-    if mosaic_draw < settings.mosaic and mates:
-        order = torch.randperm(max(3, len(mates)), generator=generator)[:3]
-        place = int(torch.randint(4, (), generator=generator))
+    if settings.mosaic and (load is None or resize is None or not mates):
+        raise ValueError("mosaics need the images of the class, and how to load and resize them")
+    if mosaic_draw < settings.mosaic:
+        order = torch.randperm(max(4, len(mates)), generator=generator)[:4]
         tiles = [load(mates[int(i) % len(mates)]) for i in order]  # with repeats only if there are too few
-        tiles.insert(place, example)
-        example = mosaic(tiles, tuple(example.image.shape[-2:]))
+        label = example.label if settings.mosaic_label == "drawn" else max(tile.label for tile in tiles)
+        example = resize(mosaic(tiles))._replace(label=label)
     image, mask, label, has_mask = example
     sides = [-1] * (horizontal < settings.flip_horizontal) + [-2] * (vertical < settings.flip_vertical)
     if sides:
@@ -137,30 +147,28 @@ def augment(
     return Example(image, mask, label, has_mask)
 
 
-def mosaic(tiles: Sequence[Example], size: tuple[int, int]) -> Example:
-    """Four images in two rows of two, as AdaCLIP trains with on MVTec AD.
+def mosaic(tiles: Sequence[Example]) -> Example:
+    """Put four images into two rows of two, as AdaCLIP trains with on MVTec AD.
 
     Args:
-        tiles: four images of any size: top left, top right, bottom left, bottom right.
-        size: height and width of the whole.
+        tiles: top left, top right, bottom left, bottom right. Others are brought to the first one's size (the
+            published code cuts them off, or leaves black; in MVTec AD a class has one size).
 
     Returns:
-        The mosaic: anomalous if one of the four is, with a mask if all four have theirs.
+        The mosaic, of twice the first one's height and width: anomalous if one of the four is, with a mask if
+        all four have theirs.
     """
-    heights, widths = ([side // 2, side - side // 2] for side in size)
-    image = tiles[0].image.new_empty((tiles[0].image.shape[0], *size))
-    mask = tiles[0].mask.new_zeros(size)
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, 2)
-        rows = slice(0, heights[0]) if row == 0 else slice(heights[0], None)
-        columns = slice(0, widths[0]) if column == 0 else slice(widths[0], None)
-        shape = (heights[row], widths[column])
-        smaller = F.interpolate(
-            tile.image[None], shape, mode="bilinear", antialias=True, align_corners=False
-        )[0]
-        image[:, rows, columns] = smaller.clamp(0, 1)
-        marks = F.interpolate(tile.mask[None, None].float(), shape, mode="nearest-exact")[0, 0]
-        mask[rows, columns] = marks.to(mask.dtype)
+    size = tiles[0].mask.shape
+    images, masks = [], []
+    for image, mask, _, _ in tiles:
+        if mask.shape != size:
+            image = F.interpolate(image[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
+            mask = F.interpolate(mask[None, None].float(), size, mode="nearest-exact")[0, 0].to(mask.dtype)
+        images.append(image.clamp(0, 1))
+        masks.append(mask)
+    image, mask = (
+        torch.cat([torch.cat(four[:2], -1), torch.cat(four[2:], -1)], -2) for four in (images, masks)
+    )
     return Example(image, mask, max(tile.label for tile in tiles), all(tile.has_mask for tile in tiles))
 
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BALANCED = "balanced"
+DICE = ("image", "rows")
+"""What Dice is computed of, see :class:`BinaryDiceLoss`."""
 
 
 class FocalLoss(nn.Module):
@@ -87,21 +89,33 @@ class FocalLoss(nn.Module):
 
 
 class BinaryDiceLoss(nn.Module):
-    """``1 - (2 |P T| + s) / (|P| + |T| + s)`` of each sample, averaged over the batch.
+    """``1 - (2 |P T| + s) / (|P| + |T| + s)`` of each sample, averaged over all samples.
+
+    A sample is an image, or a row of an image. Rows are what AdaCLIP's published implementation compares: it
+    trains with one image at a time and squeezes the batch out of the mask, whose first dimension, which it
+    averages over, then is the image's height. Of several images it is the mean over the rows of all, which is
+    the mean of what each image gives alone. Where all is normal and much is taken for abnormal, the gradient
+    of rows is larger than that of the image, about as many times as it has rows: an image's sum dwarfs ``s``.
 
     Args:
         smooth: ``s``; 1 as published. An empty target and an empty prediction agree: loss 0.
+        over: ``"image"`` or ``"rows"``.
+
+    Raises:
+        ValueError: if ``over`` is neither.
     """
 
-    def __init__(self, smooth: float = 1.0) -> None:
+    def __init__(self, smooth: float = 1.0, *, over: str = "image") -> None:
         super().__init__()
-        self.smooth = smooth
+        if over not in DICE:
+            raise ValueError(f"dice must be over one of {', '.join(DICE)}, not {over!r}")
+        self.smooth, self.over = smooth, over
 
     def forward(self, probability: Tensor, target: Tensor) -> Tensor:
         """The loss.
 
         Args:
-            probability: (B, ...) in [0, 1].
+            probability: (B, ...) in [0, 1]; the last dimension runs along a row.
             target: of the same shape, in {0, 1}.
 
         Returns:
@@ -113,7 +127,11 @@ class BinaryDiceLoss(nn.Module):
         if probability.shape != target.shape:
             raise ValueError(f"prediction {tuple(probability.shape)} and target {tuple(target.shape)} differ")
         with torch.autocast(probability.device.type, enabled=False):
-            predicted, true = probability.float().flatten(1), target.float().flatten(1)
+            rows = self.over == "rows"
+            predicted, true = (
+                values.float().flatten(0, -2) if rows else values.float().flatten(1)
+                for values in (probability, target)
+            )
             shared = (predicted * true).sum(1)
             dice = (2 * shared + self.smooth) / (predicted.sum(1) + true.sum(1) + self.smooth)
             return (1 - dice).mean()

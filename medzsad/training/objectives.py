@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.headclip import HeadCLIP
 from medzsad.detectors.scoring import upsample
 from medzsad.errors import BadInput, ModelNotReady
-from medzsad.training.losses import BinaryDiceLoss, FocalLoss, ImageCrossEntropy
+from medzsad.training.losses import DICE, BinaryDiceLoss, FocalLoss, ImageCrossEntropy
 
 
 class TrainingBatch(TypedDict, total=False):
@@ -47,9 +47,11 @@ class LossWeights:
         image: of the image-level loss.
         pixel: of the pixel-level losses together.
         focal, dice_abnormal, dice_normal: of each pixel-level loss among them.
+        dice: what Dice is computed of, ``"image"`` or ``"rows"``, see
+            :class:`~medzsad.training.losses.BinaryDiceLoss`.
 
     Raises:
-        BadInput: on a weight that is negative or not finite, or if all of them are 0.
+        BadInput: on a weight that is negative or not finite, if all of them are 0, or on another ``dice``.
     """
 
     image: float = 1.0
@@ -57,19 +59,22 @@ class LossWeights:
     focal: float = 1.0
     dice_abnormal: float = 1.0
     dice_normal: float = 1.0
+    dice: Literal["image", "rows"] = "image"
 
     def __post_init__(self) -> None:
+        if self.dice not in DICE:
+            raise BadInput(f"loss dice must be one of {', '.join(DICE)}, not {self.dice!r}")
         for field in fields(self):
             value = getattr(self, field.name)
-            if not 0 <= value < float("inf"):
+            if field.name != "dice" and not 0 <= value < float("inf"):
                 raise BadInput(f"loss weight {field.name} must be a number of at least 0, not {value}")
         if self.image == 0 and self.pixel * (self.focal + self.dice_abnormal + self.dice_normal) == 0:
             raise BadInput("loss weights: all of them are 0, so that there is nothing to minimise")
 
     @classmethod
     def of_method(cls, method: str) -> LossWeights:
-        """The published weights: pixel 4 for HeadCLIP and AnomalyCLIP, 1 for AdaCLIP."""
-        return cls(pixel=1.0) if method == AdaCLIP.method else cls()
+        """Return the published ones: pixel 4 for HeadCLIP and AnomalyCLIP; 1 and Dice of rows for AdaCLIP."""
+        return cls(pixel=1.0, dice="rows") if method == AdaCLIP.method else cls()
 
 
 class Objective:
@@ -101,7 +106,7 @@ class Objective:
         self.detector = detector
         self.weights = LossWeights.of_method(detector.method) if weights is None else weights
         self.focal = FocalLoss(gamma, alpha)
-        self.dice = BinaryDiceLoss()
+        self.dice = BinaryDiceLoss(over=self.weights.dice)
         self.cross_entropy = ImageCrossEntropy()
 
     def __call__(self, batch: TrainingBatch) -> dict[str, Tensor]:

@@ -73,16 +73,26 @@ class Validation:
     Attributes:
         data: the sets; empty for no validation, in which case the last adapter is the best.
         every: epochs between validations.
-        metric: the figure, averaged over the sets; ``"mad"`` averages image and pixel mAD.
+        metric: the figure, averaged over the sets; ``"mad"`` averages image and pixel mAD. AdaCLIP is
+            published with the epoch of the highest ``"pixel_f1_max"``.
         limit: of the images of each set that has no limit of its own.
         batch_size: images at once.
     """
 
     data: tuple[DataSource, ...] = ()
     every: int = _number(1, at_least=1)
-    metric: Literal["mad", "image_mad", "pixel_mad", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap"] = (
-        "mad"
-    )
+    metric: Literal[
+        "mad",
+        "image_mad",
+        "pixel_mad",
+        "image_auroc",
+        "image_ap",
+        "image_f1_max",
+        "pixel_auroc",
+        "pixel_ap",
+        "pixel_f1_max",
+        "pixel_aupro",
+    ] = "mad"
     limit: int | None = _number(None, at_least=1)
     batch_size: int = _number(4, at_least=1)
 
@@ -135,7 +145,7 @@ class Recipe:
         detector: its settings, the backbone among them (``clip_weights: null`` for random weights).
         data: what it is trained on, mixed.
         validation: what is measured meanwhile.
-        loss: weights; read from a file, ``pixel`` is the method's published one by default.
+        loss: weights; read from a file, ``pixel`` and ``dice`` are the method's published ones by default.
         focal_alpha: weights of normal and abnormal in focal losses, or ``"balanced"``; None as published.
         augmentation: random changes of the images.
         optimiser: see there.
@@ -249,11 +259,13 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     method = find(root, "method")
     settings = SETTINGS.get(getattr(method, "value", None), HeadCLIPSettings)
     recipe = read_node(root, Recipe, replacing={"detector": settings})
-    loss = find(root, "loss")
-    if loss is None or find(loss, "pixel") is None:
-        published = LossWeights.of_method(recipe.method)
-        recipe = replace(recipe, loss=replace(recipe.loss, pixel=published.pixel))
-    return recipe
+    loss, published = find(root, "loss"), LossWeights.of_method(recipe.method)
+    unsaid = {
+        name: getattr(published, name)
+        for name in ("pixel", "dice")
+        if loss is None or find(loss, name) is None
+    }
+    return replace(recipe, loss=replace(recipe.loss, **unsaid))
 
 
 def file_name(clip_weights: str | None) -> str | None:

@@ -106,8 +106,9 @@ class TrainingSet(Dataset):
                 example,
                 self._augmentations[source],
                 generator_for(self.seed, draw.epoch, draw.position),
-                mates=[mate for mate in mates if mate != index] or [index],
-                load=self.example,
+                mates=mates,
+                load=self._stored,
+                resize=self._resized,
             )
         return {
             "image": self.inputs.normalise(example.image),
@@ -124,16 +125,24 @@ class TrainingSet(Dataset):
         Raises:
             BadInput: if the file cannot be read.
         """
+        return self._resized(self._stored(index))
+
+    def _resized(self, example: Example) -> Example:
+        image, mask = self.inputs.resize(example.image), self.inputs.resize_mask(example.mask)
+        return example._replace(image=image, mask=mask.to(torch.uint8))
+
+    def _stored(self, index: int) -> Example:
+        """An image at its own size; a slice as a detector is shown it."""
         sample = self.samples[index]
         if isinstance(sample, SliceSample):
             image, mask = sample.read_square()
             return Example(image, mask.to(torch.uint8), sample.label)
-        image = self.inputs.resize(torch.from_numpy(sample.read_image()))
+        image = torch.from_numpy(sample.read_image())
         # In a set without masks, those of its normal images would teach that its domain has no anomalies.
         known = sample.mask is not None or (
             not sample.label and self.sources[self._source_of[index]].level != "image"
         )
         mask = torch.zeros(image.shape[-2:], dtype=torch.uint8)
         if sample.mask is not None:
-            mask = self.inputs.resize_mask(torch.from_numpy(sample.read_mask())).to(torch.uint8)
+            mask = torch.from_numpy(sample.read_mask()).to(torch.uint8)
         return Example(image, mask, sample.label, known)

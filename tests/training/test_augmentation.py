@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from medzsad.errors import BadInput
 from medzsad.training.augmentation import (
@@ -40,14 +41,21 @@ def example(number: int = 0, size: int = 64, label: int = 1) -> Example:
 
 
 def applied(settings: Augmentation, seed: int, base: Example | None = None) -> Example:
-    mates = [(n, n % 2) for n in range(1, 6)]
+    mates = [(n, n % 2) for n in range(6)]
     return augment(
         example() if base is None else base,
         settings,
         generator_for(seed, 0, 0),
         mates=mates,
         load=lambda mate: example(mate[0], 80, mate[1]),
+        resize=resized,
     )
+
+
+def resized(whole: Example, size: int = 64) -> Example:
+    image = F.interpolate(whole.image[None], (size, size), mode="bilinear", antialias=True)[0]
+    mask = F.interpolate(whole.mask[None, None].float(), (size, size), mode="nearest-exact")[0, 0]
+    return whole._replace(image=image.clamp(0, 1), mask=mask.to(whole.mask.dtype))
 
 
 def test_nothing_happens_by_default() -> None:
@@ -71,7 +79,7 @@ def test_the_same_seed_epoch_and_index_give_the_same_image() -> None:
     assert len(draws) == 2 * 3 * 20
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Augmentation)])
+@pytest.mark.parametrize("name", [field.name for field in fields(Augmentation) if field.type == "float"])
 def test_each_change_changes_images_and_keeps_their_form(name: str) -> None:
     base, changed = example(), 0
     value = 15.0 if name == "rotation" else 0.5
@@ -113,45 +121,61 @@ def test_flips_come_at_their_rate() -> None:
 
 
 def test_a_mosaic_is_four_images_in_their_places() -> None:
-    size = (11, 8)  # an odd side is shared out too
     tiles = [
-        Example(torch.full((3, 20, 30), value), torch.full((20, 30), mark), mark)
-        for value, mark in ((0.1, 0), (0.2, 1), (0.3, 0), (0.4, 0))
+        Example(torch.full((3, *size), value), torch.full(size, mark), mark)
+        for value, mark, size in ((0.1, 0, (5, 8)), (0.2, 1, (5, 8)), (0.3, 0, (20, 30)), (0.4, 0, (2, 3)))
     ]
-    image, mask, label, has_mask = mosaic(tiles, size)
+    image, mask, label, has_mask = mosaic(tiles)
+    assert (image.shape, mask.shape) == ((3, 10, 16), (10, 16))
     for number, value in enumerate((0.1, 0.2, 0.3, 0.4)):
-        rows = slice(0, 5) if number < 2 else slice(5, 11)
-        columns = slice(0, 4) if number % 2 == 0 else slice(4, 8)
+        rows = slice(0, 5) if number < 2 else slice(5, 10)
+        columns = slice(0, 8) if number % 2 == 0 else slice(8, 16)
         torch.testing.assert_close(image[:, rows, columns], torch.full_like(image[:, rows, columns], value))
         assert (mask[rows, columns] == (number == 1)).all()
     assert (label, has_mask) == (1, True)
     normal = [tile._replace(label=0, mask=tile.mask * 0) for tile in tiles]
-    assert mosaic(normal, size).label == 0
-    assert not mosaic([*tiles[:3], tiles[3]._replace(has_mask=False)], size).has_mask
+    assert mosaic(normal).label == 0
+    assert not mosaic([*tiles[:3], tiles[3]._replace(has_mask=False)]).has_mask
 
 
-def test_mosaics_hold_the_image_itself_and_three_different_mates() -> None:
-    places = set()
+def tile_numbers(found: Example) -> list[int]:
+    """Which :func:`example` stands in each corner, as its ground tells."""
+    corners = [found.image[0, row, column].item() for row in (1, 33) for column in (1, 33)]
+    return [round((value - 0.1) / 0.05) for value in corners]
+
+
+@pytest.mark.parametrize("own", [0, 1])
+def test_mosaics_hold_four_different_images_of_the_class_under_the_drawn_ones_label(own: int) -> None:
+    seen, with_marks, labels = set(), set(), set()
     for seed in range(30):
-        found = applied(Augmentation(mosaic=1), seed, example(0, label=0))
-        corners = [found.image[0, row, column].item() for row in (0, 32) for column in (0, 32)]
-        numbers = [round((value - 0.1) / 0.05) for value in corners]  # what the ground tells
+        found = applied(Augmentation(mosaic=1), seed, example(0, label=own))
+        numbers = tile_numbers(found)
         assert len(set(numbers)) == 4
-        assert numbers.count(0) == 1
-        places.add(numbers.index(0))
-        assert found.label == int(any(number % 2 for number in numbers))
-    assert places == {0, 1, 2, 3}
+        seen.update(numbers)
+        with_marks.add(bool(found.mask.any()))
+        assert found.label == own
+        either = applied(Augmentation(mosaic=1, mosaic_label="any"), seed, example(0, label=own))
+        assert torch.equal(either.image, found.image)
+        assert either.label == int(any(number % 2 for number in numbers))
+        labels.add(either.label)
+    assert seen == set(range(6))  # the drawn one among them, and now and then not
+    assert with_marks == labels == {1}  # of six images three have marks: four always show one
 
 
-def test_few_mates_are_repeated_and_none_gives_no_mosaic() -> None:
-    settings, base = Augmentation(mosaic=1), example(0, label=0)
-    one = augment(base, settings, generator_for(0, 0, 0), mates=[2], load=lambda n: example(n, label=0))
-    grounds = sorted(round((one.image[0, r, c].item() - 0.1) / 0.05) for r in (0, 32) for c in (0, 32))
-    assert grounds == [0, 2, 2, 2]
-    alone = augment(base, settings, generator_for(0, 0, 0), mates=[], load=example)
-    assert torch.equal(alone.image, base.image)
-    with pytest.raises(ValueError, match="other images"):
-        augment(base, settings, generator_for(0, 0, 0), mates=[1])
+def test_mosaics_come_at_their_rate() -> None:
+    plain = example().image
+    made = [not torch.equal(applied(Augmentation(mosaic=0.2), seed).image, plain) for seed in range(300)]
+    assert 0.13 < sum(made) / 300 < 0.27
+
+
+def test_few_images_are_repeated_and_without_them_there_is_no_mosaic() -> None:
+    settings, base, draw = Augmentation(mosaic=1), example(0, label=0), generator_for(0, 0, 0)
+    ways = {"load": lambda n: example(n, label=0), "resize": resized}
+    two = augment(base, settings, draw, mates=[0, 2], **ways)
+    assert sorted(tile_numbers(two)) == [0, 0, 2, 2]
+    for missing in ({**ways}, {"mates": [1], "load": ways["load"]}, {"mates": [1], "resize": resized}):
+        with pytest.raises(ValueError, match="images of the class"):
+            augment(base, settings, draw, **missing)
 
 
 def test_a_quarter_turn_is_exact() -> None:
@@ -227,3 +251,8 @@ def test_variants_are_counted(settings: dict[str, Any], variants: int | None) ->
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=f"augmentation {next(iter(settings))} must be a number from 0 to"):
         Augmentation(**settings)
+
+
+def test_another_label_of_mosaics_is_refused() -> None:
+    with pytest.raises(BadInput, match="augmentation mosaic_label must be one of drawn, any, not 'max'"):
+        Augmentation(mosaic_label="max")

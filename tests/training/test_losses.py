@@ -70,6 +70,30 @@ def test_dice_of_two_images() -> None:
     assert loss.item() == pytest.approx(0.225806, abs=1e-6)
 
 
+def test_dice_of_rows() -> None:
+    probability = torch.tensor([[[0.2, 0.9], [0.5, 0.0]], [[0.5, 0.6], [0.1, 0.3]]])
+    target = torch.tensor([[[0, 1], [0, 0]], [[1, 0], [1, 1]]])
+    # (2 * 0.9 + 1) / (1.1 + 1 + 1) and 1 / (0.5 + 1) of the first image,
+    # (2 * 0.5 + 1) / (1.1 + 1 + 1) and (2 * 0.4 + 1) / (0.4 + 2 + 1) of the second.
+    rows = (2.8 / 3.1, 1 / 1.5, 2.0 / 3.1, 1.8 / 3.4)
+    loss = BinaryDiceLoss(over="rows")(probability, target)
+    assert loss.item() == pytest.approx(1 - sum(rows) / 4, rel=1e-6)
+    alone = [BinaryDiceLoss(over="rows")(probability[i], target[i]) for i in (0, 1)]
+    torch.testing.assert_close(loss, torch.stack(alone).mean())  # a batch is the mean of its images
+    single = BinaryDiceLoss(over="rows")(ABNORMAL, TARGET)
+    torch.testing.assert_close(single, BinaryDiceLoss()(ABNORMAL, TARGET))  # images of one row
+
+
+def test_rows_punish_false_alarms_in_normal_images_more() -> None:
+    probability = torch.full((1, 64, 64), 0.5, requires_grad=True)
+    gradients = [
+        torch.autograd.grad(BinaryDiceLoss(over=over)(probability, torch.zeros(1, 64, 64)), probability)[0]
+        for over in ("rows", "image")
+    ]
+    # 1 / 64 / (64 / 2 + 1)^2 against 1 / (64^2 / 2 + 1)^2
+    assert (gradients[0] / gradients[1]).mean().item() == pytest.approx(2049**2 / 64 / 33**2, rel=1e-3)
+
+
 def test_dice_agrees_on_nothing() -> None:
     empty = torch.zeros(2, 3, 3)
     assert BinaryDiceLoss()(empty, empty).item() == 0
@@ -126,3 +150,5 @@ def test_shapes_that_do_not_go_together_are_refused() -> None:
         FocalLoss()(both(ABNORMAL), TARGET[:, :, :1])
     with pytest.raises(ValueError, match="differ"):
         BinaryDiceLoss()(ABNORMAL, TARGET[:, 0])
+    with pytest.raises(ValueError, match="one of image, rows, not 'columns'"):
+        BinaryDiceLoss(over="columns")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -36,8 +36,8 @@ Build = Callable[..., HeadCLIP | AdaCLIP]
 Batch = dict[str, Any]
 
 
-def pixel_losses(maps: list[Tensor], mask: Tensor) -> dict[str, Tensor]:
-    focal, dice = FocalLoss(), BinaryDiceLoss()
+def pixel_losses(maps: list[Tensor], mask: Tensor, over: str = "image") -> dict[str, Tensor]:
+    focal, dice = FocalLoss(), BinaryDiceLoss(over=over)
     return {
         "focal": sum(focal(p, mask) for p in maps),
         "dice_abnormal": sum(dice(p[:, 1], mask) for p in maps),
@@ -63,12 +63,15 @@ def test_the_loss_of_prompts_and_heads(build_detector: Build, batch: Batch, meth
         assert not found[name].requires_grad
 
 
-def test_the_loss_of_adaclip(small_adaclip: AdaCLIP, batch: Batch) -> None:
-    found = Objective(small_adaclip)(batch)
+@pytest.mark.parametrize("dice", ["rows", "image"])
+def test_the_loss_of_adaclip(small_adaclip: AdaCLIP, batch: Batch, dice: Literal["rows", "image"]) -> None:
+    weights = LossWeights(pixel=1, dice=dice)
+    assert (dice == "rows") == (weights == LossWeights.of_method("adaclip"))
+    found = Objective(small_adaclip, None if dice == "rows" else weights)(batch)
     comparison = small_adaclip.compare(batch["image"])
     image = FocalLoss()(comparison.image_logits.softmax(-1), batch["label"])
     maps = list(layer_probability_maps(comparison, (70, 70)).values())
-    pixel = pixel_losses(maps, batch["mask"])
+    pixel = pixel_losses(maps, batch["mask"], dice)
     torch.testing.assert_close(found["loss"], image + sum(pixel.values()))
     assert found["loss"].dtype == torch.float32
 
@@ -81,9 +84,11 @@ def test_weights_choose_and_scale(small_headclip: HeadCLIP, batch: Batch) -> Non
     torch.testing.assert_close(weighted["loss"].detach(), expected)
 
 
-@pytest.mark.parametrize("changes", [{"image": -1}, {"focal": float("nan")}, {"image": 0, "pixel": 0}])
-def test_impossible_weights_are_refused(changes: dict[str, float]) -> None:
-    with pytest.raises(BadInput, match="loss weight"):
+@pytest.mark.parametrize(
+    "changes", [{"image": -1}, {"focal": float("nan")}, {"image": 0, "pixel": 0}, {"dice": "pixel"}]
+)
+def test_impossible_weights_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"loss (weight|dice)"):
         LossWeights(**changes)
 
 

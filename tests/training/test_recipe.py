@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from medzsad.detectors.adaclip_settings import AdaCLIPSettings
 from medzsad.detectors.headclip_settings import HeadCLIPSettings
 from medzsad.errors import BadInput
-from medzsad.training.recipe import read_recipe
+from medzsad.training.objectives import LossWeights
+from medzsad.training.recipe import Validation, read_recipe
+from medzsad.training.validation import IMAGE, PIXEL
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMOKE = CONFIGS / "smoke.yaml"
@@ -55,6 +58,13 @@ def test_the_published_settings() -> None:
     assert (adaclip.batch_size, adaclip.loss.pixel, adaclip.augmentation.mosaic) == (1, 1, 0.2)
     assert [(s.dataset, s.mosaic) for s in adaclip.data] == [("mvtec", None), ("colondb", 0)]
     assert adaclip.detector == AdaCLIPSettings()
+    for name, other in (("mvtec_colondb", "visa"), ("visa_clinicdb", "mvtec")):
+        recipe = read_recipe(CONFIGS / f"adaclip_{name}.yaml")
+        assert recipe.loss == LossWeights.of_method("adaclip") == LossWeights(pixel=1, dice="rows")
+        assert [(s.dataset, s.split, s.limit) for s in recipe.validation.data] == [(other, "test", None)]
+        assert (recipe.validation.metric, recipe.validation.every) == ("pixel_f1_max", 1)
+        assert recipe.augmentation.mosaic_label == "drawn"
+        assert {s.split for s in recipe.data} == {"test"}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +87,9 @@ def test_the_published_settings() -> None:
         (DATA + "optimiser: adam", "own.yaml:5: expected keys and values .*got 'adam'"),
         (DATA + "loss:\n  pixel: -1", "own.yaml:6: loss weight pixel"),
         (DATA + "augmentation:\n  flip_vertical: 0\n  mosaic: 3", "own.yaml:7: augmentation mosaic"),
+        (DATA + "loss:\n  dice: pixel", "own.yaml:6: expected one of image, rows, got 'pixel'"),
+        (DATA + "augmentation:\n  mosaic_label: max", "own.yaml:6: expected one of drawn, any, got 'max'"),
+        (DATA + "validation:\n  metric: f1", "own.yaml:6: expected one of mad, .*pixel_f1_max.*, got 'f1'"),
         (DATA + "focal_alpha: high", "own.yaml:5: expected a list or .*balanced.*, got 'high'"),
         (DATA + "epochs: 2\nepochs: 3", "own.yaml:6: 'epochs' is given twice"),
         (DATA + "epochs: [", "own.yaml:.*not YAML"),
@@ -144,6 +157,20 @@ def test_the_pixel_losses_weigh_what_the_method_publishes() -> None:
     assert read_recipe(SMOKE, ada).loss.pixel == 1
     assert read_recipe(SMOKE, [*ada, "loss={image: 2}"]).loss.pixel == 1
     assert read_recipe(SMOKE, [*ada, "loss={pixel: 3}"]).loss.pixel == 3
+
+
+def test_dice_is_of_rows_where_it_was_published_so() -> None:
+    ada = ["method=adaclip", "detector={image_size: 70}"]
+    assert read_recipe(SMOKE).loss.dice == "image"
+    assert read_recipe(SMOKE, ["loss.dice=rows"]).loss.dice == "rows"
+    assert read_recipe(SMOKE, [*ada, "loss={image: 2}"]).loss.dice == "rows"
+    assert read_recipe(SMOKE, [*ada, "loss.dice=image"]).loss == LossWeights(pixel=1, dice="image")
+
+
+def test_every_figure_of_a_validation_can_choose() -> None:
+    for metric in ("mad", *IMAGE, *PIXEL):
+        assert read_recipe(SMOKE, [f"validation.metric={metric}"]).validation.metric == metric
+    assert set(get_args(get_type_hints(Validation)["metric"])) == {"mad", *IMAGE, *PIXEL}
 
 
 def test_what_cannot_change_the_outcome_is_not_compared() -> None:

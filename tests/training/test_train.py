@@ -138,6 +138,19 @@ def test_a_metric_that_no_set_has(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "log.jsonl").exists()  # found out before the first step
 
 
+def test_the_chosen_figure_finds_the_best_epoch(tmp_path: Path) -> None:
+    metric = "pixel_f1_max"
+    recipe = quick(f"validation.metric={metric}", "validation.every=1", "epochs=3", "optimiser.lr=0.05")
+    train(recipe, tmp_path / "run", device="cpu")
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    figures = {v["step"]: v["validation"]["synthetic"][metric] for v in found["validations"]}
+    assert len(figures) == 3
+    assert [v["chosen"] for v in found["validations"]] == list(figures.values())
+    assert (found["metric"], found["best"]) == (metric, max(figures.values()))
+    assert figures[found["best_step"]] == found["best"]
+    assert read_checkpoint(tmp_path / "run" / "adapter.safetensors").training["step"] == found["best_step"]
+
+
 def test_epochs_are_kept(tmp_path: Path) -> None:
     train(quick("keep=2", "epochs=3", "validation.data=[]"), tmp_path / "run", device="cpu")
     kept = sorted((tmp_path / "run" / "epochs").iterdir())

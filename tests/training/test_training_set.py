@@ -109,6 +109,42 @@ def test_only_a_draw_is_augmented_and_always_alike(tmp_path: Path, images: Path,
     assert not torch.equal(with_mosaics, plain[0]["image"])
 
 
+def test_mosaics_are_those_of_the_published_code(tmp_path: Path, recorder: Recorder) -> None:
+    """Four images pasted side by side at their own size and resized together, by Pillow as they do it."""
+    dice = np.random.default_rng(3)
+    colours = dice.integers(40, 215, (6, 3))
+    for number, colour in enumerate(colours):
+        kind = "bad" if number % 2 else "good"
+        pixels = np.clip(colour + dice.normal(0, 6, (90, 140, 3)), 0, 255).astype(np.uint8)
+        mask = np.zeros((90, 140), np.uint8)
+        mask[20:60, 15 * number : 15 * number + 40] = 255
+        for folder, content in ((f"test/{kind}", pixels), ("ground_truth/bad", mask)):
+            if folder == f"test/{kind}" or kind == "bad":
+                path = tmp_path / "set" / "thing" / folder / f"{number}{'_mask' * (content is mask)}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(content).save(path)
+    source = opened(tmp_path, "mvtec", tmp_path / "set")
+    found = TrainingSet([source], InputFormat.of(recorder), augmentation=Augmentation(mosaic=1.0))
+    grounds = torch.stack([torch.from_numpy(s.read_image()).mean((1, 2)) for s in found.samples])
+    for position in range(8):
+        drawn = position % 6
+        item = found[Draw(drawn, 0, position)]
+        assert item["label"] == found.samples[drawn].label
+        image = item["image"] * InputFormat.of(recorder).std + InputFormat.of(recorder).mean
+        canvas, marks = Image.new("RGB", (280, 180)), Image.new("L", (280, 180))
+        for tile in range(4):
+            row, column = tile // 2 * 28, tile % 2 * 28
+            ground = image[:, row + 4 : row + 24, column + 4 : column + 24].mean((1, 2))
+            sample = found.samples[int((grounds - ground).norm(dim=1).argmin())]
+            place = (tile % 2 * 140, tile // 2 * 90)
+            canvas.paste(Image.open(sample.image), place)
+            marks.paste(Image.fromarray(sample.read_mask().astype(np.uint8) * 255), place)
+        theirs = np.asarray(canvas.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) / 255
+        assert np.abs(image.permute(1, 2, 0).numpy() - theirs).max() < 1.5 / 255  # they round to 8 bits
+        theirs = np.asarray(marks.resize((SIDE, SIDE), Image.Resampling.BILINEAR)) > 127
+        assert (item["mask"].numpy() != theirs).mean() < 0.02
+
+
 def test_without_masks_only_labels_count(tmp_path: Path, images: Path, recorder: Recorder) -> None:
     for number, folder in enumerate(("yes", "no")):
         path = tmp_path / "mri" / folder / "1.png"

@@ -52,7 +52,7 @@ def recipe_of(method: str, mix: str, sources: list[DataSource], epochs: int) -> 
         method=method,
         detector=settings,
         data=tuple(sources),
-        loss=LossWeights.of_method(method),
+        loss=replace(LossWeights.of_method(method), dice="image"),  # the same Dice for all methods
         optimiser=optimiser,
         epochs=epochs,
         batch_size=8,
