@@ -65,7 +65,10 @@ from medzsad.errors import BadInput, MedzsadError
 @click.option("--batch-size", type=click.IntRange(min=1), help="Slices at once [default: by device].")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option(
-    "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"])
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
 )
 @click.option(
     "--backend",

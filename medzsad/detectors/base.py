@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.devices import float32_products
 from medzsad.errors import ModelNotReady
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What autocast multiplies matrices in, by :attr:`AnomalyDetector.precision`; fp32 goes without."""
+"""What autocast multiplies matrices in, by :attr:`AnomalyDetector.precision`; fp32 and tf32 go without."""
 
 
 class Prediction(NamedTuple):
@@ -86,7 +87,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         return {"image_size": self.image_size, "precision": self.precision}
 
     def use_precision(self, precision: str) -> None:
-        """Decides what matrices are multiplied in when predicting: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        """Decide what matrices are multiplied in: ``"fp32"``, ``"tf32"`` (GPUs), ``"bf16"`` or ``"fp16"``.
 
         A CLIP keeps its matrices in it from then on (:mod:`medzsad.detectors.clip.holding`); training, whose
         precision is autocast's alone, sets :attr:`precision` instead.
@@ -154,7 +155,8 @@ class AnomalyDetector(nn.Module, abc.ABC):
         if images.numel() and not (images.amin() >= -1e-4 and images.amax() <= 1 + 1e-4):
             raise ValueError("expected image values in [0, 1] without NaN")
         dtype = DTYPES.get(self.precision)
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+        autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+        with float32_products(self.precision, self.device), autocast:
             raw = self.detect(self.preprocess(images))
         return Prediction(*(value.float().clamp(0, 1) for value in raw))
 

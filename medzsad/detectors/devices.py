@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from medzsad.errors import ModelNotReady
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 BACKENDS = ("torch", "openvino", "onnx", "auto")
 
 
@@ -35,17 +38,56 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     """``precision`` with ``"auto"`` decided for ``device``.
 
     Raises:
-        ModelNotReady: on an unknown precision, or fp16 on the CPU.
+        ModelNotReady: on an unknown precision, fp16 on the CPU, or tf32 on anything but a GPU that has it.
     """
     if precision not in PRECISIONS:
         raise ModelNotReady(f"unknown precision {precision!r}; use one of {', '.join(PRECISIONS)}")
     if precision == "fp16" and device.type == "cpu":
         raise ModelNotReady("precision fp16 is not computed on the CPU; use 'bf16', 'fp32' or 'auto'")
+    if precision == "tf32" and not (
+        device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    ):
+        raise ModelNotReady(
+            f"precision tf32 needs an NVIDIA GPU of compute capability 8.0 or more, not {device}; use 'fp32'"
+        )
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if device.type == "cpu" and _cpu_computes_bf16() else "fp32"
+
+
+@contextlib.contextmanager
+def float32_products(precision: str, device: torch.device) -> Iterator[None]:
+    """Decide what a GPU does with float32 matrices and convolutions within the block.
+
+    PyTorch leaves convolutions to TF32 (10 bits of mantissa instead of 23) unless it is told not to, and
+    matrices to float32. Here ``"fp32"`` is float32 and ``"tf32"`` is TF32 for both. Other precisions, and
+    other devices, are left as they are.
+
+    Args:
+        precision: a resolved one of :data:`PRECISIONS`.
+        device: that computes.
+    """
+    if device.type != "cuda" or precision not in ("fp32", "tf32"):
+        yield
+        return
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    wanted: str | bool
+    if hasattr(matmul, "fp32_precision"):  # since PyTorch 2.9
+        switches = ((matmul, "fp32_precision"), (cudnn.conv, "fp32_precision"))
+        wanted = "tf32" if precision == "tf32" else "ieee"
+    else:
+        switches, wanted = ((matmul, "allow_tf32"), (cudnn, "allow_tf32")), precision == "tf32"
+    former = [getattr(owner, name) for owner, name in switches]
+    try:
+        for owner, name in switches:
+            setattr(owner, name, wanted)
+        yield
+    finally:
+        for (owner, name), value in zip(switches, former, strict=True):
+            setattr(owner, name, value)
 
 
 def resolve_backend(backend: str, device: str | torch.device, precision: str) -> tuple[torch.device, str]:

@@ -119,13 +119,15 @@ def augment(
     """
     draws = torch.rand(7, generator=generator).tolist()
     mosaic_draw, horizontal, vertical, angle, size, brightness, contrast = draws
-    if settings.mosaic and (load is None or resize is None or not mates):
-        raise ValueError("mosaics need the images of the class, and how to load and resize them")
-    if mosaic_draw < settings.mosaic:
-        order = torch.randperm(max(4, len(mates)), generator=generator)[:4]
-        tiles = [load(mates[int(i) % len(mates)]) for i in order]  # with repeats only if there are too few
-        label = example.label if settings.mosaic_label == "drawn" else max(tile.label for tile in tiles)
-        example = resize(mosaic(tiles))._replace(label=label)
+    if settings.mosaic:
+        if load is None or resize is None or not mates:
+            raise ValueError("mosaics need the images of the class, and how to load and resize them")
+        if mosaic_draw < settings.mosaic:
+            order = torch.randperm(max(4, len(mates)), generator=generator)[:4]
+            tiles = [load(mates[int(i) % len(mates)]) for i in order]  # repeated only if they are too few
+            drawn, example = example, resize(mosaic(tiles))
+            if settings.mosaic_label == "drawn":
+                example = example._replace(label=drawn.label)
     image, mask, label, has_mask = example
     sides = [-1] * (horizontal < settings.flip_horizontal) + [-2] * (vertical < settings.flip_vertical)
     if sides:

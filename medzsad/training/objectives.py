@@ -117,13 +117,16 @@ class Objective:
             ``image_loss``, ``focal``, ``dice_abnormal`` and ``dice_normal``, the last three summed over
             layers and 0 if no image has a mask.
         """
-        label = batch["label"].to(self.detector.device)
+        device = self.detector.device
+        label = batch["label"].to(device, non_blocking=True)
         has_mask, mask = batch.get("has_mask"), batch.get("mask")
-        if mask is not None:
-            mask = mask.to(label.device)
+        if has_mask is not None and has_mask.all():
+            has_mask = None  # asked where it is, so that nothing waits for a GPU
         if has_mask is not None:
-            has_mask = has_mask.to(label.device)
-            mask = None if mask is None or not has_mask.any() else mask[has_mask]
+            mask = None if mask is None or not has_mask.any() else mask[has_mask.to(mask.device)]
+            has_mask = has_mask.to(device)
+        if mask is not None:
+            mask = mask.to(device, non_blocking=True)
         size = None if mask is None else tuple(mask.shape[-2:])
         image_loss, maps = self._compare(batch, label, size)
         pixel = {

@@ -152,7 +152,8 @@ class Recipe:
         epochs: how often the data are seen.
         batch_size: images at once, per process.
         accumulate: batches per step.
-        precision: bf16 and fp16 by autocast; fp16 with loss scaling, on CUDA only.
+        precision: tf32, on GPUs, is fp32 with products of matrices at 10 bits of mantissa; bf16 and fp16 by
+            autocast; fp16 with loss scaling, on CUDA only.
         gradient_checkpointing: compute activations twice instead of keeping them.
         cache_features: keep what of the images no step changes; for images that are not augmented.
         seed: of prompts, order and augmentation.
@@ -175,7 +176,7 @@ class Recipe:
     epochs: int = _number(15, at_least=1)
     batch_size: int = _number(8, at_least=1)
     accumulate: int = _number(1, at_least=1)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
     cache_features: bool = False
     seed: int = _number(111, at_least=0)

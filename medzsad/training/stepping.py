@@ -78,8 +78,9 @@ class Stepper:
         for part in self._parts(batch):
             losses = self._losses(part)
             self.scaler.scale(losses["loss"] / self.recipe.accumulate).backward()
-            for name in PARTS:
-                totals[name] += float(losses[name].detach()) / self.recipe.accumulate
+            values = torch.stack([losses[name].detach() for name in PARTS]).tolist()  # one wait for a GPU
+            for name, value in zip(PARTS, values, strict=True):
+                totals[name] += value / self.recipe.accumulate
         totals["stop"] = float(self.wants_to_stop())
         totals = self.processes.mean(totals, self.detector.device)
         if not abs(totals["loss"]) < float("inf"):

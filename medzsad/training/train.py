@@ -16,7 +16,7 @@ from monai.engines import SupervisedTrainer
 from torch.utils.data import DataLoader
 
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.devices import resolve_device, resolve_precision
+from medzsad.detectors.devices import float32_products, resolve_device, resolve_precision
 from medzsad.training.building import begin_with, build_detector, build_optimiser, check_clip_weights
 from medzsad.training.distributed import Processes, device_of, joined
 from medzsad.training.frozen_features import FeatureCache
@@ -188,7 +188,8 @@ class _Run:
         trainer = self._trainer()
         trainer.state.iteration = self.progress.step
         trainer.state.epoch = self.progress.step // self.batches.steps_per_epoch
-        trainer.run()
+        with float32_products(self.recipe.precision, self.device):
+            trainer.run()
         if first and self.progress.step < steps:
             self.reporter.write(self.progress)
             self.reporter.draw()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medzsad.detectors import devices
-from medzsad.detectors.devices import resolve_backend
+from medzsad.detectors.devices import float32_products, resolve_backend, resolve_precision
 from medzsad.detectors.graphs import converting, records
 from medzsad.detectors.graphs.detector import GraphDetector
 from medzsad.detectors.graphs.records import Record, Timing, cpu_name, write_record
@@ -27,6 +27,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("openvino", "cuda:1", "auto", "not on 'cuda:1'"),
         ("onnx", "cpu", "bf16", "'onnx' computes in fp32"),
         ("openvino", "cpu", "fp16", "fp16 is not computed on the CPU"),
+        ("openvino", "cpu", "tf32", "tf32 needs an NVIDIA GPU of compute capability 8.0 or more, not cpu"),
+        ("torch", "cpu", "tf32", "tf32 needs an NVIDIA GPU"),
         ("openvino", "cpu", "int4", "unknown precision"),
     ],
 )
@@ -82,3 +84,38 @@ def test_auto_takes_what_was_measured_and_pytorch_before(monkeypatch) -> None:
     assert said == ["backend: torch (nothing measured in bf16 is within the bounds)"]
     monkeypatch.setattr(records, "cpu_name", lambda: "another")
     assert not isinstance(load(), GraphDetector)
+
+
+def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert resolve_precision("tf32", gpu) == "tf32"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(ModelNotReady, match="tf32 needs an NVIDIA GPU"):
+        resolve_precision("tf32", gpu)
+
+
+def float32_switches() -> tuple[bool, bool]:
+    """Whether a GPU multiplies float32 matrices, and convolves, in TF32."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):
+        return matmul.fp32_precision == "tf32", cudnn.conv.fp32_precision == "tf32"
+    return matmul.allow_tf32, cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("fp32", False), ("tf32", True)])
+@pytest.mark.parametrize("before", ["highest", "high"])
+def test_float32_on_a_gpu_is_what_its_name_says(precision: str, inside: bool, before: str) -> None:
+    former = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(before)
+    try:
+        outside = float32_switches()
+        assert outside == (before == "high", True)  # PyTorch's own: convolutions in TF32 unasked
+        with float32_products(precision, torch.device("cuda")):
+            assert float32_switches() == (inside, inside)
+        assert float32_switches() == outside
+        for other, device in ((precision, "cpu"), ("bf16", "cuda"), ("fp16", "cuda")):
+            with float32_products(other, torch.device(device)):
+                assert float32_switches() == outside
+    finally:
+        torch.set_float32_matmul_precision(former)

@@ -78,7 +78,7 @@ def test_the_published_settings() -> None:
         (DATA + "epochs: 1.5", "own.yaml:5: expected a whole number, got '1.5'"),
         (DATA + "epochs: 0", "own.yaml:5: epochs must be at least 1, not 0"),
         (DATA + "deterministic: 1", "own.yaml:5: expected true or false, got '1'"),
-        (DATA + "precision: fp8", "own.yaml:5: expected one of fp32, bf16, fp16, got 'fp8'"),
+        (DATA + "precision: fp8", "own.yaml:5: expected one of fp32, tf32, bf16, fp16, got 'fp8'"),
         (DATA + "optimiser:\n  lr: fast", "own.yaml:6: expected a number, got 'fast'"),
         (DATA + "optimiser:\n  lr: nan", "own.yaml:6: expected a finite number"),
         (DATA + "optimiser:\n  lr: 1e-3\n  lrr: 1", "own.yaml:7: unknown key 'lrr'"),

@@ -30,6 +30,7 @@ import torch
 from medzsad.detectors.adaclip import AdaCLIP
 from medzsad.detectors.adaclip_settings import AdaCLIPSettings
 from medzsad.detectors.anomalyclip import AnomalyCLIP
+from medzsad.detectors.devices import float32_products
 from medzsad.detectors.headclip import HeadCLIP
 from medzsad.detectors.headclip_settings import HeadCLIPSettings
 from medzsad.training.frozen_features import FeatureCache
@@ -37,7 +38,7 @@ from medzsad.training.objectives import Objective
 
 METHODS = ("headclip", "anomalyclip", "adaclip")
 VARIANTS = ("plain", "checkpointing", "cached", "cached+checkpointing")
-DTYPES = {"fp32": None, "bf16": torch.bfloat16}
+DTYPES = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build(method: str, backbone: str, image_size: int) -> HeadCLIP | AdaCLIP:
@@ -62,6 +63,7 @@ def measure(options: dict[str, Any]) -> dict[str, float]:
     mask[::2, side // 4 : side // 2, side // 4 : side // 2] = 1
     batch: dict[str, Any] = {"image": images.to(device), "mask": mask, "label": mask.flatten(1).amax(1)}
     result: dict[str, float] = {}
+    scaler = torch.amp.GradScaler(device.type, enabled=options["precision"] == "fp16")
     with tempfile.TemporaryDirectory() as folder:
         cache = None
         if "cached" in options["variant"]:
@@ -77,10 +79,12 @@ def measure(options: dict[str, Any]) -> dict[str, float]:
             optimiser.zero_grad()
             dtype = DTYPES[options["precision"]]
             frozen = {} if cache is None else {"frozen": cache.batch(images)}
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                loss = objective({**batch, **frozen})["loss"]
-            loss.backward()
-            optimiser.step()
+            with float32_products(options["precision"], device):
+                with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                    loss = objective({**batch, **frozen})["loss"]
+                scaler.scale(loss).backward()
+                scaler.step(optimiser)
+                scaler.update()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds.append(time.perf_counter() - begin)
@@ -144,10 +148,12 @@ def main() -> None:
         f"load average {os.getloadavg()[0]:.1f}"
     )
     print(
-        "| method | precision | variant | s/step | CPU s | vs plain | memory | vs plain | CPU s once | kept |"
+        "| method | precision | variant | s/step | CPU s | vs plain | memory | vs plain | CPU s once | kept "
+        "| times the first |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     for method in args.method or METHODS:
+        first: dict[str, float] | None = None
         for precision in args.precision or ["fp32"]:
             plain: dict[str, float] | None = None
             for variant in args.variant or VARIANTS[:3]:
@@ -161,10 +167,13 @@ def main() -> None:
                     {**options, "method": method, "precision": precision, "variant": variant}
                 )
                 if isinstance(one, str):
-                    print(f"| {method} | {precision} | {variant} | failed: {one} | | | | | | |", flush=True)
+                    print(f"| {method} | {precision} | {variant} | failed: {one} | | | | | | | |", flush=True)
                     continue
                 plain = one if variant == "plain" else plain
-                print(f"| {method} | {precision} | {variant} | {row(one, plain, args.batch)} |", flush=True)
+                first = first or one
+                faster = f"{first['work'] / one['work']:.2f}"
+                cells = f"{precision} | {variant} | {row(one, plain, args.batch)} | {faster}"
+                print(f"| {method} | {cells} |", flush=True)
 
 
 def row(one: dict[str, float], plain: dict[str, float] | None, batch: int) -> str:
