@@ -113,7 +113,7 @@ class TrainingFreeDetector(AnomalyDetector):
         threshold = values.pop("threshold", 0.5)
         if clip_weights is not None:
             values.setdefault("clip_weights", str(clip_weights))  # not the default, which these are not
-        config = _about(cls.settings_class.from_dict(values), organ, class_name)
+        config = about(cls.settings_class.from_dict(values), organ, class_name)
         require_named_weights(config, clip_weights)
         detector = cls.build(config, clip_weights=clip_weights)
         detector.threshold = threshold
@@ -135,7 +135,7 @@ class TrainingFreeDetector(AnomalyDetector):
 
     def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
         """See the base class."""
-        configs = {name: _about(self.config, organ, name) for name in names}
+        configs = {name: about(self.config, organ, name) for name in names}
         said = (self.config.organ, self.class_name)
         same = {name for name, config in configs.items() if (config.organ, name) == said}
         found: dict[str, AnomalyDetector] = dict.fromkeys(same, self)
@@ -198,14 +198,14 @@ class TrainingFreeDetector(AnomalyDetector):
         text_features: Tensor | None = checkpoint.tensors["text_features"]
         anew = organ is not None or class_name is not None
         if anew:
-            config, text_features = _about(config, organ, class_name), None
+            config, text_features = about(config, organ, class_name), None
         clip = build_any_clip(config, clip_weights, text=anew)
         made = "the detector's texts were encoded with"
         check_fingerprint(fingerprint, clip, config.clip_weights, made=made)
         return cls(clip, config, text_features=text_features, threshold=threshold).eval()
 
 
-def _about(config: Any, organ: str | None, class_name: str | None) -> Any:
+def about(config: Any, organ: str | None, class_name: str | None) -> Any:
     """The settings for other images; an organ brings its own class name unless one is given."""
     if organ is not None:
         vocabulary(organ)  # a wrong name is told before weights are looked for

@@ -63,8 +63,8 @@ class TrainingSet(Dataset):
 
     ``training_set[draw]`` gives a dictionary, with the augmentation that the draw decides:
     ``image`` float32 (3, S, S) normalised, ``mask`` uint8 (S, S), ``label``, ``has_mask``, ``class_name``
-    (what texts call its class) and ``key``, the data set's and the sample's name. ``training_set[index]`` gives
-    the image as it is.
+    (what texts call its class) and ``key``, the data set's and the sample's name. ``training_set[index]``
+    gives the image as it is.
 
     Args:
         sources: the data sets.

@@ -78,7 +78,7 @@ class FrozenCLIP(nn.Module):
         self.position_antialias = position_antialias
         self.checkpointing = False
         self._kept: dict[Hashable, Tensor] = {}
-        self._rebuild: Callable[[], Self] | None = None
+        self.rebuild: Callable[[], Self] | None = None
         self.causal_text = getattr(text, "attn_mask", None) is not None
         if text is not None:
             text.attn_mask = None  # not needed by our attention, and without storage if built on "meta"
@@ -153,7 +153,7 @@ class FrozenCLIP(nn.Module):
             position_antialias=position_antialias,
         )
         if not isinstance(weights, Mapping):  # tensors would be kept for it
-            built._rebuild = partial(cls.build, model, weights, quick_gelu=quick_gelu, text=True, seed=seed)
+            built.rebuild = partial(cls.build, model, weights, quick_gelu=quick_gelu, text=True, seed=seed)
         return built
 
     @property
@@ -204,9 +204,9 @@ class FrozenCLIP(nn.Module):
         """
         if self.text is not None:
             return self
-        if self._rebuild is None:
+        if self.rebuild is None:
             raise ModelNotReady(f"{self.name}: its text tower was dropped, and cannot be had again")
-        return self._rebuild().to(self.visual.proj.device)
+        return self.rebuild().to(self.visual.proj.device)
 
     def grid(self, images: Tensor | Sequence[int]) -> tuple[int, int]:
         """Rows and columns of patches of images (B, 3, H, W), or of a height and a width.

@@ -64,7 +64,7 @@ class GenericCLIP(nn.Module):
         self.embed_dim = embed_dim
         self.mean = mean
         self.std = std
-        self._rebuild: Callable[[], Self] | None = None
+        self.rebuild: Callable[[], Self] | None = None
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -132,7 +132,7 @@ class GenericCLIP(nn.Module):
             std=tuple(images.get("std", open_clip.OPENAI_DATASET_STD)),
         )
         if not isinstance(weights, Mapping):  # tensors would be kept for it
-            built._rebuild = partial(cls.build, name, weights, text=True)
+            built.rebuild = partial(cls.build, name, weights, text=True)
         return built
 
     @property
@@ -153,9 +153,9 @@ class GenericCLIP(nn.Module):
         """See :meth:`FrozenCLIP.with_text_tower`."""
         if self.text is not None:
             return self
-        if self._rebuild is None:
+        if self.rebuild is None:
             raise ModelNotReady(f"{self.name}: its text tower was dropped, and cannot be had again")
-        return self._rebuild().to(next(self.visual.parameters()).device)
+        return self.rebuild().to(next(self.visual.parameters()).device)
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of images (B, 3, H, W).

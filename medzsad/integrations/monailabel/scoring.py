@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ class AnomalyScoring(ScoringMethod):
 
     An image's info gets, under :data:`KEY`: ``score`` (the volume score), ``uncertainty``
     (:func:`~medzsad.integrations.monailabel.answers.uncertainty`), ``candidates`` and ``volume_ml`` of the
-    lesion candidates, ``threshold``, ``model`` and ``model_version``, and ``class_name`` where texts speak of it;
-    or ``error`` where the scan cannot be used.
+    lesion candidates, ``threshold``, ``model`` and ``model_version``, and ``class_name`` where one was
+    asked for; or ``error`` where the scan cannot be used.
 
     Args:
         find: gives a model by its name, ``""`` for the default; raises BadInput if there is none.
@@ -47,8 +48,8 @@ class AnomalyScoring(ScoringMethod):
         """Scores.
 
         Args:
-            request: ``model``; ``limit``, at most so many scans (0 is all); ``force``, score anew; ``organ`` and
-                ``class_name``, what the scans show, for models whose texts name it.
+            request: ``model``; ``limit``, at most so many scans (0 is all); ``force``, score anew; ``organ``
+                and ``class_name``, what the scans show, for models whose texts name it.
             datastore: the scans.
 
         Returns:
@@ -61,6 +62,7 @@ class AnomalyScoring(ScoringMethod):
             model = self._find(str(request.get("model") or ""))
             limit = _limit(request.get("limit"))
             organ, class_name = texts_of(request)
+            parameters = InferParameters(organ=organ, class_name=class_name)
             said = name_of(organ, class_name)
         counts = {"scored": 0, "skipped": 0, "failed": 0}
         images = sorted(datastore.list_images())
@@ -71,10 +73,9 @@ class AnomalyScoring(ScoringMethod):
             if limit and counts["scored"] + counts["failed"] >= limit:
                 break
             with refusing():
-                self._pool.detector(
-                    model, organ=organ, class_name=class_name
-                )  # a model that cannot be loaded is no scan's fault
-            outcome = self._score(datastore, image, model, organ, class_name)
+                # A model that cannot be loaded is no scan's fault.
+                self._pool.detector(model, organ=organ, class_name=class_name)
+            outcome = self._score(datastore, image, model, parameters)
             if said is not None:
                 outcome["class_name"] = said
             counts["failed" if "error" in outcome else "scored"] += 1
@@ -89,14 +90,13 @@ class AnomalyScoring(ScoringMethod):
         return {"model": model.name, "model_version": model.version, **counts}
 
     def _score(
-        self, datastore: Datastore, image: str, model: OfferedModel, organ: str | None, class_name: str | None
+        self, datastore: Datastore, image: str, model: OfferedModel, parameters: InferParameters
     ) -> dict[str, Any]:
         outcome: dict[str, Any] = {"model": model.name, "model_version": model.version}
         path = ""
         try:
             path = datastore.get_image_uri(image)
-            modality = modality_of(datastore, image)
-            parameters = InferParameters(modality=modality, organ=organ, class_name=class_name)
+            parameters = replace(parameters, modality=modality_of(datastore, image))
             prediction = self._pool.predict(model, Path(path), parameters)
         except Exception as error:  # whatever is wrong with one scan, the others are scored
             reason = str(error) if isinstance(error, MedzsadError) else f"{type(error).__name__}: {error}"
