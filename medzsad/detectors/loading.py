@@ -244,10 +244,9 @@ def _is_checkpoint(path: Path) -> bool:
 
 def _check_shown(method: type[AnomalyDetector], shown: Mapping[str, str]) -> None:
     if shown and not method.uses_organ:
-        option = next(iter(shown))
+        what, option = ("organ", "--organ") if "organ" in shown else ("class", "--class-name")
         raise ModelNotReady(
-            f"method {method.method!r} is object-agnostic: its texts name no {option.replace('_', ' ')}; "
-            f"leave --{option.replace('_', '-')} out"
+            f"method {method.method!r} is object-agnostic: its texts name no {what}; leave {option} out"
         )
 
 
