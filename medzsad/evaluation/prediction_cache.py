@@ -58,7 +58,7 @@ class PredictionCache:
                 "weights": weights_hash(detector),
                 "other": settings,
             }
-            self.folder = self._folder_of(detector)
+            self.folder = self._folder_of(folder, detector)
 
     @property
     def found(self) -> int:
@@ -68,14 +68,14 @@ class PredictionCache:
     def of(self, detector: AnomalyDetector) -> PredictionCache:
         """Return the same cache for a detector of the same weights whose texts speak of another class."""
         other = copy.copy(self)
-        if self.folder is not None:
-            other.folder = self._folder_of(detector)
+        if self._base is not None:
+            other.folder = self._folder_of(self._base, detector)
         return other
 
-    def _folder_of(self, detector: AnomalyDetector) -> Path:
+    def _folder_of(self, base: Path, detector: AnomalyDetector) -> Path:
         # The weights are those that the first detector came with: with settings, they decide all texts.
         text = json.dumps({**self._described, "settings": detector.settings}, sort_keys=True, default=str)
-        return self._base / hashlib.sha256(text.encode()).hexdigest()[:32]
+        return base / hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def get(self, key: str) -> StoredPrediction | None:
         """The prediction of the file whose hash is ``key``; None if there is none, or it is damaged."""
