@@ -41,6 +41,7 @@ def predict(
     device: str = "auto",
     precision: str = "auto",
     organ: str | None = None,
+    class_name: str | None = None,
     backend: str = "torch",
     progress: Callable[..., Any] | None = None,
 ) -> ScanPrediction:
@@ -60,7 +61,8 @@ def predict(
             ``"otsu"``; by default the detector's own.
         series, volume, modality: for :func:`medzsad.read_scan`, when ``scan`` is a path.
         batch_size: slices at once; chosen by default.
-        device, precision, organ, backend: for :func:`medzsad.load_detector`, when ``detector`` is a name.
+        device, precision, organ, class_name, backend: for :func:`medzsad.load_detector`, when ``detector``
+            is a name.
         progress: wraps the slice indices, e.g. ``tqdm.tqdm``.
 
     Raises:
@@ -77,7 +79,14 @@ def predict(
     from medzsad.detectors.loading import load_detector
 
     if isinstance(detector, str):
-        detector = load_detector(detector, device=device, precision=precision, organ=organ, backend=backend)
+        detector = load_detector(
+            detector,
+            device=device,
+            precision=precision,
+            organ=organ,
+            class_name=class_name,
+            backend=backend,
+        )
     if not scan.is_2d:
         detector = detector.for_volume()
     loaded = time.perf_counter()

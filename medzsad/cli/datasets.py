@@ -113,7 +113,12 @@ def _facts(entry: DatasetEntry) -> Iterator[str]:
         "domain": entry.domain,
         "level": entry.level,
         "classes": ", ".join(entry.classes) or "as the folders say",
-        "class name": entry.class_name or "the class",
+        "class name": "; ".join(
+            (
+                entry.class_name or "the class",
+                *(f"{method} says {name}" for method, name in entry.names.items()),
+            )
+        ),
         "organ": entry.organ,
         "channel": entry.channel and f"{entry.channel} by default",
         "from": entry.source,

@@ -14,8 +14,8 @@ from medzsad.errors import BadInput
 DEFAULT = "medzsad-mini"
 # Options that predictions depend on, or how they are made; the others are of the figures.
 SHARED = (
-    "split", "classes", "limit", "channel", "seed", "framing", "organ", "clip_weights", "batch_size",
-    "device", "precision", "backend",
+    "split", "classes", "limit", "channel", "seed", "framing", "organ", "class_name", "clip_weights",
+    "batch_size", "device", "precision", "backend",
 )  # fmt: skip
 
 
@@ -77,6 +77,11 @@ SHARED = (
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap and of --limit.")
 @click.option("--no-references", is_flag=True, help="Leave out brightness, darkness and asymmetry.")
 @click.option("--organ", metavar="NAME", help="What the images show, for models whose texts name it.")
+@click.option(
+    "--class-name",
+    metavar="TEXT",
+    help="What those texts call the images [default: each class's name, see docs/methods.md].",
+)
 @click.option("--clip-weights", metavar="TAG|FILE", help="CLIP weights for CLIP-based models.")
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."

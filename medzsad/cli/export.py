@@ -11,6 +11,7 @@ _ADAPTER = click.option(
     "--adapter", metavar="FILE", help="A file of what was learned, instead of the model's own."
 )
 _ORGAN = click.option("--organ", metavar="NAME", help="What scans show, for models whose texts name it.")
+_CLASS = click.option("--class-name", metavar="TEXT", help="The same in words of one's own.")
 
 
 @click.group()
@@ -28,6 +29,7 @@ def export() -> None:
 @_CLIP
 @_ADAPTER
 @_ORGAN
+@_CLASS
 @click.option(
     "--without-clip",
     is_flag=True,
@@ -39,6 +41,7 @@ def bundle(
     clip_weights: str | None,
     adapter: str | None,
     organ: str | None,
+    class_name: str | None,
     without_clip: bool,
 ) -> None:
     """Write the MONAI bundle DIR, for python -m monai.bundle run.
@@ -53,6 +56,7 @@ def bundle(
         clip_weights=clip_weights,
         adapter=adapter,
         organ=organ,
+        class_name=class_name,
         with_clip=not without_clip,
     )
     size = sum(path.stat().st_size for path in files)
@@ -69,6 +73,7 @@ def bundle(
 @_CLIP
 @_ADAPTER
 @_ORGAN
+@_CLASS
 @click.option(
     "--size", type=click.IntRange(min=1), metavar="PIXELS", help="Side of the images [default: the model's]."
 )
@@ -79,6 +84,7 @@ def onnx(
     clip_weights: str | None,
     adapter: str | None,
     organ: str | None,
+    class_name: str | None,
     size: int | None,
     opset: int | None,
 ) -> None:
@@ -91,7 +97,13 @@ def onnx(
     from medzsad.integrations.onnx import OPSET, export_onnx
 
     detector = load_detector(
-        name, device="cpu", precision="fp32", clip_weights=clip_weights, adapter=adapter, organ=organ
+        name,
+        device="cpu",
+        precision="fp32",
+        clip_weights=clip_weights,
+        adapter=adapter,
+        organ=organ,
+        class_name=class_name,
     )
     done = export_onnx(detector, file, size=size, opset=OPSET if opset is None else opset)
     side, megabytes = done.image_size, file.stat().st_size / 1e6

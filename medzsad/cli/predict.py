@@ -38,6 +38,11 @@ from medzsad.errors import BadInput, MedzsadError
     help="What the scans show, for models whose texts name it: brain, liver, ... [default: object-agnostic].",
 )
 @click.option(
+    "--class-name",
+    metavar="TEXT",
+    help="The same in words of one's own, for those texts: 'knee MRI' [default: the organ's].",
+)
+@click.option(
     "--plane",
     default="auto",
     show_default=True,

@@ -23,7 +23,7 @@ class PredictSettings:
     """How scans are read, predicted and written; plain values, so that any process can have them.
 
     Attributes:
-        model, clip_weights, organ, device, precision, backend: for :func:`medzsad.load_detector`.
+        model, clip_weights, organ, class_name, device, precision, backend: for :func:`medzsad.load_detector`.
         series, volume, modality: for :func:`medzsad.read_scan`.
         plane, window, threshold, batch_size: for :func:`medzsad.predict`.
         save_scan: also write each scan as it was read.
@@ -38,6 +38,7 @@ class PredictSettings:
     model: str = "medzsad-mini"
     clip_weights: str | None = None
     organ: str | None = None
+    class_name: str | None = None
     device: str = "auto"
     precision: str = "auto"
     backend: str = "torch"
@@ -135,6 +136,7 @@ class Predictor:
                 precision=settings.precision,
                 clip_weights=settings.clip_weights,
                 organ=settings.organ,
+                class_name=settings.class_name,
                 backend=settings.backend,
                 say=self._say,
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ class DatasetEntry:
         licence: as its own page states it; ``"unknown"`` if it states none that we know of.
         tree: its published folder layout, for people.
         own_layouts: its own layouts, the published one first (:data:`medzsad.datasets.layouts.READERS`).
-        class_name: what an image shows, for prompts; None where the classes say it.
+        class_name: what an image shows, for texts; None where the classes say it.
+        names: what a method's own code calls it in texts, by method (:mod:`medzsad.datasets.class_names`).
         organ: name in :mod:`medzsad.detectors.organs`.
         folders: names that its folder has in downloads.
         aliases: other names that it may be called.
@@ -47,6 +49,7 @@ class DatasetEntry:
     tree: str
     own_layouts: tuple[str, ...]
     class_name: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
     organ: str | None = None
     folders: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()

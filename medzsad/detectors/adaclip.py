@@ -7,7 +7,7 @@ loads; both fusions are there (:mod:`medzsad.detectors.adaclip_fusion`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,8 +34,9 @@ from medzsad.detectors.clip.building import (
     public_settings,
     require_named_weights,
 )
+from medzsad.detectors.organs import name_of
 from medzsad.detectors.text_states import StateTokens, state_tokens
-from medzsad.errors import ModelNotReady
+from medzsad.errors import BadInput, ModelNotReady
 
 
 class AdaCLIP(AnomalyDetector):
@@ -75,6 +76,7 @@ class AdaCLIP(AnomalyDetector):
         self.config = config
         self.adapter = AdaCLIPAdapter.build(config, clip) if adapter is None else adapter
         self._tokens: dict[str, StateTokens] = {}
+        self._finished = False
         self.register_buffer("text_features", None)
         if config.text_depends_on_image:
             self._state_tokens()
@@ -150,20 +152,16 @@ class AdaCLIP(AnomalyDetector):
         clip_weights: str | Path | None = None,
         adapter: str | Path | None = None,
         organ: str | None = None,
+        class_name: str | None = None,
     ) -> AdaCLIP:
         """See the base class; of the organ's vocabulary only the class name is used, as in training."""
         if adapter is None:
             raise ModelNotReady("adaclip needs learned prompts (an AdaCLIP checkpoint)")
-        class_name = None
-        if organ is not None:
-            from medzsad.detectors.organs import vocabulary
-
-            class_name = vocabulary(organ).class_name
         return cls.from_published(
             adapter,
             clip_weights=clip_weights,
             config=AdaCLIPSettings.from_dict(settings),
-            class_name=class_name,
+            class_name=name_of(organ, class_name),
         )
 
     @property
@@ -183,31 +181,44 @@ class AdaCLIP(AnomalyDetector):
 
     @class_name.setter
     def class_name(self, name: str) -> None:
-        previous = self.config
-        self.config = replace(self.config, class_name=name).resolve(self.clip)
-        try:
-            if self.config.text_depends_on_image:
-                self._state_tokens()
-            else:
-                self.finish_texts()
-        except (ModelNotReady, ValueError):
-            self.config = previous
-            raise
+        self._speak_of(name, self.clip)
+
+    def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
+        """See the base class; an organ has no phrases here. Texts that no image changes are those of now:
+        what is trained afterwards does not reach them.
+        """
+        names = list(dict.fromkeys(names))
+        encoded = not self.config.text_depends_on_image
+        if encoded and self.clip.text is None and set(names) <= {self.class_name}:
+            return dict.fromkeys(names, self)
+        clip = self.clip.with_text_tower() if encoded else self.clip
+        found: dict[str, AnomalyDetector] = {}
+        for name in names:
+            found[name] = other = self._copy()
+            try:
+                other._speak_of(name, clip)
+            except ValueError as error:
+                raise BadInput(str(error)) from error
+            other._finished = encoded
+        return found
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What training changes: prompts, their generators and projections."""
         return list(self.adapter.parameters())
 
     @torch.no_grad()
-    def finish_texts(self) -> None:
+    def finish_texts(self, clip: FrozenCLIP | None = None) -> None:
         """Encodes the texts once and keeps their features, after which the text tower may be dropped.
+
+        Args:
+            clip: whose text tower encodes them; None for the detector's own.
 
         Raises:
             ModelNotReady: if there is no text tower, or each image has text features of its own.
         """
         if self.config.text_depends_on_image:
             raise ModelNotReady("dynamic text prompts depend on the image: the texts cannot be encoded once")
-        self.text_features = self._texts_of(None, self.class_name)[0].clone()
+        self.text_features = self._texts_of(None, self.class_name, clip)[0].clone()
 
     def encode_texts(self, frozen: Tensor | None = None, class_names: Sequence[str] | None = None) -> Tensor:
         """Text features: encoded anew from prompts if there is a text tower, else as stored.
@@ -226,7 +237,7 @@ class AdaCLIP(AnomalyDetector):
         name = self.class_name
         if class_names is None or set(class_names) == {name}:
             stored = self.clip.text is None and not self.config.text_depends_on_image
-            if stored or not self.config.prompts_text:
+            if self._finished or stored or not self.config.prompts_text:
                 return self.text_features[None]
             return self._texts_of(frozen, name)
         features: dict[int, Tensor] = {}
@@ -345,7 +356,13 @@ class AdaCLIP(AnomalyDetector):
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint, *, clip_weights: Weights | None = None, with_text_tower: bool = False
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        clip_weights: Weights | None = None,
+        with_text_tower: bool = False,
+        organ: str | None = None,
+        class_name: str | None = None,
     ) -> AdaCLIP:
         """Builds the detector.
 
@@ -354,6 +371,8 @@ class AdaCLIP(AnomalyDetector):
             clip_weights: the backbone's weights, overriding what the checkpoint names.
             with_text_tower: build the text tower even if predicting does without, to train further or to
                 change the class name.
+            organ, class_name: what the images show, instead of what the checkpoint's texts say: as for
+                :meth:`assemble`. Texts are encoded anew, from the prompts that the checkpoint holds.
 
         Raises:
             ModelNotReady: if the checkpoint is another method's or incomplete, or the backbone's weights are
@@ -364,8 +383,11 @@ class AdaCLIP(AnomalyDetector):
         stored = dict(checkpoint.settings)
         threshold, fingerprint = stored.pop("threshold", 0.5), stored.pop("clip_fingerprint", None)
         config = AdaCLIPSettings.from_dict(stored)
+        named = name_of(organ, class_name)
+        anew = named not in (None, config.class_name)
+        config = config if named is None else replace(config, class_name=named)
         require_named_weights(config, clip_weights)
-        clip = build_clip(config, clip_weights, text=with_text_tower or config.text_depends_on_image)
+        clip = build_clip(config, clip_weights, text=anew or with_text_tower or config.text_depends_on_image)
         check_fingerprint(fingerprint, clip, config.clip_weights)
         text_features = checkpoint.tensors.get("text_features")
         if text_features is None and not config.text_depends_on_image:
@@ -375,20 +397,36 @@ class AdaCLIP(AnomalyDetector):
             n.removeprefix("adapter."): t for n, t in checkpoint.tensors.items() if n.startswith("adapter.")
         }
         adapter = AdaCLIPAdapter.build(config, clip, learned)
-        return cls(clip, config, adapter=adapter, text_features=text_features, threshold=threshold).eval()
+        features = None if anew else text_features
+        detector = cls(clip, config, adapter=adapter, text_features=features, threshold=threshold)
+        return detector._keep_text_tower(with_text_tower).eval()
 
     def _keep_text_tower(self, wanted: bool) -> AdaCLIP:
         if not wanted and not self.config.text_depends_on_image:
             self.clip.drop_text_tower()
         return self
 
-    def _state_tokens(self, name: str | None = None) -> StateTokens:
+    def _speak_of(self, name: str, clip: FrozenCLIP) -> None:
+        """Names another class in the texts, with the text tower of ``clip``."""
+        previous = self.config
+        self.config = replace(self.config, class_name=name).resolve(self.clip)
+        try:
+            if self.config.text_depends_on_image:
+                self._state_tokens()
+            else:
+                self.finish_texts(clip)
+        except (ModelNotReady, ValueError):
+            self.config = previous
+            raise
+
+    def _state_tokens(self, name: str | None = None, clip: FrozenCLIP | None = None) -> StateTokens:
         """The tokenised texts of a class, by default the detector's, on its device; made once per class."""
         name = self.config.class_name if name is None else name
         if name not in self._tokens or self._tokens[name].ids.device != self.device:
             # What inference mode makes could not be used in training later.
             with torch.inference_mode(False):
-                self._tokens[name] = state_tokens(self.clip, name, min_length=1 + self.config.prompt_length)
+                length = 1 + self.config.prompt_length
+                self._tokens[name] = state_tokens(clip or self.clip, name, min_length=length)
         return self._tokens[name]
 
     @torch.no_grad()
@@ -396,15 +434,15 @@ class AdaCLIP(AnomalyDetector):
         """Plain CLIP's image features (B, D), which dynamic prompts are made from."""
         return self.clip.class_feature(self.clip.run_blocks(embedded, class_only=True).tokens)
 
-    def _texts_of(self, frozen: Tensor | None, class_name: str) -> Tensor:
+    def _texts_of(self, frozen: Tensor | None, class_name: str, clip: FrozenCLIP | None = None) -> Tensor:
         # In full precision: the logits are a hundred times the cosines, and rounding here cost more than in
         # the image tower.
         dynamic = self.config.text_depends_on_image
         with torch.autocast(self.device.type, enabled=False):
             return prompted_texts(
-                self.clip,
+                clip or self.clip,
                 self.adapter,
-                self._state_tokens(class_name),
+                self._state_tokens(class_name, clip),
                 frozen.float() if dynamic else None,
                 class_name=class_name,
             )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -49,11 +50,13 @@ class AnomalyDetector(nn.Module, abc.ABC):
     Attributes:
         name: what it was loaded as.
         seen: data sets that it was trained on; on these its results are not zero-shot.
+        seen_classes: what its texts named in training, as far as its checkpoint tells; empty if they name
+            nothing.
     """
 
     method: ClassVar[str]
     uses_organ: ClassVar[bool] = False
-    """Whether the texts can name what the images show (``--organ``)."""
+    """Whether the texts can name what the images show (``--organ``, ``--class-name``)."""
     framing: ClassVar[str] = "whole"
     """What the method was made for: ``"whole"`` images resized to a square, or the ``"foreground"`` alone."""
     bounded_in_bf16: ClassVar[bool] = True
@@ -73,6 +76,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         self.precision = "fp32"
         self.name = self.method
         self.seen: tuple[str, ...] = ()
+        self.seen_classes: tuple[str, ...] = ()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -98,6 +102,37 @@ class AnomalyDetector(nn.Module, abc.ABC):
             from medzsad.detectors.clip.holding import hold_matrices
 
             hold_matrices(clip, DTYPES.get(precision, torch.float32))
+
+    @property
+    def class_name(self) -> str | None:
+        """What the texts say that images show, such as ``"metal_nut"``; None for a method without texts."""
+        return None
+
+    def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
+        """Return this detector with texts about each of several classes; all share its weights.
+
+        Texts are encoded once per class, here, and a text tower that was dropped is loaded once for all of
+        them. A method whose texts name nothing is itself for every class.
+
+        Args:
+            names: what images show, e.g. ``"brain"``; hyphens become spaces in texts, underscores stay.
+            organ: take the phrases of this organ (:mod:`medzsad.detectors.organs`), for the methods that have
+                such; None leaves them as they are.
+
+        Returns:
+            A detector by name.
+
+        Raises:
+            BadInput: if the organ is unknown, or a name is too long for texts.
+            ModelNotReady: the same of a name; or if texts cannot be encoded anew.
+        """
+        return dict.fromkeys(names, self)
+
+    def _copy(self) -> Self:
+        """A detector with the same parameters, whose settings and buffers are its own."""
+        other = copy.copy(self)
+        other._buffers = dict(self._buffers)
+        return other
 
     def for_volume(self) -> AnomalyDetector:
         """The detector for slices of one volume, whose intensities are comparable; as a rule, itself."""
@@ -186,6 +221,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         clip_weights: str | Path | None = None,
         adapter: str | Path | None = None,
         organ: str | None = None,
+        class_name: str | None = None,
     ) -> AnomalyDetector:
         """Builds the detector from the parts that an entry of the model zoo names.
 
@@ -194,6 +230,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
             clip_weights: the backbone's weights: a file, or an open_clip tag.
             adapter: the file of what was learned, in the layout of the authors' published checkpoints.
             organ: what the images show, a key of :mod:`medzsad.detectors.organs`; None is object-agnostic.
+            class_name: the same in words, instead of the organ's own name.
 
         Raises:
             ModelNotReady: if a part is missing or does not fit, or the method has no use for it.

@@ -27,6 +27,7 @@ from medzsad.detectors.clip.building import (
 )
 from medzsad.detectors.head_weights import HeadWeights
 from medzsad.detectors.headclip_settings import HeadCLIPSettings
+from medzsad.detectors.organs import OBJECT
 from medzsad.detectors.prompts import PromptLearner, load_anomalyclip_prompts
 from medzsad.detectors.scoring import (
     abnormality,
@@ -171,9 +172,10 @@ class HeadCLIP(AnomalyDetector):
         clip_weights: str | Path | None = None,
         adapter: str | Path | None = None,
         organ: str | None = None,
+        class_name: str | None = None,
     ) -> HeadCLIP:
         """See the base class; ``adapter`` is a published AnomalyCLIP checkpoint. Prompts name no organ."""
-        if organ is not None:
+        if organ is not None or class_name is not None:
             raise ModelNotReady(f"{cls.method}'s prompts are object-agnostic: it has no use for an organ")
         if adapter is None:
             raise ModelNotReady(f"{cls.method} needs learned prompts (an AnomalyCLIP checkpoint)")
@@ -182,7 +184,16 @@ class HeadCLIP(AnomalyDetector):
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable."""
-        return {**public_settings(self.config), "precision": self.precision}
+        return {
+            **public_settings(self.config),
+            "class_name": self.class_name,
+            "precision": self.precision,
+        }
+
+    @property
+    def class_name(self) -> str:
+        """Always ``"object"``: the prompts are object-agnostic."""
+        return OBJECT.class_name
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What training changes: the prompts and the head weights."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +33,7 @@ def load_detector(
     clip_weights: str | os.PathLike[str] | None = None,
     adapter: str | os.PathLike[str] | None = None,
     organ: str | None = None,
+    class_name: str | None = None,
     backend: str = "torch",
     say: Callable[[str], None] | None = None,
 ) -> AnomalyDetector:
@@ -49,11 +49,15 @@ def load_detector(
             for: a local file, a weight file of the zoo or an open_clip tag.
         adapter: a file used instead of the one that ``name`` stands for: a medzsad checkpoint of the same
             method, or weights that the method's authors published.
-        organ: what the images show, for methods whose texts name it; None is object-agnostic.
+        organ: what the images show, for methods whose texts name it: a name of
+            :mod:`medzsad.detectors.organs`, which brings phrases for the methods that take them.
+        class_name: what the images show, in words, e.g. ``"metal nut"``; with ``organ`` instead of the
+            organ's own name. With neither, texts stay as they are: object-agnostic, as a rule.
         backend: what computes: ``"torch"``; ``"openvino"`` or ``"onnx"`` (ONNX Runtime), on the CPU, in fp32
             unless OpenVINO is asked for bf16; or ``"auto"``, what ``medzsad models time`` measured to be the
             fastest of those whose numbers are PyTorch's, with the fastest precision where that is ``"auto"``.
-        say: is told, in a line, when a graph is made for a backend, and what ``"auto"`` takes.
+        say: is told, in a line, when a graph is made for a backend, what ``"auto"`` takes, and that texts
+            name something which they did not name in training.
 
     Raises:
         ModelNotReady: on an unknown name, device, precision or backend, or weights that are missing or
@@ -66,26 +70,30 @@ def load_detector(
     text = os.fspath(name)
     weights = None if clip_weights is None else os.fspath(clip_weights)
     given = None if adapter is None else Path(adapter).expanduser()
+    shown = {"organ": organ, "class_name": class_name}
+    shown = {key: value for key, value in shown.items() if value is not None}
     run = run_adapter(text)
     if run is not None:
         # A run that began with random CLIP weights keeps them beside what it learned.
         beside = run.parent / RUN_CLIP
         weights = str(beside) if weights is None and beside.is_file() else weights
-        detector = _from_checkpoint(run if given is None else given, None, weights, organ)
+        detector = _from_checkpoint(run if given is None else given, None, weights, shown)
         detector.name = run.parent.resolve().name
     elif text.endswith(".safetensors"):
         path = Path(text).expanduser()
-        detector = _from_checkpoint(path if given is None else given, None, weights, organ)
+        detector = _from_checkpoint(path if given is None else given, None, weights, shown)
         detector.name = path.stem
     elif Path(text).is_file():
         raise ModelNotReady(f"{text}: not a medzsad checkpoint; expected a .safetensors file")
     else:
         entry = find_entry(text)
-        detector = _from_entry(entry, weights, given, organ)
+        detector = _from_entry(entry, weights, given, shown)
         detector.name = text
         if given is None:
             detector.seen = entry.seen or detector.seen
     detector.eval().requires_grad_(False)
+    if shown and say is not None:
+        _tell_unseen(detector, say)
     if precision == "auto" and not detector.bounded_in_bf16:
         chosen = "fp32"
     if backend == "auto":
@@ -115,10 +123,10 @@ def run_adapter(name: str | os.PathLike[str]) -> Path | None:
 
 
 def _from_entry(
-    entry: ZooEntry, clip_weights: str | None, adapter: Path | None, organ: str | None
+    entry: ZooEntry, clip_weights: str | None, adapter: Path | None, shown: Mapping[str, str]
 ) -> AnomalyDetector:
     """The zoo's detector, from its parts in the cache or from what is given instead."""
-    _check_organ(detector_class(entry.method), organ)
+    _check_shown(detector_class(entry.method), shown)
     known = weight_files() if entry.parts else {}
     # A checkpoint of ours holds all but the CLIP's weights; other parts are put together by the method.
     ours = entry.path
@@ -135,7 +143,7 @@ def _from_entry(
     elif adapter is not None:
         ours = None
     if ours is not None:
-        return _from_checkpoint(ours, entry, clip_weights, organ)
+        return _from_checkpoint(ours, entry, clip_weights, shown)
     if adapter is None and entry.adapter is not None:
         adapter = cache.slot(entry.adapter)
     settings = dict(entry.settings)
@@ -150,12 +158,12 @@ def _from_entry(
                 settings.setdefault("quick_gelu", clip.quick_gelu)
     with _named_errors(str(adapter or entry.name), "the weights do not fit their method"):
         return detector_class(entry.method).assemble(
-            settings, clip_weights=clip_weights, adapter=adapter, organ=organ
+            settings, clip_weights=clip_weights, adapter=adapter, **shown
         )
 
 
 def _from_checkpoint(
-    path: Path, entry: ZooEntry | None, clip_weights: str | None, organ: str | None
+    path: Path, entry: ZooEntry | None, clip_weights: str | None, shown: Mapping[str, str]
 ) -> AnomalyDetector:
     """A detector from a checkpoint of medzsad's own, which must be of the method of ``entry``."""
     checkpoint = read_checkpoint(path)
@@ -165,20 +173,17 @@ def _from_checkpoint(
         )
     with _named_errors(str(path), "the checkpoint does not fit its method"):
         method = detector_class(checkpoint.method)
-        _check_organ(method, organ)
-        options = {}
-        if organ is not None:
-            if "organ" not in inspect.signature(method.from_checkpoint).parameters:
-                raise ModelNotReady(f"a checkpoint of {method.method} keeps the texts it was trained with")
-            options["organ"] = organ
+        _check_shown(method, shown)
         backbone = checkpoint.settings.get("backbone")
         if backbone is not None:
             named = checkpoint.settings.get("clip_weights") if clip_weights is None else clip_weights
             found = find_clip_weights(backbone, named, ask=clip_weights is None)
             if found is not None and (clip_weights is not None or found != named):
                 clip_weights = found
-        detector = method.from_checkpoint(checkpoint, clip_weights=clip_weights, **options)
+        detector = method.from_checkpoint(checkpoint, clip_weights=clip_weights, **shown)
     detector.seen = tuple(str(name) for name in checkpoint.training.get("seen", ()))
+    if method.uses_organ:
+        detector.seen_classes = _classes_of(checkpoint.training)
     return detector
 
 
@@ -237,11 +242,26 @@ def _is_checkpoint(path: Path) -> bool:
     return cache.METADATA_KEY not in metadata or "medzsad" in metadata
 
 
-def _check_organ(method: type[AnomalyDetector], organ: str | None) -> None:
-    if organ is not None and not method.uses_organ:
+def _check_shown(method: type[AnomalyDetector], shown: Mapping[str, str]) -> None:
+    if shown and not method.uses_organ:
+        what, option = ("organ", "--organ") if "organ" in shown else ("class", "--class-name")
         raise ModelNotReady(
-            f"method {method.method!r} is object-agnostic: its texts name no organ; leave --organ out"
+            f"method {method.method!r} is object-agnostic: its texts name no {what}; leave {option} out"
         )
+
+
+def _classes_of(training: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a checkpoint's texts named in training; older ones named the classes themselves."""
+    sets = training.get("data", ())
+    return tuple(str(name) for one in sets for name in one.get("class_names", one.get("classes", ())))
+
+
+def _tell_unseen(detector: AnomalyDetector, say: Callable[[str], None]) -> None:
+    plain = {name.replace("-", " ").strip().casefold() for name in detector.seen_classes}
+    name = detector.class_name
+    if plain and name is not None and name.replace("-", " ").strip().casefold() not in plain:
+        seen = ", ".join(dict.fromkeys(detector.seen_classes))
+        say(f"{detector.name}: texts speak of {name!r}, which they did not in training ({seen})")
 
 
 @contextlib.contextmanager

@@ -71,6 +71,16 @@ def vocabulary(organ: str | None = None) -> Vocabulary:
     )
 
 
+def name_of(organ: str | None, class_name: str | None) -> str | None:
+    """What ``--organ`` and ``--class-name`` together have texts call the images; None where neither is given.
+
+    Raises:
+        BadInput: if the organ is unknown.
+    """
+    words = None if organ is None else vocabulary(organ)
+    return words.class_name if words is not None and class_name is None else class_name
+
+
 @cache
 def _catalogue() -> dict[str, Any]:
     import yaml

@@ -80,9 +80,10 @@ class Reference(AnomalyDetector):
         clip_weights: str | Path | None = None,
         adapter: str | Path | None = None,
         organ: str | None = None,
+        class_name: str | None = None,
     ) -> Reference:
         """See the base class."""
-        if clip_weights is not None or adapter is not None or organ is not None:
+        if any(given is not None for given in (clip_weights, adapter, organ, class_name)):
             raise ModelNotReady(f"{cls.method} is plain image processing: it has no weights and no texts")
         unknown = sorted(set(settings) - {"smoothing_sigma", "standardise"})
         if unknown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -99,6 +99,7 @@ class TrainingFreeDetector(AnomalyDetector):
         clip_weights: str | Path | None = None,
         adapter: str | Path | None = None,
         organ: str | None = None,
+        class_name: str | None = None,
     ) -> Self:
         """Builds the detector from the settings of a zoo entry; see the base class.
 
@@ -112,9 +113,7 @@ class TrainingFreeDetector(AnomalyDetector):
         threshold = values.pop("threshold", 0.5)
         if clip_weights is not None:
             values.setdefault("clip_weights", str(clip_weights))  # not the default, which these are not
-        config = cls.settings_class.from_dict(values)
-        if organ is not None:
-            config = replace(config, organ=organ)
+        config = about(cls.settings_class.from_dict(values), organ, class_name)
         require_named_weights(config, clip_weights)
         detector = cls.build(config, clip_weights=clip_weights)
         detector.threshold = threshold
@@ -123,7 +122,29 @@ class TrainingFreeDetector(AnomalyDetector):
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable."""
-        return {**public_settings(self.config), "precision": self.precision}
+        return {
+            **public_settings(self.config),
+            "class_name": self.class_name,
+            "precision": self.precision,
+        }
+
+    @property
+    def class_name(self) -> str:
+        """What the texts say that images show."""
+        return _class_name(self.config)
+
+    def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
+        """See the base class."""
+        configs = {name: about(self.config, organ, name) for name in names}
+        said = (self.config.organ, self.class_name)
+        same = {name for name, config in configs.items() if (config.organ, name) == said}
+        found: dict[str, AnomalyDetector] = dict.fromkeys(same, self)
+        if len(same) < len(configs):
+            clip = self.clip.with_text_tower()
+            for name in configs.keys() - same:
+                found[name] = other = self._copy()
+                other.config, other.text_features = configs[name], encode_words(clip, configs[name])
+        return {name: found[name] for name in configs}
 
     def abnormal_probability(self, features: Tensor) -> Tensor:
         """Probability of "abnormal" (...) for features (..., D) of any length; float32."""
@@ -146,14 +167,20 @@ class TrainingFreeDetector(AnomalyDetector):
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint, *, clip_weights: Weights | None = None, organ: str | None = None
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        clip_weights: Weights | None = None,
+        organ: str | None = None,
+        class_name: str | None = None,
     ) -> Self:
-        """Builds the detector, without any text tower unless an organ is given.
+        """Builds the detector, without any text tower unless an organ or a class name is given.
 
         Args:
             checkpoint: what :meth:`to_checkpoint` returned.
             clip_weights: the backbone's weights, overriding what the checkpoint names.
             organ: what the images show, instead of what the checkpoint's texts say; they are encoded anew.
+            class_name: the same in words, instead of the organ's own name.
 
         Raises:
             BadInput: if the organ is unknown.
@@ -169,13 +196,25 @@ class TrainingFreeDetector(AnomalyDetector):
         if "text_features" not in checkpoint.tensors:
             raise ModelNotReady("the checkpoint holds no text_features")
         text_features: Tensor | None = checkpoint.tensors["text_features"]
-        if organ is not None:
-            config, text_features = replace(config, organ=organ), None
-            vocabulary(organ)
-        clip = build_any_clip(config, clip_weights, text=organ is not None)
+        anew = organ is not None or class_name is not None
+        if anew:
+            config, text_features = about(config, organ, class_name), None
+        clip = build_any_clip(config, clip_weights, text=anew)
         made = "the detector's texts were encoded with"
         check_fingerprint(fingerprint, clip, config.clip_weights, made=made)
         return cls(clip, config, text_features=text_features, threshold=threshold).eval()
+
+
+def about(config: Any, organ: str | None, class_name: str | None) -> Any:
+    """The settings for other images; an organ brings its own class name unless one is given."""
+    if organ is not None:
+        vocabulary(organ)  # a wrong name is told before weights are looked for
+        config = replace(config, organ=organ, class_name=None)
+    return config if class_name is None else replace(config, class_name=class_name)
+
+
+def _class_name(config: TrainingFreeSettings) -> str:
+    return vocabulary(config.organ).class_name if config.class_name is None else config.class_name
 
 
 @torch.no_grad()
@@ -187,7 +226,7 @@ def encode_words(clip: FrozenCLIP | GenericCLIP, config: TrainingFreeSettings) -
         BadInput: if the organ is unknown.
     """
     words = vocabulary(config.organ)
-    name = words.class_name if config.class_name is None else config.class_name
+    name = _class_name(config)
     states, templates = words.states, words.templates
     if config.ensemble == "two":
         states, templates = ((TWO_PROMPTS[0],), (TWO_PROMPTS[1],)), ("{}",)

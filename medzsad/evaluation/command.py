@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from medzsad.datasets.opening import open_dataset
 from medzsad.detectors.cache import cache_folder
 from medzsad.detectors.loading import load_detector
+from medzsad.detectors.organs import name_of
+from medzsad.errors import BadInput
 from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.writing import save_evaluation
@@ -41,6 +43,7 @@ def run_evaluation(
     seed: int = 0,
     no_references: bool = False,
     organ: str | None = None,
+    class_name: str | None = None,
     clip_weights: str | None = None,
     batch_size: int = 1,
     device: str = "auto",
@@ -61,6 +64,8 @@ def run_evaluation(
         size, framing, mode, fpr_limit, threshold, foreground_only, min_lesion_ml, resamples, seed: see
             :class:`~medzsad.evaluation.settings.EvaluationSettings`.
         no_references: leave out the trivial references.
+        class_name: what texts call all images, instead of the names of the set's classes; so does an
+            ``organ``, with the name that it has.
         batch_size: images at once.
         no_cache: keep no predictions.
         say: gets notes about the data and the models, line by line.
@@ -79,6 +84,7 @@ def run_evaluation(
         seed=seed,
         foreground_only=foreground_only,
         minimum_lesion_ml=min_lesion_ml,
+        class_name=name_of(organ, class_name),
     )
     samples = open_dataset(
         dataset, root, split=split, classes=classes or None, limit=limit, seed=seed, channel=channel
@@ -97,6 +103,7 @@ def run_evaluation(
         )
         for model in dict.fromkeys(models)
     ]
+    _check_named(detectors, class_name)
     if out is not None:
         prepare_folder(out)
     evaluation = evaluate(
@@ -130,6 +137,7 @@ def run_share(
     seed: int = 0,
     framing: str = "auto",
     organ: str | None = None,
+    class_name: str | None = None,
     clip_weights: str | None = None,
     batch_size: int = 1,
     device: str = "auto",
@@ -151,7 +159,7 @@ def run_share(
     from medzsad.sharding import Shard
 
     share = Shard.parse(shard)
-    settings = EvaluationSettings(framing=framing, seed=seed)
+    settings = EvaluationSettings(framing=framing, seed=seed, class_name=name_of(organ, class_name))
     samples = open_dataset(
         dataset, root, split=split, classes=classes or None, limit=limit, seed=seed, channel=channel
     )
@@ -166,10 +174,18 @@ def run_share(
         )
         for model in dict.fromkeys(models)
     ]
+    _check_named(detectors, class_name)
     folder = cache_folder() / "evaluations"
     return predict_share(
         samples, detectors, settings, share, folder, batch_size=batch_size, progress=progress
     )
+
+
+def _check_named(detectors: Sequence[AnomalyDetector], class_name: str | None) -> None:
+    """Raises BadInput where a name is given, and no model has texts that it could be put into."""
+    if class_name is not None and not any(detector.uses_organ for detector in detectors):
+        names = ", ".join(detector.name for detector in detectors)
+        raise BadInput(f"no texts of {names} name a class; leave --class-name out")
 
 
 def _case_files(

@@ -13,7 +13,7 @@ from medzsad.datasets.catalog import entries
 from medzsad.datasets.samples import SampleSet
 from medzsad.errors import BadInput
 from medzsad.evaluation.image_sets import evaluate_images
-from medzsad.evaluation.outcome import DetectorOutcome, mean_figures
+from medzsad.evaluation.outcome import ClassOutcome, DetectorOutcome, mean_figures
 from medzsad.evaluation.prediction_cache import PredictionCache
 from medzsad.evaluation.published import PublishedFigure, published_figures
 from medzsad.evaluation.settings import EvaluationSettings
@@ -177,13 +177,20 @@ def _run(
         zero_shot=not has_seen(detector.seen, samples.name),
         classes=classes,
         mean=mean_figures(classes),
-        settings=detector.settings,
+        settings={**detector.settings, **_class_names(classes)},
         framing="volume" if samples.is_volumetric else framing,
         threshold=threshold,
         mode=mode,
         seconds=round(time.perf_counter() - begin, 2),
         reused=cache.found,
     )
+
+
+def _class_names(classes: Sequence[ClassOutcome]) -> dict[str, Any]:
+    """The setting that says what texts called the images; nothing of a method without texts."""
+    names = {one.name: one.class_name for one in classes if one.class_name is not None}
+    different = set(names.values())
+    return {"class_name": names if len(different) > 1 else different.pop()} if names else {}
 
 
 def framing_and_cache(

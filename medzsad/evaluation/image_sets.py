@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from medzsad.datasets.class_names import by_class
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.base import resize_maps
 from medzsad.evaluation.image_predictions import predict_images
@@ -41,7 +42,7 @@ def evaluate_images(
     """Evaluates a detector class by class.
 
     Args:
-        detector: the detector.
+        detector: the detector; its texts speak of each class in turn.
         samples: 2D images, with masks where ``samples.level`` is ``"pixel"``.
         settings: the evaluation's.
         framing: ``"whole"`` or ``"foreground"``.
@@ -59,10 +60,15 @@ def evaluate_images(
     """
     steps = iter(progress(samples, total=len(samples)) if progress else samples)
     outcomes, modes = [], set()
+    told = by_class(detector, samples.name, samples.layout, samples.classes, class_name=settings.class_name)
     for name in samples.classes:
         members = [sample for sample in samples if sample.class_name == name]
         predictions = predict_images(
-            detector, [s.image for s in members], framing=framing, cache=cache, batch_size=batch_size
+            told[name],
+            [s.image for s in members],
+            framing=framing,
+            cache=cache.of(told[name]),
+            batch_size=batch_size,
         )
         draws = settings.draws(len(members))
         pool = PixelPool(settings, threshold, draws=draws) if samples.level == "pixel" else None
@@ -87,7 +93,7 @@ def evaluate_images(
                 keep(sample, prediction.anomaly_map)
             cases.append(case)
         outcome = _image_level(name, scores, labels, draws)
-        outcome.cases = cases
+        outcome.cases, outcome.class_name = cases, told[name].class_name
         if pool is not None:
             figures, curves = pool.finish()
             figures["best_dice"] = figures.pop("dice_best")

@@ -75,6 +75,7 @@ class ClassOutcome:
 
     Attributes:
         name: the class.
+        class_name: what texts called it; None where the method has no texts.
         normal, anomalous: how many images (or volumes).
         figures: the figures.
         cases: figures and scores of each image or volume, JSON-serialisable.
@@ -89,6 +90,7 @@ class ClassOutcome:
     cases: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, dict[str, tuple[list[float], list[float]]]] = field(default_factory=dict)
     scores: list[tuple[float, int]] = field(default_factory=list)
+    class_name: str | None = None
 
 
 @dataclass
@@ -101,7 +103,8 @@ class DetectorOutcome:
         zero_shot: False if the detector was trained on images of this data set.
         classes: in the data set's order.
         mean: mean over the classes (the papers' last row); the class itself if there is one.
-        settings: the detector's.
+        settings: the detector's; ``class_name`` is what its texts called the images: one name, or class to
+            name where they differ.
         framing: what it was shown of the images.
         threshold: that Dice and lesions were computed at.
         mode: ``"exact"`` or ``"histogram"``.

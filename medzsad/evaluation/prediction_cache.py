@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,44 +38,58 @@ class StoredPrediction:
 
 
 class PredictionCache:
-    """One folder per detector and settings, one file per image, named by hashes: nothing of a file's name.
+    """One folder per detector, settings and class name, one file per image, named by hashes: nothing of a
+    file's name.
 
     Args:
         folder: the cache's folder; None keeps nothing.
         detector: whose predictions; its settings and all its weights are part of the key.
         settings: everything else that a prediction depends on, JSON-serialisable.
-
-    Attributes:
-        found: how many predictions of earlier runs were used so far.
     """
 
     def __init__(self, folder: Path | None, detector: AnomalyDetector, settings: dict[str, Any]) -> None:
-        self.found = 0
-        self._written: set[str] = set()  # in this run, for files that a data set holds twice
-        self.folder: Path | None = None
+        self._written: set[Path] = set()  # in this run, for files that a data set holds twice
+        self._count: Counter[str] = Counter()
+        self.folder = self._base = folder
         if folder is not None:
-            description = {
+            self._described = {
                 "version": VERSION,
                 "method": detector.method,
-                "settings": detector.settings,
                 "weights": weights_hash(detector),
                 "other": settings,
             }
-            text = json.dumps(description, sort_keys=True, default=str)
-            self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:32]
+            self.folder = self._folder_of(folder, detector)
+
+    @property
+    def found(self) -> int:
+        """How many predictions of earlier runs were used so far, of all classes."""
+        return self._count["found"]
+
+    def of(self, detector: AnomalyDetector) -> PredictionCache:
+        """Return the same cache for a detector of the same weights whose texts speak of another class."""
+        other = copy.copy(self)
+        if self._base is not None:
+            other.folder = self._folder_of(self._base, detector)
+        return other
+
+    def _folder_of(self, base: Path, detector: AnomalyDetector) -> Path:
+        # The weights are those that the first detector came with: with settings, they decide all texts.
+        text = json.dumps({**self._described, "settings": detector.settings}, sort_keys=True, default=str)
+        return base / hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def get(self, key: str) -> StoredPrediction | None:
         """The prediction of the file whose hash is ``key``; None if there is none, or it is damaged."""
         if self.folder is None:
             return None
+        path = self.folder / f"{key}.npz"
         try:
-            with np.load(self.folder / f"{key}.npz", allow_pickle=False) as stored:
+            with np.load(path, allow_pickle=False) as stored:
                 prediction = StoredPrediction(
                     stored["anomaly_map"], float(stored["score"]), float(stored["probability"])
                 )
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return None
-        self.found += key not in self._written
+        self._count["found"] += path not in self._written
         return prediction
 
     def put(self, key: str, prediction: StoredPrediction) -> None:
@@ -85,14 +101,15 @@ class PredictionCache:
         if self.folder is None:
             return
         try:
-            with replacing(self.folder / f"{key}.npz") as temporary, open(temporary, "wb") as file:
+            path = self.folder / f"{key}.npz"
+            with replacing(path) as temporary, open(temporary, "wb") as file:
                 np.savez_compressed(
                     file,
                     anomaly_map=prediction.anomaly_map,
                     score=prediction.score,
                     probability=prediction.probability,
                 )
-            self._written.add(key)
+            self._written.add(path)
         except OSError as error:
             raise OutputNotWritable(
                 f"{self.folder}: predictions cannot be kept there ({error.strerror or error}); make room, "

@@ -132,6 +132,7 @@ def document(evaluation: Evaluation) -> dict[str, Any]:
                 "classes": [
                     {
                         "name": one.name,
+                        **({} if one.class_name is None else {"class_name": one.class_name}),
                         "normal": one.normal,
                         "anomalous": one.anomalous,
                         "figures": _figures(one.figures),

@@ -32,6 +32,8 @@ class EvaluationSettings:
         seed: of the bootstrap.
         foreground_only: for volumes, compare only voxels inside the given foreground masks.
         minimum_lesion_ml: smaller lesions of the ground truth do not count for the lesion-wise figures.
+        class_name: what texts call all images; None for the names that the set's classes have
+            (:mod:`medzsad.datasets.class_names`).
     """
 
     size: int | None = PAPERS_SIZE
@@ -44,6 +46,7 @@ class EvaluationSettings:
     seed: int = 0
     foreground_only: bool = False
     minimum_lesion_ml: float = 0.0
+    class_name: str | None = None
 
     def __post_init__(self) -> None:
         rules = (
@@ -55,6 +58,10 @@ class EvaluationSettings:
             ("resamples must not be negative", self.resamples >= 0),
             ("the seed must not be negative", self.seed >= 0),
             ("the minimum lesion volume must not be negative", self.minimum_lesion_ml >= 0),
+            (
+                "the class name must not be empty",
+                self.class_name is None or bool(self.class_name.strip(" -")),
+            ),
         )
         for rule, holds in rules:
             if not holds:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medzsad.datasets.class_names import by_class
 from medzsad.datasets.samples import SampleSet
 from medzsad.evaluation.evaluate import framing_and_cache
 from medzsad.evaluation.image_predictions import predict_images
@@ -51,15 +52,24 @@ def predict_share(
     total = found = 0
     for detector in detectors:
         framing, cache = framing_and_cache(samples, detector, settings, cache_folder)
+        told = by_class(
+            detector, samples.name, samples.layout, samples.classes, class_name=settings.class_name
+        )
         steps: Iterable[Any] = progress(detector.name)(ours, total=len(ours)) if progress else ours
         if samples.is_volumetric:
             for sample in steps:
-                volume_prediction(detector, sample, sample.read_scan(), cache)
+                one = told[sample.class_name]
+                volume_prediction(one, sample, sample.read_scan(), cache.of(one))
                 total += 1
         else:
-            paths = [sample.image for sample in ours]
-            predictions = predict_images(detector, paths, framing=framing, cache=cache, batch_size=batch_size)
-            for _ in zip(steps, predictions, strict=True):
-                total += 1
+            step = iter(steps)
+            for name, one in told.items():
+                paths = [sample.image for sample in ours if sample.class_name == name]
+                own = cache.of(one)
+                for _ in predict_images(one, paths, framing=framing, cache=own, batch_size=batch_size):
+                    next(step, None)
+                    total += 1
+            for _ in step:  # lets a progress bar end
+                pass
         found += cache.found
     return total, found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medzsad.datasets.class_names import by_class
 from medzsad.datasets.samples import SampleSet, VolumeSample
 from medzsad.evaluation.outcome import ClassOutcome, Figure
 from medzsad.evaluation.pooling import PixelPool, curves_of, figure_of
@@ -41,7 +42,7 @@ def evaluate_volumes(
     """Evaluates a detector on volumes, class by class; one volume is in memory at a time, and its map.
 
     Args:
-        detector: the detector.
+        detector: the detector; its texts speak of each class in turn.
         samples: volumes.
         settings: the evaluation's.
         threshold: of the map, for Dice and lesions.
@@ -57,9 +58,10 @@ def evaluate_volumes(
     """
     outcomes, modes = [], set()
     steps = iter(progress(samples, total=len(samples)) if progress else samples)
+    told = by_class(detector, samples.name, samples.layout, samples.classes, class_name=settings.class_name)
     for name in samples.classes:
         members = [sample for sample in samples if sample.class_name == name]
-        draws = settings.draws(len(members))
+        draws, own = settings.draws(len(members)), cache.of(told[name])
         pool = PixelPool(settings, threshold, unit="voxel", regions=False, draws=draws)
         rule = LesionRule(threshold, min_lesion_mm3=1000 * settings.minimum_lesion_ml)
         cases: list[dict[str, Any]] = []
@@ -67,7 +69,7 @@ def evaluate_volumes(
         for sample in members:
             next(steps, None)
             scan = sample.read_scan()
-            prediction = volume_prediction(detector, sample, scan, cache)
+            prediction = volume_prediction(told[name], sample, scan, own)
             label = sample.read_label()
             area = sample.read_foreground() if settings.foreground_only else None
             pool.add(*within(prediction.anomaly_map, label, area))
@@ -90,6 +92,7 @@ def evaluate_volumes(
             if keep is not None:
                 keep(sample, scan, prediction.anomaly_map, label)
         outcome = _whole_volumes(name, cases, draws)
+        outcome.class_name = told[name].class_name
         outcome.figures["case"] = _case_level(cases, draws)
         outcome.figures["voxel"], outcome.curves["voxel"] = pool.finish()
         outcome.figures["lesion"] = _lesion_level(findings, draws)

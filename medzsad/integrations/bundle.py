@@ -40,12 +40,13 @@ def export_bundle(
     clip_weights: str | None = None,
     adapter: str | None = None,
     organ: str | None = None,
+    class_name: str | None = None,
     with_clip: bool = True,
 ) -> list[Path]:
     """Writes the bundle of a detector; it appears complete or not at all.
 
     Args:
-        name, clip_weights, adapter, organ: for :func:`medzsad.load_detector`.
+        name, clip_weights, adapter, organ, class_name: for :func:`medzsad.load_detector`.
         folder: to be made; an empty one is taken.
         with_clip: also write the part of a CLIP's weights that predicting needs. Without it the bundle is
             small, and takes the CLIP from the model cache where it runs.
@@ -62,7 +63,13 @@ def export_bundle(
         kind = "a file" if folder.is_file() else "not empty"
         raise BadInput(f"{folder} is {kind}; give a new folder to write the bundle to")
     detector = load_detector(
-        name, device="cpu", precision="fp32", clip_weights=clip_weights, adapter=adapter, organ=organ
+        name,
+        device="cpu",
+        precision="fp32",
+        clip_weights=clip_weights,
+        adapter=adapter,
+        organ=organ,
+        class_name=class_name,
     )
     _check_backbone(detector, with_clip)
     entry = None if run_adapter(name) is not None else catalogue().models.get(name)

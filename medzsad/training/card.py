@@ -33,7 +33,7 @@ def training_facts(
         "recipe": recipe.without_paths(),
         "name": recipe.name,
         "seen": sorted({source.name for source in training}),
-        "data": [source.facts() for source in training],
+        "data": [source.facts(recipe.method) for source in training],
         "chosen_on": sorted({source.name for source in validation}),
         "step": step,
         "epochs": round(epochs, 3),

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medzsad.datasets.catalog import find_entry
+from medzsad.datasets.class_names import name_in_texts
 from medzsad.datasets.opening import ROOT_VARIABLE, open_dataset
 from medzsad.datasets.samples import Sample, SampleSet
+from medzsad.detectors.registry import detector_class
 from medzsad.errors import BadInput
 from medzsad.training.recipe import SYNTHETIC, DataSource, Recipe
 from medzsad.training.slice_stacks import SliceSample, cut_volumes
@@ -27,6 +29,7 @@ class OpenedSource:
         title, licence, home: of the data set.
         level: ``"image"`` (no masks) or ``"pixel"``.
         samples: its images.
+        layout: that it was found in.
         volumes: how many volumes they were cut from; 0 for images.
         notes: what the user should read.
     """
@@ -40,19 +43,29 @@ class OpenedSource:
     samples: tuple[Sample | SliceSample, ...]
     volumes: int = 0
     notes: tuple[str, ...] = ()
+    layout: str = ""
 
     @property
     def anomalous(self) -> int:
         """How many of the images are anomalous."""
         return sum(sample.label for sample in self.samples)
 
-    def facts(self) -> dict[str, object]:
-        """What a trained adapter tells of the data set; JSON-serialisable, without folders."""
-        facts = {
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Its classes, in order."""
+        return tuple(dict.fromkeys(sample.class_name for sample in self.samples))
+
+    def name_in_texts(self, class_name: str, method: str) -> str:
+        """What texts of a method call a class (:mod:`medzsad.datasets.class_names`)."""
+        return name_in_texts(self.name, self.layout, class_name, method)
+
+    def facts(self, method: str) -> dict[str, object]:
+        """What an adapter of a method tells of the data set; JSON-serialisable, without folders."""
+        facts: dict[str, object] = {
             "dataset": self.name,
             "title": self.title,
             "split": self.source.split,
-            "classes": sorted({sample.class_name for sample in self.samples}),
+            "classes": sorted(self.classes),
             "images": len(self.samples),
             "anomalous": self.anomalous,
             "volumes": self.volumes,
@@ -60,6 +73,8 @@ class OpenedSource:
             "licence": self.licence,
             "source": self.home,
         }
+        if detector_class(method).uses_organ:
+            facts["class_names"] = sorted({self.name_in_texts(one, method) for one in self.classes})
         return facts if self.volumes else {k: v for k, v in facts.items() if k != "volumes"}
 
 
@@ -95,6 +110,7 @@ def open_source(source: DataSource, folder: Path, *, side: int, limit: int | Non
         samples,
         volumes,
         found.notes,
+        found.layout,
     )
 
 
@@ -180,4 +196,14 @@ def _open_synthetic(source: DataSource, folder: Path, limit: int | None) -> Open
     else:
         found = open_dataset("folder", source.root, classes=source.classes, limit=limit)
         title, licence = "your own images", "your own"
-    return OpenedSource(source, SYNTHETIC, title, licence, "", found.level, found.samples, 0, found.notes)
+    return OpenedSource(
+        source,
+        SYNTHETIC,
+        title,
+        licence,
+        "",
+        found.level,
+        found.samples,
+        notes=found.notes,
+        layout=found.layout,
+    )

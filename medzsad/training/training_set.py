@@ -26,16 +26,19 @@ class InputFormat:
     Attributes:
         side: height and width in pixels.
         mean, std: of the normalisation, float32 (3, 1, 1).
+        method: the detector's, by which texts have their names for classes.
     """
 
     side: int
     mean: Tensor
     std: Tensor
+    method: str = ""
 
     @classmethod
     def of(cls, detector: AnomalyDetector) -> InputFormat:
         """The format of a detector's inputs."""
-        return cls(detector.image_size, detector.mean[0].cpu().clone(), detector.std[0].cpu().clone())
+        mean, std = (value[0].cpu().clone() for value in (detector.mean, detector.std))
+        return cls(detector.image_size, mean, std, detector.method)
 
     def resize(self, image: Tensor) -> Tensor:
         """As :meth:`AnomalyDetector.preprocess`, less the normalisation: (3, H, W) to (3, side, side)."""
@@ -59,8 +62,9 @@ class TrainingSet(Dataset):
     """The images of several data sets, one after another.
 
     ``training_set[draw]`` gives a dictionary, with the augmentation that the draw decides:
-    ``image`` float32 (3, S, S) normalised, ``mask`` uint8 (S, S), ``label``, ``has_mask``, ``class_name`` and
-    ``key``, the data set's and the sample's name. ``training_set[index]`` gives the image as it is.
+    ``image`` float32 (3, S, S) normalised, ``mask`` uint8 (S, S), ``label``, ``has_mask``, ``class_name``
+    (what texts call its class) and ``key``, the data set's and the sample's name. ``training_set[index]``
+    gives the image as it is.
 
     Args:
         sources: the data sets.
@@ -89,6 +93,9 @@ class TrainingSet(Dataset):
             else replace(base, mosaic=one.source.mosaic)
             for one in sources
         ]
+        self._names = [
+            {one: source.name_in_texts(one, inputs.method) for one in source.classes} for source in sources
+        ]
         self._classes: dict[tuple[int, str], list[int]] = {}
         for index, (sample, source) in enumerate(zip(self.samples, self._source_of, strict=True)):
             self._classes.setdefault((source, sample.class_name), []).append(index)
@@ -115,7 +122,7 @@ class TrainingSet(Dataset):
             "mask": (example.mask > 0).to(torch.uint8),
             "label": int(example.label),
             "has_mask": example.has_mask,
-            "class_name": sample.class_name,
+            "class_name": self._names[source][sample.class_name],
             "key": f"{self.sources[source].name}/{sample.id}",
         }
 

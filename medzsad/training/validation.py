@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch.utils.data import default_collate
 
-from medzsad.detectors.adaclip import AdaCLIP
+from medzsad.datasets.class_names import by_class
 from medzsad.detectors.base import AnomalyDetector, resize_maps
 from medzsad.errors import BadInput
 from medzsad.metrics.cumulative import PixelMetrics
@@ -27,8 +27,9 @@ Figures = dict[str, float | None]
 class Validator:
     """Measures a detector on data sets: each class by itself, then the mean, as the papers do.
 
-    Images are taken as in training, at the detector's size, masks too; of volumes each slice is an image. The
-    processes share the images and put their results together. Pixels are counted in a histogram.
+    Images are taken as in training, at the detector's size, masks too; of volumes each slice is an image.
+    Texts call its class what evaluations have them call it. The processes share the images and put their
+    results together. Pixels are counted in a histogram.
 
     Args:
         sources: the data sets.
@@ -63,29 +64,24 @@ class Validator:
             classes: dict[str, list[int]] = {}
             for index, sample in enumerate(one.samples):
                 classes.setdefault(sample.class_name, []).append(index)
-            results[name] = _mean([self._one_class(detector, one, *item) for item in classes.items()])
+            told = by_class(detector, one.sources[0].name, one.sources[0].layout, classes)
+            found = [self._one_class(told[name], one, members) for name, members in classes.items()]
+            results[name] = _mean(found)
         return results
 
-    def _one_class(
-        self, detector: AnomalyDetector, images: TrainingSet, class_name: str, members: list[int]
-    ) -> Figures:
+    def _one_class(self, detector: AnomalyDetector, images: TrainingSet, members: list[int]) -> Figures:
         mine = members[self.processes.rank :: self.processes.world_size]
         has_masks = images.sources[0].level != "image"
         pixels, scores, labels = PixelMetrics("histogram"), [], []
-        former = _name_class(detector, class_name)
-        try:
-            for start in range(0, len(mine), self.batch_size):
-                batch = default_collate([images[index] for index in mine[start : start + self.batch_size]])
-                maps, found = _predict(detector, batch["image"])
-                scores += found
-                labels += batch["label"].tolist()
-                known = batch["has_mask"]  # an anomalous image without a mask is not one of normal pixels
-                if has_masks and known.any():
-                    masks = batch["mask"][known]
-                    pixels(resize_maps(maps[known], tuple(masks.shape[-2:])), masks)
-        finally:
-            if former is not None:
-                _name_class(detector, former)
+        for start in range(0, len(mine), self.batch_size):
+            batch = default_collate([images[index] for index in mine[start : start + self.batch_size]])
+            maps, found = _predict(detector, batch["image"])
+            scores += found
+            labels += batch["label"].tolist()
+            known = batch["has_mask"]  # an anomalous image without a mask is not one of normal pixels
+            if has_masks and known.any():
+                masks = batch["mask"][known]
+                pixels(resize_maps(maps[known], tuple(masks.shape[-2:])), masks)
         parts = self.processes.gather((scores, labels))
         scores, labels = ([value for part in parts for value in part[i]] for i in range(2))
         found = dict(image_metrics(scores, labels))
@@ -101,15 +97,6 @@ def _predict(detector: AnomalyDetector, inputs: torch.Tensor) -> tuple[torch.Ten
     with torch.autocast(detector.device.type, dtype, enabled=dtype is not None):
         prediction = detector.detect(inputs.to(detector.device))
     return prediction.anomaly_map.float().clamp(0, 1).cpu(), prediction.image_score.float().cpu().tolist()
-
-
-def _name_class(detector: AnomalyDetector, name: str) -> str | None:
-    """Tells a detector whose texts name the class what it is, as in training; returns the former name."""
-    if not isinstance(detector, AdaCLIP):
-        return None
-    former = detector.class_name
-    detector.class_name = name
-    return former
 
 
 def _number(value: object) -> float | None:

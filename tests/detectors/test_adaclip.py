@@ -152,6 +152,31 @@ def test_the_class_name_matters_and_can_be_changed(weights_file: Path, images: T
     assert torch.equal(detector(images).image_probability, first.image_probability)
 
 
+@pytest.mark.parametrize("kind", ["S", "SD"])
+def test_detectors_for_classes_share_all_but_their_texts(
+    kind: str, weights_file: Path, images: Tensor
+) -> None:
+    trained = build(weights_file, prompt_type=kind)
+    checkpoint = trained.to_checkpoint()
+    detector = AdaCLIP.from_checkpoint(checkpoint, clip_weights=weights_file)
+    assert (detector.clip.text is None) == (kind == "S")
+    built: list[bool] = []
+    make = detector.clip.rebuild
+    detector.clip.rebuild = lambda: built.append(True) or make()
+    names = ["brain", "metal_nut", "liver"]
+    found = detector.for_classes(names)
+    assert len(built) == (kind == "S")  # once for all, and not at all where the tower is there
+    assert detector.class_name == "object"
+    for name, one in found.items():
+        assert one.clip is detector.clip
+        assert one.adapter is detector.adapter
+        assert one.settings["class_name"] == one.class_name == name
+        other = AdaCLIP.from_checkpoint(checkpoint, clip_weights=weights_file, class_name=name)
+        assert (other.clip.text is None) == (kind == "S")
+        torch.testing.assert_close(one(images).image_score, other(images).image_score, atol=1e-6, rtol=0)
+    assert len({float(one(images).image_score[0]) for one in (detector, *found.values())}) == 4
+
+
 def test_an_organ_gives_its_class_name(weights_file: Path, tmp_path: Path, images: Tensor) -> None:
     detector = build(weights_file)
     published = {f"clip_model.{n}": t.clone() for n, t in detector.adapter.state_dict().items()}

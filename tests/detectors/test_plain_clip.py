@@ -275,3 +275,35 @@ def test_bf16_predictions_stay_close(weights_file: Path, images: Tensor) -> None
     rough = detector(images)
     assert (rough.anomaly_map - exact.anomaly_map).abs().max() < 0.02
     assert (rough.image_probability - exact.image_probability).abs().max() < 0.02
+
+
+def test_detectors_for_classes_share_all_but_their_texts(weights_file: Path, images: Tensor) -> None:
+    detector = build(weights_file)
+    found = detector.for_classes(["brain", "metal_nut", "object"])
+    assert [*found] == ["brain", "metal_nut", "object"]
+    assert found["object"] is detector
+    for name, one in found.items():
+        assert one.clip is detector.clip
+        assert one.settings["class_name"] == one.class_name == name
+        assert torch.equal(one.text_features, build(weights_file, class_name=name).text_features)
+    assert detector.clip.text is None
+    organ = detector.for_classes(["brain MRI"], organ="brain/mr")["brain MRI"]
+    assert torch.equal(organ.text_features, build(weights_file, organ="brain/mr").text_features)
+    with pytest.raises(BadInput, match="unknown organ"):
+        detector.for_classes(["tail"], organ="tail")
+    with pytest.raises(ModelNotReady, match="too long"):
+        detector.for_classes(["very " * 90 + "long"])
+
+
+def test_a_checkpoint_takes_another_class(weights_file: Path, images: Tensor) -> None:
+    checkpoint = build(weights_file, organ="brain/mr").to_checkpoint()
+    for options, name in (
+        ({}, "brain MRI"),
+        ({"class_name": "head"}, "head"),
+        ({"organ": "liver/ct"}, "liver CT"),
+        ({"organ": "liver/ct", "class_name": "belly"}, "belly"),
+    ):
+        detector = PlainCLIP.from_checkpoint(checkpoint, clip_weights=weights_file, **options)
+        assert detector.settings["class_name"] == name
+        changes = {"organ": "brain/mr", **options}
+        assert torch.equal(detector.text_features, build(weights_file, **changes).text_features)

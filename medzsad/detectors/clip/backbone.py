@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import open_clip
 import torch
@@ -77,6 +78,7 @@ class FrozenCLIP(nn.Module):
         self.position_antialias = position_antialias
         self.checkpointing = False
         self._kept: dict[Hashable, Tensor] = {}
+        self.rebuild: Callable[[], Self] | None = None
         self.causal_text = getattr(text, "attn_mask", None) is not None
         if text is not None:
             text.attn_mask = None  # not needed by our attention, and without storage if built on "meta"
@@ -142,7 +144,7 @@ class FrozenCLIP(nn.Module):
             install(clip.visual, state.tensors, "visual.", state.origin, name)
             if text:
                 install(clip.text, state.tensors, "text.", state.origin, name)
-        return cls(
+        built = cls(
             clip.visual,
             clip.text if text else None,
             name=name,
@@ -150,6 +152,9 @@ class FrozenCLIP(nn.Module):
             position_mode=position_mode,
             position_antialias=position_antialias,
         )
+        if not isinstance(weights, Mapping):  # tensors would be kept for it
+            built.rebuild = partial(cls.build, model, weights, quick_gelu=quick_gelu, text=True, seed=seed)
+        return built
 
     @property
     def depth(self) -> int:
@@ -190,6 +195,18 @@ class FrozenCLIP(nn.Module):
     def drop_text_tower(self) -> None:
         """Frees the text tower."""
         self.text = None
+
+    def with_text_tower(self) -> Self:
+        """Return a CLIP of these weights that has its text tower: this one, or one built anew, in float32.
+
+        Raises:
+            ModelNotReady: if it was dropped and what it was built from is gone, or has no text tower.
+        """
+        if self.text is not None:
+            return self
+        if self.rebuild is None:
+            raise ModelNotReady(f"{self.name}: its text tower was dropped, and cannot be had again")
+        return self.rebuild().to(self.visual.proj.device)
 
     def grid(self, images: Tensor | Sequence[int]) -> tuple[int, int]:
         """Rows and columns of patches of images (B, 3, H, W), or of a height and a width.

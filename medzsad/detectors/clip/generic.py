@@ -9,9 +9,10 @@ import copy
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import open_clip
 import torch
@@ -63,6 +64,7 @@ class GenericCLIP(nn.Module):
         self.embed_dim = embed_dim
         self.mean = mean
         self.std = std
+        self.rebuild: Callable[[], Self] | None = None
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -121,7 +123,7 @@ class GenericCLIP(nn.Module):
         if text:
             install(clip.text, state.tensors, "text.", state.origin, name)
         images = config.get("preprocess_cfg", {})
-        return cls(
+        built = cls(
             clip.visual,
             clip.text if text else None,
             name=name,
@@ -129,6 +131,9 @@ class GenericCLIP(nn.Module):
             mean=tuple(images.get("mean", open_clip.OPENAI_DATASET_MEAN)),
             std=tuple(images.get("std", open_clip.OPENAI_DATASET_STD)),
         )
+        if not isinstance(weights, Mapping):  # tensors would be kept for it
+            built.rebuild = partial(cls.build, name, weights, text=True)
+        return built
 
     @property
     def depth(self) -> int:
@@ -143,6 +148,14 @@ class GenericCLIP(nn.Module):
     def drop_text_tower(self) -> None:
         """Frees the text tower."""
         self.text = None
+
+    def with_text_tower(self) -> Self:
+        """See :meth:`FrozenCLIP.with_text_tower`."""
+        if self.text is not None:
+            return self
+        if self.rebuild is None:
+            raise ModelNotReady(f"{self.name}: its text tower was dropped, and cannot be had again")
+        return self.rebuild().to(next(self.visual.parameters()).device)
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of images (B, 3, H, W).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,36 +17,43 @@ if TYPE_CHECKING:
 
     from medzsad.detectors.base import AnomalyDetector
 
-INPUT = "images"
+INPUT, TEXTS = "images", "text_features"
 OUTPUTS = ("anomaly_map", "image_score", "image_probability")
 OPSETS = range(18, 24)
 OPSET = 18  # the oldest that the graphs need, which most runtimes know
 LARGEST = 2**31 - 2**20  # bytes of weights that fit into one file, by protobuf's limit
 
 
-def convert(module: nn.Module, detector: AnomalyDetector, *, opset: int = OPSET) -> ONNXProgram:
+def convert(
+    module: nn.Module, detector: AnomalyDetector, *, opset: int = OPSET, texts: Tensor | None = None
+) -> ONNXProgram:
     """An ONNX model for any number of images, without traces of where its code lies.
 
     Args:
-        module: images float32 (B, 3, S, S) to the three tensors of :data:`OUTPUTS`.
+        module: images float32 (B, 3, S, S), and texts if given, to the three tensors of :data:`OUTPUTS`.
         detector: what it is made of, at the size S (:func:`~medzsad.detectors.graphs.image_side.at_size`).
         opset: of :data:`OPSETS`.
+        texts: float32 (2, D), an example of the graph's second input; None for a graph without one.
 
     Raises:
         BadInput: if an operation has no counterpart, or the weights are too large for one file.
     """
-    example = torch.rand(2, 3, detector.image_size, detector.image_size, device=detector.device)
+    example = [torch.rand(2, 3, detector.image_size, detector.image_size, device=detector.device)]
+    shapes: list[dict[int, Any] | None] = [{0: torch.export.Dim("batch", min=1)}]
+    if texts is not None:
+        example.append(texts)
+        shapes.append(None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter about itself
             program = torch.onnx.export(
                 module.eval(),
-                (example,),
+                tuple(example),
                 dynamo=True,
                 verbose=False,
-                input_names=[INPUT],
+                input_names=[INPUT, TEXTS][: len(example)],
                 output_names=list(OUTPUTS),
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                dynamic_shapes=tuple(shapes),
                 opset_version=opset,
             )
     except Exception as error:  # of many kinds; each means that some operation has no counterpart

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.graphs.image_side import check_detector, networks_of
+from medzsad.detectors.graphs.image_side import check_detector, networks_of, takes_texts
 from medzsad.detectors.graphs.runtimes import Runtime, version_of
 from medzsad.detectors.graphs.store import Say, digest_of, stored_graph
 from medzsad.detectors.mini import is_colour
+from medzsad.detectors.training_free import about, encode_words
 from medzsad.errors import BadInput, ModelNotReady
 
 
@@ -26,6 +27,7 @@ class GraphDetector(AnomalyDetector):
     Name, method, threshold, sizes and normalisation are the other's; its weights are not kept beside the
     graph's. medzsad-mini has a graph for each of its networks and sizes (:meth:`for_volume`), made or opened
     when it is first needed, and keeps its few weights for that; all others have their graph from the start.
+    Of a training-free method one graph serves whatever its texts speak of.
 
     Args:
         source: the detector, in float32, on the CPU.
@@ -60,6 +62,12 @@ class GraphDetector(AnomalyDetector):
         # Tells weights apart for whoever looks at the state, as the cache of evaluations does.
         digest = bytes.fromhex(digest_of(source, use))
         self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
+        self.seen_classes, self._class_name = source.seen_classes, source.class_name
+        self._words = self._rebuild_clip = None
+        self.register_buffer("text_features", None)
+        if takes_texts(source):
+            self._words, self._rebuild_clip = source.config, source.clip.rebuild
+            self.text_features = source.text_features.clone()
         self._graphs = [
             _Graph(one, digest_of(one, f"{use} {i}"), backend, precision, say)
             for i, one in enumerate(networks_of(source))
@@ -91,6 +99,32 @@ class GraphDetector(AnomalyDetector):
             "backend_version": self._version,
         }
 
+    @property
+    def class_name(self) -> str | None:
+        """What the texts say that images show."""
+        return self._class_name
+
+    def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
+        """See the base class.
+
+        Raises:
+            ModelNotReady: also if the graph holds finished texts about something else.
+        """
+        wanted = list(dict.fromkeys(names))
+        if not self.uses_organ or (organ is None and wanted == [self.class_name]):
+            return dict.fromkeys(wanted, self)
+        if self._rebuild_clip is None:
+            raise ModelNotReady(
+                f"{self.name}: its graph holds texts about {self.class_name!r}; use --backend torch"
+            )
+        clip, found = self._rebuild_clip(), {}
+        for name in wanted:
+            found[name] = other = self._copy()
+            other._words, other._class_name = about(self._words, organ, name), name
+            other._settings = {**self._settings, "organ": other._words.organ, "class_name": name}
+            other.text_features = encode_words(clip, other._words)
+        return found
+
     def use_precision(self, precision: str) -> None:
         """Refuses another precision than the graph was prepared for."""
         if precision != self.precision:
@@ -120,7 +154,7 @@ class GraphDetector(AnomalyDetector):
         if not len(inputs):  # a graph has at least one image
             return Prediction(*(value[:0] for value in self.detect(inputs.new_zeros(1, *inputs.shape[1:]))))
         if len(self._graphs) == 1:
-            return self._graphs[0](inputs)
+            return self._graphs[0](inputs, self.text_features)
         # Image by image, so that an image's numbers do not depend on what else is in the batch.
         coloured = is_colour(inputs)
         whole: list[Tensor] = []
@@ -169,8 +203,9 @@ class _Graph:
                 self._open = None
         return self._runtime
 
-    def __call__(self, inputs: Tensor) -> Prediction:
-        found = self.ready()(inputs.float().contiguous().numpy())
+    def __call__(self, inputs: Tensor, texts: Tensor | None = None) -> Prediction:
+        given = [inputs.float().contiguous()] if texts is None else [inputs.float().contiguous(), texts]
+        found = self.ready()(*(tensor.numpy() for tensor in given))
         return Prediction(*map(torch.from_numpy, found))
 
 

@@ -17,6 +17,7 @@ from medzsad.detectors.adaclip import AdaCLIP
 from medzsad.detectors.base import AnomalyDetector, Prediction, resize_maps
 from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.detectors.mini import MedzsadMini, is_colour
+from medzsad.detectors.training_free import TrainingFreeDetector
 from medzsad.detectors.winclip import WinCLIP, window_patches
 from medzsad.errors import BadInput
 
@@ -32,13 +33,15 @@ class ImageSide(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, inputs: Tensor, texts: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Map (B, h, w) of the method's own resolution, score (B,) and probability (B,), float32 in [0, 1].
 
         Args:
             inputs: float32 (B, 3, S, S), normalised.
+            texts: float32 (2, D), instead of the detector's own, if :func:`takes_texts`.
         """
-        raw = self.detect(inputs)
+        with self._with_texts(texts):
+            raw = self.detect(inputs)
         maps, score = (value.float().clamp(0, 1) for value in raw[:2])
         # Where both are one number, the exporter trips over two outputs that are computed alike.
         same = raw.image_probability is raw.image_score
@@ -47,6 +50,18 @@ class ImageSide(nn.Module):
     def detect(self, inputs: Tensor) -> Prediction:
         """See :meth:`AnomalyDetector.detect`."""
         return self.detector.detect(inputs)
+
+    @contextmanager
+    def _with_texts(self, texts: Tensor | None) -> Iterator[None]:
+        buffers = self.detector._buffers
+        own = buffers.get("text_features")
+        if texts is not None:
+            buffers["text_features"] = texts
+        try:
+            yield
+        finally:
+            if texts is not None:
+                buffers["text_features"] = own
 
 
 class WholeDetector(nn.Module):
@@ -132,6 +147,11 @@ class WholeWinCLIP(ImageSide):
         return clip.class_feature(clip.run_blocks(windows, class_only=True).tokens).unflatten(
             0, (-1, len(index))
         )
+
+
+def takes_texts(detector: AnomalyDetector) -> bool:
+    """Whether a graph of the detector gets the texts as an input, so that one graph serves all classes."""
+    return isinstance(detector, TrainingFreeDetector)
 
 
 def image_side(detector: AnomalyDetector) -> ImageSide:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from medzsad.detectors.graphs.converting import INPUT, OUTPUTS, require_packages
+from medzsad.detectors.graphs.converting import INPUT, OUTPUTS, TEXTS, require_packages
 
 EXTRAS = {"openvino": "openvino", "onnx": "onnx"}
 """The extra of medzsad that brings what a backend needs."""
@@ -26,8 +26,11 @@ _MAKERS = ("onnx", "onnxscript")  # what makes the graphs of either
 class Runtime(Protocol):
     """An opened graph; may be called by several threads at once."""
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Map (B, h, w), score (B,) and probability (B,) of images (B, 3, S, S), B of 1 or more; float32."""
+    def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Map (B, h, w), score (B,) and probability (B,) of images (B, 3, S, S), B of 1 or more; float32.
+
+        A second input is texts (2, D), of a graph that was made with them.
+        """
 
 
 def require_backend(backend: str) -> None:
@@ -67,8 +70,8 @@ def open_onnx(path: Path) -> Runtime:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(session.run(list(OUTPUTS), {INPUT: images}))
+    def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(session.run(list(OUTPUTS), dict(zip((INPUT, TEXTS), inputs, strict=False))))
 
     return run
 
@@ -118,17 +121,18 @@ class _PerThread:
     def __init__(self, make: Callable[[], Runtime]) -> None:
         self._make, self._own = make, threading.local()
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+    def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         if not hasattr(self._own, "run"):
             self._own.run = self._make()
-        return self._own.run(images)
+        return self._own.run(*inputs)
 
 
 def _request(compiled: Any) -> Runtime:
     request = compiled.create_infer_request()
 
-    def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        found = request.infer({INPUT: images})  # copies: the next call changes nothing of them
+    def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        # Copies: the next call changes nothing of them.
+        found = request.infer(dict(zip((INPUT, TEXTS), inputs, strict=False)))
         return tuple(found[name] for name in OUTPUTS)
 
     return run

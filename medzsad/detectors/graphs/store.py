@@ -18,8 +18,8 @@ import torch
 
 from medzsad import __version__
 from medzsad.detectors.cache import cache_folder, in_megabytes, landing, require_space
-from medzsad.detectors.graphs.converting import convert, probe_images
-from medzsad.detectors.graphs.image_side import at_size, image_side
+from medzsad.detectors.graphs.converting import TEXTS, convert, probe_images
+from medzsad.detectors.graphs.image_side import at_size, image_side, takes_texts
 from medzsad.detectors.graphs.runtimes import Runtime, open_graph, version_of
 from medzsad.detectors.locking import locked
 from medzsad.errors import ModelNotReady
@@ -31,6 +31,7 @@ Say = Callable[[str], None]
 FORMAT = 1  # raised whenever the same detector would give another graph
 TOLERANCES = {"fp32": 1e-3, "bf16": 5e-2}
 """Largest difference from PyTorch's float32 with which a graph is used: more is no rounding, but a fault."""
+TEXT_SETTINGS = ("organ", "class_name", "ensemble")
 _EXPORTERS = ("torch", "onnx", "onnxscript")
 _ROOM = 1.1  # of a file, over its weights
 
@@ -38,19 +39,25 @@ _ROOM = 1.1  # of a file, over its weights
 def digest_of(detector: AnomalyDetector, use: str = "images") -> str:
     """32 hexadecimal digits for a detector's numbers: its method, settings and weights, and our version.
 
+    Texts that a graph gets as an input are left out.
+
     Args:
         detector: with weights that were not rounded.
         use: what it is used for that settings need not tell, such as slices of a volume.
     """
+    given = takes_texts(detector)
+    settings = {**detector.settings, "image_size": detector.image_size, "precision": "fp32"}
     facts = {
         "format": FORMAT,
         "medzsad": __version__,
         "method": detector.method,
-        "settings": {**detector.settings, "image_size": detector.image_size, "precision": "fp32"},
+        "settings": {k: v for k, v in settings.items() if not (given and k in TEXT_SETTINGS)},
         "use": use,
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, tensor in sorted([*detector.named_parameters(), *detector.named_buffers()]):
+        if given and name == TEXTS:
+            continue
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
@@ -127,7 +134,8 @@ def _make(detector: AnomalyDetector, path: Path) -> None:
     weights = sum(p.numel() * p.element_size() for p in detector.parameters())
     require_space(path, int(weights * _ROOM), f"the graph of {detector.name} ({in_megabytes(weights)})")
     with torch.no_grad(), at_size(detector, detector.image_size):
-        program = convert(image_side(detector), detector)
+        texts = detector.text_features if takes_texts(detector) else None
+        program = convert(image_side(detector), detector, texts=texts)
     with landing(path) as temporary:
         program.save(temporary, external_data=False)
 
@@ -148,7 +156,8 @@ def _compare(runtime: Runtime, detector: AnomalyDetector, backend: str, precisio
         inputs = detector.preprocess(images)
         # One by one, because that is all the memory that a large model's windows need.
         expected = [torch.cat(parts) for parts in zip(*map(detector.detect, inputs.split(1)), strict=True)]
-        values = runtime(inputs.contiguous().numpy())
+        texts = [detector.text_features.numpy()] if takes_texts(detector) else []
+        values = runtime(inputs.contiguous().numpy(), *texts)
     worst = 0.0
     for one, other in zip(expected, values, strict=True):
         difference = (one.float().clamp(0, 1) - torch.from_numpy(other)).abs().max()

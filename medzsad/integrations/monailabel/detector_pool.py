@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medzsad.detectors.organs import name_of
+from medzsad.errors import BadInput
 from medzsad.integrations.monailabel.model_list import OfferedModel
 from medzsad.integrations.monailabel.parameters import InferParameters
 from medzsad.results.prediction import ScanPrediction
@@ -16,12 +18,14 @@ if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
 Key = tuple[str, str, str | None]
+TOLD = 16  # what the texts of one detector were last about, kept
 
 
 @dataclass
 class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     detector: AnomalyDetector | None = None
+    told: OrderedDict[tuple[str | None, str], AnomalyDetector] = field(default_factory=OrderedDict)
 
 
 class DetectorPool:
@@ -50,10 +54,17 @@ class DetectorPool:
         self._guard = threading.Lock()
         self._turns = threading.BoundedSemaphore(parallel)
 
-    def detector(self, model: OfferedModel) -> AnomalyDetector:
+    def detector(
+        self, model: OfferedModel, *, organ: str | None = None, class_name: str | None = None
+    ) -> AnomalyDetector:
         """The model's detector; of several threads that want it, one loads it.
 
+        Args:
+            model: the model.
+            organ, class_name: what its texts are to speak of; its weights are shared by all of these.
+
         Raises:
+            BadInput: if the model's texts name nothing.
             ModelNotReady: if it cannot be loaded; the next call tries again.
         """
         key = (model.source, model.version, model.clip_weights)
@@ -73,7 +84,25 @@ class DetectorPool:
                     backend=self.backend,
                     clip_weights=model.clip_weights,
                 )
-            return slot.detector
+            return self._told(slot, slot.detector, organ, class_name)
+
+    @staticmethod
+    def _told(
+        slot: _Slot, detector: AnomalyDetector, organ: str | None, class_name: str | None
+    ) -> AnomalyDetector:
+        name = name_of(organ, class_name)
+        if name is None:
+            return detector
+        if not detector.uses_organ:
+            raise BadInput(f"{detector.name}'s texts name no organ or class; leave organ and class_name out")
+        told = slot.told.get((organ, name))
+        if told is None:
+            told = detector.for_classes([name], organ=organ)[name]
+            slot.told[organ, name] = told
+        slot.told.move_to_end((organ, name))
+        while len(slot.told) > TOLD:
+            slot.told.popitem(last=False)
+        return told
 
     def predict(self, model: OfferedModel, scan: Path, parameters: InferParameters) -> ScanPrediction:
         """What ``medzsad predict`` says of a scan.
@@ -90,7 +119,7 @@ class DetectorPool:
             read = read_scan(scan, volume=parameters.volume, modality=parameters.modality)
             return predict(
                 read,
-                self.detector(model),
+                self.detector(model, organ=parameters.organ, class_name=parameters.class_name),
                 plane=parameters.plane,
                 window=parameters.window,
                 threshold=parameters.threshold,

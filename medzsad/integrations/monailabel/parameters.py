@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medzsad.detectors.organs import organ_names, vocabulary
 from medzsad.errors import BadInput
 from medzsad.predicting import parse_plane
 from medzsad.results.thresholds import parse_threshold
@@ -30,6 +31,8 @@ class InferParameters:
         plane: see :func:`medzsad.predict`.
         window: of CT; None to choose.
         modality: None for what the file says, or what is guessed.
+        organ, class_name: what the scan shows, for models whose texts name it: see
+            :func:`medzsad.load_detector`.
         volume: which one of a 4D file.
         batch_size: slices at once; None to choose.
         extension: of the label file, one of :data:`EXTENSIONS`; None for what suits the scan.
@@ -42,6 +45,8 @@ class InferParameters:
     plane: str = "auto"
     window: str | None = None
     modality: str | None = None
+    organ: str | None = None
+    class_name: str | None = None
     volume: int | None = None
     batch_size: int | None = None
     extension: str | None = None
@@ -59,11 +64,14 @@ class InferParameters:
         if window is not None:
             parse_windows(window)
         plane = _text(request, "plane") or "auto"
+        organ, class_name = texts_of(request)
         return cls(
             threshold=None if threshold is None else parse_threshold(threshold),
             plane=str(parse_plane(plane)),
             window=window,
             modality=None if modality is None else str(parse_modality(modality)),
+            organ=organ,
+            class_name=class_name,
             volume=_number(request, "volume", 0, None),
             # 0 is what a form field without a number sends.
             batch_size=_number(request, "batch_size", 0, LARGEST_BATCH) or None,
@@ -80,8 +88,24 @@ class InferParameters:
             "plane": [str(plane) for plane in Plane],
             "window": [DEFAULT, *WINDOWS],
             "modality": [DEFAULT, *(str(modality) for modality in Modality)],
+            "organ": [DEFAULT, *organ_names()],
+            "class_name": DEFAULT,
             "batch_size": 0,
         }
+
+
+def texts_of(request: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the organ and the class name that a request has texts speak of; None where it leaves them.
+
+    Raises:
+        BadInput: on an unknown organ, or a name without a word in it.
+    """
+    organ, class_name = _text(request, "organ"), _text(request, "class_name")
+    if organ is not None:
+        vocabulary(organ)
+    if class_name is not None and not class_name.replace("-", " ").strip():
+        raise BadInput(f"class_name {class_name!r} has no word in it")
+    return organ, class_name
 
 
 def is_default(value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import ImageNotFoundException
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
+from medzsad.detectors.organs import name_of
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.integrations.monailabel.answers import uncertainty
 from medzsad.integrations.monailabel.detector_pool import DetectorPool
 from medzsad.integrations.monailabel.dicom_store import modality_of
 from medzsad.integrations.monailabel.model_list import OfferedModel
-from medzsad.integrations.monailabel.parameters import InferParameters
+from medzsad.integrations.monailabel.parameters import InferParameters, texts_of
 from medzsad.integrations.monailabel.refusals import refusing
 
 logger = logging.getLogger(__name__)
@@ -30,8 +32,8 @@ class AnomalyScoring(ScoringMethod):
 
     An image's info gets, under :data:`KEY`: ``score`` (the volume score), ``uncertainty``
     (:func:`~medzsad.integrations.monailabel.answers.uncertainty`), ``candidates`` and ``volume_ml`` of the
-    lesion candidates, ``threshold``, ``model`` and ``model_version``; or ``error`` where the scan cannot be
-    used.
+    lesion candidates, ``threshold``, ``model`` and ``model_version``, and ``class_name`` where one was
+    asked for; or ``error`` where the scan cannot be used.
 
     Args:
         find: gives a model by its name, ``""`` for the default; raises BadInput if there is none.
@@ -46,7 +48,8 @@ class AnomalyScoring(ScoringMethod):
         """Scores.
 
         Args:
-            request: ``model``; ``limit``, at most so many scans (0 is all); ``force``, score anew.
+            request: ``model``; ``limit``, at most so many scans (0 is all); ``force``, score anew; ``organ``
+                and ``class_name``, what the scans show, for models whose texts name it.
             datastore: the scans.
 
         Returns:
@@ -58,17 +61,23 @@ class AnomalyScoring(ScoringMethod):
         with refusing():
             model = self._find(str(request.get("model") or ""))
             limit = _limit(request.get("limit"))
+            organ, class_name = texts_of(request)
+            parameters = InferParameters(organ=organ, class_name=class_name)
+            said = name_of(organ, class_name)
         counts = {"scored": 0, "skipped": 0, "failed": 0}
         images = sorted(datastore.list_images())
         for number, image in enumerate(images, start=1):
-            if not request.get("force") and not _is_due(datastore, image, model):
+            if not request.get("force") and not _is_due(datastore, image, model, said):
                 counts["skipped"] += 1
                 continue
             if limit and counts["scored"] + counts["failed"] >= limit:
                 break
             with refusing():
-                self._pool.detector(model)  # a model that cannot be loaded is no scan's fault
-            outcome = self._score(datastore, image, model)
+                # A model that cannot be loaded is no scan's fault.
+                self._pool.detector(model, organ=organ, class_name=class_name)
+            outcome = self._score(datastore, image, model, parameters)
+            if said is not None:
+                outcome["class_name"] = said
             counts["failed" if "error" in outcome else "scored"] += 1
             logger.info("scan %d of %d: %s", number, len(images), outcome.get("error", "scored"))
             datastore.refresh()  # labels may have come meanwhile, and the whole register is written back
@@ -80,12 +89,14 @@ class AnomalyScoring(ScoringMethod):
                 )
         return {"model": model.name, "model_version": model.version, **counts}
 
-    def _score(self, datastore: Datastore, image: str, model: OfferedModel) -> dict[str, Any]:
+    def _score(
+        self, datastore: Datastore, image: str, model: OfferedModel, parameters: InferParameters
+    ) -> dict[str, Any]:
         outcome: dict[str, Any] = {"model": model.name, "model_version": model.version}
         path = ""
         try:
             path = datastore.get_image_uri(image)
-            parameters = InferParameters(modality=modality_of(datastore, image))
+            parameters = replace(parameters, modality=modality_of(datastore, image))
             prediction = self._pool.predict(model, Path(path), parameters)
         except Exception as error:  # whatever is wrong with one scan, the others are scored
             reason = str(error) if isinstance(error, MedzsadError) else f"{type(error).__name__}: {error}"
@@ -115,9 +126,11 @@ def is_due(datastore: Datastore, model: OfferedModel) -> bool:
     return any(_is_due(datastore, image, model) for image in datastore.list_images())
 
 
-def _is_due(datastore: Datastore, image: str, model: OfferedModel) -> bool:
+def _is_due(datastore: Datastore, image: str, model: OfferedModel, class_name: str | None = None) -> bool:
     scores = scores_of(datastore.get_image_info(image))
     if (scores.get("model"), scores.get("model_version")) != (model.name, model.version):
+        return True
+    if class_name is not None and scores.get("class_name") != class_name:
         return True
     return scores.get("file") != _stamp(datastore, image)
 

@@ -67,6 +67,25 @@ def test_the_numbers_are_those_of_pytorch(name: str, backend: str, graphs) -> No
     assert own.for_volume() is own
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_graph_serves_all_classes(backend: str, graphs, one_cache: Path) -> None:
+    detector, graph = make("winclip"), graphs("winclip", backend)
+    made = sorted((one_cache / "graphs").glob("*.onnx"))
+    names = ["metal_nut", "object", "brain"]
+    found, expected = graph.for_classes(names), detector.for_classes(names)
+    images = probe_images(detector.image_size, 2)
+    assert [*found] == names
+    for name in names:
+        compare(found[name], expected[name], images)
+        assert found[name].class_name == found[name].settings["class_name"] == name
+    assert len({float(one(images).image_score[0]) for one in found.values()}) == 3
+    organ = graph.for_classes(["brain"], organ="brain/mr")["brain"]
+    compare(organ, detector.for_classes(["brain"], organ="brain/mr")["brain"], images)
+    assert not torch.equal(organ(images).image_score, found["brain"](images).image_score)
+    assert sorted((one_cache / "graphs").glob("*.onnx")) == made
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_each_image_of_a_mixed_batch_takes_its_own_network(backend: str, graphs) -> None:
     detector, graph = make("mini"), graphs("mini", backend)
