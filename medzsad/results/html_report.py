@@ -125,7 +125,7 @@ def _viewer_data(prediction: ScanPrediction, volumes: ViewerVolumes) -> dict[str
         .T.tolist()
         for name in COLORMAPS
     }
-    first = prediction.lesions[0].center_voxel if prediction.lesions else _best_slice(prediction)
+    first = prediction.lesions[0].peak_voxel if prediction.lesions else _best_slice(prediction)
     return {
         "affine": scan.affine.tolist(),
         "inverse": np.linalg.inv(scan.affine).tolist(),
@@ -217,11 +217,7 @@ def _curves(prediction: ScanPrediction) -> str:
 
 def _card(prediction: ScanPrediction) -> str:
     card = summarise_card(prediction)
-    parts = [_definitions(card.facts)]
-    for title, text in card.sections.items():
-        paragraphs = "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in text.split("\n\n"))
-        parts.append(f"<h3>{html.escape(title)}</h3>{paragraphs}")
-    return "".join(parts)
+    return "".join(f"<p>{html.escape(text)}</p>" for text in card.paragraphs) + _definitions(card.facts)
 
 
 def _settings(document: dict[str, Any]) -> str:

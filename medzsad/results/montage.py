@@ -67,7 +67,8 @@ class Montage:
         self.result = result
         self.view = CanonicalView.of(result.scan)
         self.box = _display_box(result, self.view)
-        self.ranks = _rank_lesions(result)
+        labels = result.candidates.labels
+        self.ranks = np.where(labels <= min(TOP_LESIONS, len(result.lesions)), labels, 0).astype(np.uint8)
         self.shown = self._choose(count)
 
     def _choose(self, count: int) -> list[ShownSlice]:
@@ -195,22 +196,6 @@ def blend(base: np.ndarray, anomaly: np.ndarray) -> np.ndarray:
 def as_bytes(image: np.ndarray) -> np.ndarray:
     """uint8 of an image in [0, 1]."""
     return np.round(image.clip(0, 1) * 255).astype(np.uint8)
-
-
-def _rank_lesions(result: ScanPrediction) -> np.ndarray:
-    ranks = np.zeros(result.scan.shape, np.uint8)
-    if not result.lesions:
-        return ranks
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(result.mask, structure=np.ones((3, 3, 3)))
-    for number, lesion in enumerate(result.lesions[:TOP_LESIONS], start=1):
-        box = tuple(slice(first, last + 1) for first, last in lesion.bounding_box)
-        inside, sizes = np.unique(labels[box], return_counts=True)
-        # Other lesions may reach into the box, or even fill it too, but then hardly with as many voxels.
-        label = next(one for one, size in zip(inside, sizes, strict=True) if one and size == lesion.voxels)
-        ranks[box][labels[box] == label] = number
-    return ranks
 
 
 def _profiles(
