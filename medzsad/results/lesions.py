@@ -18,10 +18,10 @@ class Lesion:
         volume_ml: volume in mL (for 2D images without geometry None).
         voxels: size in voxels.
         center_mm: centre of mass in world mm, RAS+.
-        center_voxel: voxel index nearest to the centre of mass, in the scan's own axes, from 0. Of a ring or a
-            crescent it lies outside.
-        peak_mm, peak_voxel: the same of the highest value of the map inside: the place to look at. Where it is
-            reached more than once, the one nearest to the centre of mass.
+        center_voxel: voxel index nearest to the centre of mass, in the scan's own axes, from 0; it lies outside
+            of a ring or a crescent.
+        peak_mm, peak_voxel: the same of the highest value of the map inside: the place to look at. Where the
+            map reaches it more than once, the place nearest to the centre of mass.
         bounding_box: first and last voxel index along each axis, inclusive.
         maximum, mean: of the anomaly map inside.
     """
@@ -42,8 +42,8 @@ class LesionCandidates(NamedTuple):
 
     Attributes:
         lesions: most suspicious (largest sum of the map) first.
-        labels: uint16 (X, Y, Z): the number of a voxel's candidate, counted from 1 in the order of ``lesions``;
-            the number after the last for voxels of the mask that belong to none; 0 outside the mask.
+        labels: uint16 (X, Y, Z): the number of a voxel's candidate, from 1, in the order of ``lesions``; the
+            number after the last for voxels of the mask that belong to none; 0 outside the mask.
     """
 
     lesions: list[Lesion]

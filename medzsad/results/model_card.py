@@ -54,7 +54,7 @@ def summarise_card(prediction: ScanPrediction) -> CardSummary:
 
 
 def card_in_short(markdown: str) -> tuple[str, ...]:
-    """Return the paragraphs of a model card's :data:`CARD_SECTION`, without markup; none if it has no such part."""
+    """Return the paragraphs of a model card's :data:`CARD_SECTION`, without markup; none without one."""
     section = re.search(rf"^## {CARD_SECTION}\n(.*?)(?=^## |\Z)", markdown, flags=re.DOTALL | re.MULTILINE)
     if section is None:
         return ()

@@ -140,7 +140,7 @@ def test_says_what_a_reader_needs():
     page = html.unescape(render_html_report(prediction))
     for words in (
         "Research use only - not for diagnosis", "<b>0.900</b> volume score", "<b>2</b> lesion candidates",
-        "What it is for", "It has never seen a labelled disease", "Trained on</dt><dd>synthetic",
+        "A small general detector that has never seen a labelled disease", "Trained on</dt><dd>synthetic",
         "Apache-2.0",
         "detector.image_size</dt><dd>192", "Slices were resampled.", "medzsad</dt>", "MR, percentiles",
     ):  # fmt: skip
@@ -176,7 +176,7 @@ def test_counts_at_each_threshold_are_the_full_resolutions():
     assert data["mask_voxels"] == np.count_nonzero(prediction.mask)
     assert counts[int(0.5 * 255)] == np.count_nonzero(prediction.mask)
     assert counts[int(0.8 * 255)] == np.count_nonzero(prediction.anomaly_map >= 0.8)
-    assert data["start"] == list(prediction.lesions[0].center_voxel)
+    assert data["start"] == list(prediction.lesions[0].peak_voxel)
 
 
 def test_stacks_without_geometry_have_slices():
