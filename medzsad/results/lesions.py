@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+ORDER = "largest sum of the map inside first"
 MOST = 10_000  # candidates; a map of specks has no more meaning, and their numbers must fit 16 bits
 
 
@@ -18,8 +19,8 @@ class Lesion:
         volume_ml: volume in mL (for 2D images without geometry None).
         voxels: size in voxels.
         center_mm: centre of mass in world mm, RAS+.
-        center_voxel: voxel index nearest to the centre of mass, in the scan's own axes, from 0; it lies outside
-            of a ring or a crescent.
+        center_voxel: voxel index nearest to the centre of mass, in the scan's own axes, from 0. A ring's or a
+            crescent's lies outside of it.
         peak_mm, peak_voxel: the same of the highest value of the map inside: the place to look at. Where the
             map reaches it more than once, the place nearest to the centre of mass.
         bounding_box: first and last voxel index along each axis, inclusive.

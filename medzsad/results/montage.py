@@ -24,6 +24,7 @@ COLORMAP, COLORMAP_START = "plasma", 0.2
 MAX_ALPHA, ALPHA_POWER = 0.8, 1.1
 # Cyan lies outside the colour map, and is rare in scans and in endoscopy.
 OUTLINE = (0, 229, 255)
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as Pillow's "L"
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ class Montage:
         channels = channels if result.scan.is_colour else channels[:1]
         base = np.stack([_resize(channel, size, "BICUBIC") for channel in channels], axis=-1)
         base = np.broadcast_to(base.clip(0, 1), (*base.shape[:2], 3))
-        overlay = blend(base, _resize(self.cut(result.anomaly_map, piece), size, "BILINEAR"))
+        # In grey, for the map's colours cannot be told from red mucosa or skin.
+        under = (base @ LUMINANCE)[..., None].repeat(3, axis=2) if result.scan.is_colour else base
+        overlay = blend(under, _resize(self.cut(result.anomaly_map, piece), size, "BILINEAR"))
         mask = self.cut(result.mask, piece)
         # In a picture smaller than its slice, even a single voxel of the mask shall leave a trace.
         shrink = min(1.0, size[0] / mask.shape[1]) * min(1.0, size[1] / mask.shape[0])
