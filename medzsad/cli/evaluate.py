@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from medzsad.cli.options import threads_option
 from medzsad.errors import BadInput
 
 DEFAULT = "medzsad-mini"
@@ -81,6 +82,7 @@ SHARED = (
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."
 )
+@threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option(
     "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from medzsad.cli.options import threads_option
 from medzsad.errors import BadInput, MedzsadError
 
 
@@ -63,6 +64,7 @@ from medzsad.errors import BadInput, MedzsadError
 @click.option("--series", metavar="UID", help="Which DICOM series of a folder [default: the largest].")
 @click.option("--volume", type=int, metavar="N", help="Which volume of a 4D NIfTI, from 0.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Slices at once [default: by device].")
+@threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option(
     "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"])
