@@ -1,6 +1,7 @@
 """What can go wrong, as the few kinds a caller may want to tell apart.
 
-A message is one line: what is wrong, with which file, and what to do about it. The command line prints it and
+A message is one line: what is wrong, with which file, and what to do about it; only what must be done by hand
+to get a model without a network is numbered, a step a line. The command line prints it and
 exits with :attr:`MedzsadError.exit_code`, without a traceback.
 """
 

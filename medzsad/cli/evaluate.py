@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from medzsad.cli.options import threads_option
+from medzsad.cli.progress import progress_of
 from medzsad.errors import BadInput
 
 DEFAULT = "medzsad-mini"
@@ -86,6 +86,7 @@ SHARED = (
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."
 )
+@threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option(
     "--precision",
@@ -132,7 +133,7 @@ def evaluate(
         if out is not None or options["no_cache"]:
             raise BadInput("--shard writes to the cache alone: leave out --out, --save-maps and --no-cache")
         kept = {key: options[key] for key in SHARED}
-        progress = None if quiet else _progress
+        progress = None if quiet else progress_of
         total, found = run_share(dataset, root, models or (DEFAULT,), shard, progress=progress, **kept)
         _say(f"shard {shard}: {total} predictions, {found} of them from an earlier run")
         return
@@ -143,7 +144,7 @@ def evaluate(
         out=out,
         size=_side(size),
         say=None if quiet else _say,
-        progress=None if quiet else _progress,
+        progress=None if quiet else progress_of,
         **options,
     )
     if as_json:
@@ -166,12 +167,3 @@ def _side(size: str) -> int | None:
 
 def _say(text: str) -> None:
     click.echo(text.replace("\n", " "), err=True)
-
-
-def _progress(name: str) -> Callable[..., Iterable[Any]]:
-    from tqdm import tqdm
-
-    def wrap(samples: Iterable[Any], total: int) -> Iterable[Any]:
-        return tqdm(samples, total=total, desc=name, disable=None, leave=False, file=sys.stderr)
-
-    return wrap

@@ -102,7 +102,7 @@ def description(name: str) -> list[str]:
         lines.append("")
         if all(file.url is not None for file in absent):
             lines.append(f"To make it ready: medzsad models fetch {name}")
-        lines.append(f"Without a network: {by_hand(absent, name)}")
+        lines += ["Without a network:", *by_hand(absent, name).split("\n")]
     return lines
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from medzsad.cli.options import threads_option
+from medzsad.cli.progress import StatusLine, progress_of
 from medzsad.errors import BadInput, MedzsadError
 
 
@@ -68,6 +71,7 @@ from medzsad.errors import BadInput, MedzsadError
 @click.option("--series", metavar="UID", help="Which DICOM series of a folder [default: the largest].")
 @click.option("--volume", type=int, metavar="N", help="Which volume of a 4D NIfTI, from 0.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Slices at once [default: by device].")
+@threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option(
     "--precision",
@@ -151,6 +155,8 @@ def predict(
 
     Exit code: 0 all done, 2 bad input (the other inputs are still finished), 1 internal error.
     """
+    status = StatusLine(not quiet)
+    status("starting")
     from medzsad.cli.predict_cohort import is_cohort, predict_cohort
     from medzsad.cohort import predict_many
     from medzsad.remote import fetched
@@ -160,7 +166,7 @@ def predict(
         raise click.UsageError(f"Missing argument 'INPUT...'.{hint}")
     if options["with_identity"] and not options["report"]:
         raise BadInput("--with-identity names the patient in the HTML report; add --report.")
-    say = None if quiet else _say
+    say = None if quiet else status.say
     if is_cohort(inputs, out, jobs, ray, shard, retry_failed):
         if store or server is not None:
             raise BadInput(
@@ -185,7 +191,8 @@ def predict(
     with fetched(inputs, **place, say=say) as remote:
         if store and not remote.is_remote:
             raise BadInput("--store sends results back to a DICOMweb server, but no input is from one.")
-        outcome = predict_many(remote.paths, Path(out), say=say, bar=not quiet, **options)
+        progress = None if quiet else partial(progress_of, unit="slice")
+        outcome = predict_many(remote.paths, Path(out), say=say, phase=status, progress=progress, **options)
         if store:
             remote.store(outcome, say)
         remote.restore_names(outcome)
@@ -200,10 +207,6 @@ def predict(
         kind = (
             "error" if isinstance(error, MedzsadError) else f"internal error: {path}: {type(error).__name__}"
         )
-        _say(f"{kind}: {error}")
+        status.say(f"{kind}: {error}")
     if outcome.exit_code:
         raise click.exceptions.Exit(outcome.exit_code)
-
-
-def _say(text: str) -> None:
-    click.echo(text.replace("\n", " "), err=True)

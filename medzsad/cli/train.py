@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from medzsad.cli.options import threads_option
 from medzsad.errors import BadInput
 
 
@@ -32,6 +33,7 @@ from medzsad.errors import BadInput
     help="The folder of a data set of the recipe; may be repeated [default: that of MEDZSAD_DATA].",
 )
 @click.option("--clip-weights", metavar="TAG|FILE", help="CLIP weights instead of the recipe's.")
+@threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--fresh", is_flag=True, help="Start over, whatever the folder holds of a run.")
 @click.option("--dry-run", is_flag=True, help="Print the whole recipe and count the data; train nothing.")

@@ -25,6 +25,7 @@ from itertools import islice
 from medzsad.cohort.manifest import ScanItem
 from medzsad.cohort.rows import Row, failure
 from medzsad.cohort.worker import ATTEMPTS, Job, Worker
+from medzsad.threads import share_of_threads
 
 STOP_S = 10.0  # that a worker has to stop by itself
 _worker: Worker | None = None  # of a process of the pool
@@ -45,8 +46,8 @@ def in_processes(items: Iterable[ScanItem], job: Job, jobs: int) -> Iterator[Row
     Raises:
         MedzsadError: if no scan can be done; see :class:`~medzsad.cohort.worker.Worker`.
     """
-    if job.threads is None and "OMP_NUM_THREADS" not in os.environ:
-        job = replace(job, threads=max(1, _cores() // jobs))
+    if job.threads is None:
+        job = replace(job, threads=share_of_threads(jobs))
     seats = [_Seat(job) for _ in range(jobs)]
     queue = iter(items)
     with ThreadPoolExecutor(jobs) as threads:
@@ -98,11 +99,6 @@ class _Seat:
                 with suppress(Exception):
                     process.terminate()
             self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _cores() -> int:
-    """Those of this process: a batch system gives it a part of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _begin(job: Job) -> None:

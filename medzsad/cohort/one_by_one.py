@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ def predict_many(
     out: Path,
     *,
     say: Callable[[str], None] | None = None,
-    bar: bool = False,
+    phase: Callable[[str], None] = lambda _: None,
+    progress: Callable[..., Callable[..., Iterable[int]]] | None = None,
     **settings: Any,
 ) -> Outcome:
     """Predicts every scan of ``inputs`` and writes its files to ``out``.
@@ -30,8 +31,10 @@ def predict_many(
     Args:
         inputs: files and folders (see :func:`medzsad.scans.readers.find_scans`).
         out: folder of the results; created where missing.
-        say: gets notes about the scans and the detector, line by line.
-        bar: show a progress bar where stderr is a terminal.
+        say: gets notes about the scans and the detector, line by line; a note that several scans have is told
+            of the first, and at the end of how many more.
+        phase: gets what is done now ("reading NAME"), and at the end "".
+        progress: makes, for a scan's name, what wraps its slice indices and gets their ``total``.
         settings: see :class:`~medzsad.cohort.predictor.PredictSettings`. With ``report``, several scans also
             get an index.
 
@@ -47,19 +50,26 @@ def predict_many(
     paths = _expand(inputs, outcome)
     names = unique_names(paths)
     index: list[IndexEntry] = []
+    notes: Counter[str] = Counter()
     created = prepare_folder(out) if paths else None
     try:
         for path, name in zip(paths, names, strict=True):
             try:
+                phase(f"reading {shortened(name)}")
                 scan = predictor.read(path, name)
             except Exception as error:
                 outcome.failed.append((path, error))
                 continue
+            phase(f"loading {predictor.settings.model}")
             predictor.load()  # a model that is not ready stops all
             try:
-                for note in scan.notes if say else ():
-                    say(f"{scan.name}: {note}")
-                prediction = predictor.predict(scan, progress=_progress_bar(name) if bar else None)
+                for note in scan.notes:
+                    notes[note] += 1
+                    if say and notes[note] == 1:
+                        say(f"{scan.name}: {note}")
+                phase(f"predicting {shortened(name)}")
+                prediction = predictor.predict(scan, progress=progress(shortened(name)) if progress else None)
+                phase(f"writing {shortened(name)}")
                 files = predictor.save(prediction, out)
                 outcome.done.append((path, facts(prediction), files))
                 if predictor.settings.report:
@@ -68,7 +78,11 @@ def predict_many(
                 outcome.failed.append((path, error))
         if len(index) > 1:
             write_index(index, out)
+        for note, count in notes.items():
+            if say and count > 1:
+                say(f"{count - 1} more scan{'s' if count > 2 else ''}: {note}")
     finally:
+        phase("")
         if created is not None and not outcome.done:
             _remove_if_empty(created, out)
     return outcome
@@ -85,24 +99,6 @@ def _expand(inputs: Iterable[Path], outcome: Outcome) -> list[Path]:
         except BadInput as error:
             outcome.failed.append((path, error))
     return list(paths)
-
-
-def _progress_bar(name: str) -> Callable[..., Iterable[int]]:
-    from tqdm import tqdm
-
-    def wrap(indices: Iterable[int], total: int) -> Iterable[int]:
-        # disable=None: no bar where stderr is not a terminal.
-        return tqdm(
-            indices,
-            total=total,
-            desc=shortened(name),
-            unit="slice",
-            disable=None,
-            leave=False,
-            file=sys.stderr,
-        )
-
-    return wrap
 
 
 def _remove_if_empty(top: Path, folder: Path) -> None:

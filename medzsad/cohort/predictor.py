@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,6 +96,7 @@ class Predictor:
         self._say = say
         self.formats = settings.formats()
         self._detector: AnomalyDetector | None = None
+        self._seconds: dict[str, float] = {}  # spent for the scan at hand, before it is predicted
 
     def read(
         self, source: Path, name: str, *, series: str | None = None, modality: str | None = None
@@ -108,13 +110,14 @@ class Predictor:
         from medzsad.results.dicom_objects import PREFIX
         from medzsad.scans.readers import read_scan
 
-        settings = self.settings
+        settings, began = self.settings, time.perf_counter()
         scan = read_scan(
             source,
             series=series or settings.series,
             volume=settings.volume,
             modality=modality or settings.modality,
         )
+        self._seconds["read_s"] = round(time.perf_counter() - began, 3)
         dicom = [name.removeprefix(PREFIX) for name in self.formats if name.startswith(PREFIX)]
         if dicom:
             check_source(scan, dicom)
@@ -129,7 +132,7 @@ class Predictor:
         if self._detector is None:
             from medzsad.detectors.loading import load_detector
 
-            settings = self.settings
+            settings, began = self.settings, time.perf_counter()
             self._detector = load_detector(
                 settings.model,
                 device=settings.device,
@@ -140,6 +143,7 @@ class Predictor:
                 backend=settings.backend,
                 say=self._say,
             )
+            self._seconds["load_detector_s"] = round(time.perf_counter() - began, 3)
         return self._detector
 
     def predict(
@@ -160,7 +164,10 @@ class Predictor:
             "threshold": settings.threshold,
             "batch_size": settings.batch_size,
         }
-        return predict(scan, self.load(), progress=progress, **options)
+        prediction = predict(scan, self.load(), progress=progress, **options)
+        prediction.timings.update(self._seconds)  # for predict() was given a scan and a detector
+        self._seconds = {}
+        return prediction
 
     def save(self, prediction: ScanPrediction, folder: Path) -> dict[str, Path]:
         """Writes the files that the settings ask for: see :meth:`ScanPrediction.save`."""

@@ -17,6 +17,7 @@ from medzsad.cohort.predictor import Predictor, PredictSettings
 from medzsad.cohort.rows import Circumstances, Row, done_row, failed_row, failure
 from medzsad.cohort.store import OUTCOME, ResultStore, open_store, place_of
 from medzsad.errors import ModelNotReady, OutputNotWritable
+from medzsad.threads import limit_threads
 
 # So many workers may die at a scan before it counts as failed.
 ATTEMPTS = 3
@@ -78,7 +79,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         if job.threads is not None:
-            os.environ.setdefault("OMP_NUM_THREADS", str(job.threads))
+            limit_threads(job.threads)
         self.job = job
         self.store = open_store(job.out)
         self._predictor = Predictor(job.settings)
@@ -142,9 +143,9 @@ class Worker:
 
     def _use_threads(self) -> None:
         if self.job.threads is not None:
-            import torch
+            import torch  # noqa: F401 - before it is told how many threads it has
 
-            torch.set_num_threads(self.job.threads)
+            limit_threads(self.job.threads)
 
     @contextmanager
     def _attempt(self, item: ScanItem) -> Iterator[int]:

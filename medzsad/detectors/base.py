@@ -85,6 +85,11 @@ class AnomalyDetector(nn.Module, abc.ABC):
         """The device that the detector computes on."""
         return self.mean.device
 
+    def __repr__(self) -> str:
+        """Return one line: PyTorch's own lists every layer."""
+        size, where = self.image_size, self.device
+        return f"{type(self).__name__}({self.name!r}, image_size={size}, {self.precision} on {where})"
+
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable: written into every result."""

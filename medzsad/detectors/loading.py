@@ -13,7 +13,7 @@ import torch
 from medzsad.detectors import cache
 from medzsad.detectors.checkpoint import read_checkpoint
 from medzsad.detectors.devices import resolve_backend, resolve_precision
-from medzsad.detectors.preparing import by_hand, require_ready
+from medzsad.detectors.preparing import how_to_get, require_ready
 from medzsad.detectors.registry import detector_class
 from medzsad.detectors.zoo import ZooEntry, catalogue, find_clip, find_entry, weight_files
 from medzsad.errors import ModelNotReady
@@ -126,6 +126,8 @@ def _from_entry(
     entry: ZooEntry, clip_weights: str | None, adapter: Path | None, shown: Mapping[str, str]
 ) -> AnomalyDetector:
     """The zoo's detector, from its parts in the cache or from what is given instead."""
+    if clip_weights is not None and entry.clip is None:
+        raise ModelNotReady(f"{entry.name} has no CLIP inside: it takes no CLIP weights; leave them out")
     _check_shown(detector_class(entry.method), shown)
     known = weight_files() if entry.parts else {}
     # A checkpoint of ours holds all but the CLIP's weights; other parts are put together by the method.
@@ -175,6 +177,8 @@ def _from_checkpoint(
         method = detector_class(checkpoint.method)
         _check_shown(method, shown)
         backbone = checkpoint.settings.get("backbone")
+        if backbone is None and clip_weights is not None:
+            raise ModelNotReady("it has no CLIP inside: it takes no CLIP weights; leave them out")
         if backbone is not None:
             named = checkpoint.settings.get("clip_weights") if clip_weights is None else clip_weights
             found = find_clip_weights(backbone, named, ask=clip_weights is None)
@@ -224,10 +228,9 @@ def _require_local(tag: str, backbone: str | Mapping[str, Any]) -> None:
     if file is None:
         way = f"give clip_weights={tag!r} (--clip-weights {tag}) to have open_clip download them"
     else:
-        way = f"run: medzsad models fetch {file.name}"
+        way = how_to_get([file], file.name)
     raise ModelNotReady(
         f"its CLIP weights ({tag!r} of {backbone}) are not on this machine: {way}, or give a local file"
-        + ("" if file is None else f"; or, without a network, {by_hand([file], file.name)}")
     )
 
 

@@ -21,27 +21,35 @@ def require_ready(entry: ZooEntry, *, given: Iterable[str | None] = ()) -> None:
     missing = [file for file in absent_parts(entry) if file.name not in given]
     if not missing:
         return
-    known = weight_files()
-    fetchable = all(f.url is not None or dropped_file(f, known) is not None for f in missing)
-    way = f"run: medzsad models fetch {entry.name}" if fetchable else ""
-    manual = by_hand([f for f in missing if dropped_file(f, known) is None], entry.name)
     raise ModelNotReady(
         f"{entry.name}: not ready, {' and '.join(_described(f) for f in missing)} missing; "
-        + "; or, without a network, ".join(text for text in (way, manual) if text)
+        + how_to_get(missing, entry.name)
     )
 
 
+def how_to_get(missing: list[WeightFile], name: str) -> str:
+    """Return, in a line, which commands bring the files that the model ``name`` misses."""
+    known = weight_files()
+    orphans = [file for file in missing if file.url is None and dropped_file(file, known) is None]
+    commands = [f"medzsad models import FILE --as {file.name}" for file in orphans]
+    if len(orphans) < len(missing):
+        commands.append(f"medzsad models fetch {name} (without a network, it says what to put where)")
+    return f"run: {', then '.join(commands)}"
+
+
 def by_hand(missing: list[WeightFile], name: str) -> str:
-    """How to put the files of the model ``name`` in place by hand; "" if none is missing."""
+    """Return numbered steps, each address on a line of its own, that put the files of ``name`` in place."""
     steps = []
     for file in missing:
-        if file.url is not None:
-            place = cache.incoming_folder() / file.incoming_name
-            steps.append(f"get {file.url} ({file.hash_text}) and put it as {place}")
-        else:
-            steps.append(f"medzsad models import FILE --as {file.name}")
-    again = any(file.url is not None for file in missing)
-    return ", ".join(steps) + (f", then run: medzsad models fetch {name}" if again else "")
+        if file.url is None:
+            steps.append(f"Run: medzsad models import FILE --as {file.name}")
+            continue
+        size = "" if file.megabytes is None else f", {file.megabytes:g} MB"
+        place = cache.incoming_folder() / file.incoming_name
+        steps += [f"Download ({file.hash_text}{size})\n     {file.url}", f"Put it as\n     {place}"]
+    if any(file.url is not None for file in missing):
+        steps.append(f"Run: medzsad models fetch {name}")
+    return "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, start=1))
 
 
 def prepare(
@@ -79,9 +87,7 @@ def prepare(
             unreachable.append((file, error))
     if unreachable:
         reasons = "; ".join(dict.fromkeys(str(error) for _, error in unreachable))
-        raise Unreachable(
-            f"{name}: {reasons}; to do it by hand: {by_hand([file for file, _ in unreachable], name)}"
-        )
+        raise Unreachable(f"{name}: {reasons}. By hand:\n{by_hand([file for file, _ in unreachable], name)}")
     return done
 
 

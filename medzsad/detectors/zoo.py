@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from medzsad.detectors import cache
 from medzsad.detectors.catalogue_files import merge, parse_entry, read_catalogue
+from medzsad.detectors.model_names import unknown_model
 from medzsad.detectors.registry import METHODS
 from medzsad.errors import ModelNotReady
 
@@ -179,13 +180,11 @@ def find_entry(name: str) -> ZooEntry:
     """The entry called ``name``.
 
     Raises:
-        ModelNotReady: if there is none; the message lists the names.
+        ModelNotReady: if there is none; the message says which may have been meant.
     """
     known = entries()
     if name not in known:
-        raise ModelNotReady(
-            f"unknown model {name!r}; give a checkpoint file (.safetensors) or one of: {', '.join(known)}"
-        )
+        raise ModelNotReady(unknown_model(name, known))
     return known[name]
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medzsad.results.montage import OUTLINE, as_bytes, blend
+from medzsad.results.montage import LUMINANCE, OUTLINE, as_bytes, blend
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
@@ -17,6 +18,7 @@ TILE = 224
 GAP, PAD, CAPTION, HEADING = 8, 18, 40, 34
 PAGE, TEXT, DIM = (18, 19, 22), (228, 230, 233), (156, 160, 166)
 TRUTH = (90, 255, 90)
+BAR = (240, 12)
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,11 @@ def draw_sheet(title: str, sections: list[tuple[str, list[Tile]]]) -> np.ndarray
     page = Image.new("RGB", (width, 2 * PAD + 76 + row * len(sections)), PAGE)
     draw = ImageDraw.Draw(page)
     draw.text((PAD, PAD), title, TEXT, _font(22))
-    legend = "left: image, truth outlined in green   right: anomaly map, outlined in cyan at the threshold"
+    masked = any(tile.mask is not None for _, tiles in sections for tile in tiles)
+    truth = ", truth outlined in green" if masked else ""
+    legend = f"left: image{truth}   right: the same in grey under its map, outlined in cyan at the threshold"
     draw.text((PAD, PAD + 34), legend, DIM, _font(14))
+    _draw_colour_bar(page, draw, (width - PAD - BAR[0], PAD + 8))
     top = PAD + 70
     for heading, tiles in sections:
         draw.text((PAD, top), heading, TEXT, _font(18))
@@ -79,7 +84,9 @@ def pair(tile: Tile) -> tuple[np.ndarray, np.ndarray]:
     if tile.mask is not None:
         truth[_edge(_fit(tile.mask.astype(np.float32)) >= 0.5)] = TRUTH
     heat = _fit(tile.anomaly_map)
-    found = as_bytes(blend(base, heat)).copy()
+    # In grey: the map's colours cannot be told from red mucosa or skin.
+    grey = (base @ LUMINANCE)[..., None].repeat(3, axis=2)
+    found = as_bytes(blend(grey, heat)).copy()
     found[_edge(heat >= tile.threshold)] = OUTLINE
     return _boxed(truth), _boxed(found)
 
@@ -107,7 +114,18 @@ def _boxed(picture: np.ndarray) -> np.ndarray:
 def _edge(inside: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
-    return inside & ~ndimage.binary_erosion(inside, border_value=1)
+    return inside & ~ndimage.binary_erosion(inside, iterations=2, border_value=1)
+
+
+def _draw_colour_bar(page: PilImage, draw: ImageDraw, corner: tuple[int, int]) -> None:
+    """The map's colours as they look over a mid-grey, from 0 to 1."""
+    from PIL import Image
+
+    ramp = np.broadcast_to(np.linspace(0, 1, BAR[0], dtype=np.float32), BAR[::-1])
+    page.paste(Image.fromarray(as_bytes(blend(np.full((*BAR[::-1], 3), 0.3, np.float32), ramp))), corner)
+    left, top = corner[0], corner[1] + BAR[1] + 2
+    for text, at, anchor in (("0", 0, "la"), ("anomaly map", BAR[0] / 2, "ma"), ("1", BAR[0], "ra")):
+        draw.text((left + at, top), text, DIM, _font(13), anchor=anchor)
 
 
 def _font(size: int) -> FreeTypeFont:

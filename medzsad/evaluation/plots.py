@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.evaluation.evaluate import Evaluation
-from medzsad.evaluation.outcome import LEVEL_TITLES
+from medzsad.evaluation.outcome import LEVEL_TITLES, METRICS, ClassOutcome
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +21,8 @@ AXES = {
     "pro": ("false positive rate", "mean overlap of regions"),
     "froc": ("false positives per scan", "lesion sensitivity"),
 }
+# What the area under each kind of curve is called, for the legend.
+AREAS = {"roc": "auroc", "pr": "ap", "pro": "aupro", "froc": "froc_mean"}
 MOST_CLASSES = 16
 
 
@@ -72,7 +74,14 @@ def _curves(evaluation: Evaluation, level: str, kind: str) -> Figure:
             colour = COLOURS[number % len(COLOURS)]
             draw = panel.step if kind == "froc" else panel.plot
             options = {"where": "post"} if kind == "froc" else {}
-            draw(*points, style, color=colour, linewidth=1.4, label=detector.name, **options)
+            draw(
+                *points,
+                style,
+                color=colour,
+                linewidth=1.4,
+                label=_label(detector.name, one, level, kind),
+                **options,
+            )
         if kind == "roc":
             panel.plot([0, 1], [0, 1], ":", color="#bbbbbb", linewidth=1)
         panel.set_xlabel(AXES[kind][0])
@@ -87,9 +96,17 @@ def _curves(evaluation: Evaluation, level: str, kind: str) -> Figure:
         panel.set_axisbelow(True)
         if len(names) > 1:
             panel.set_title(name, fontsize=9)
-    axes[0].legend(frameon=False, fontsize=8)
+        panel.legend(frameon=False, fontsize=7)
     figure.suptitle(f"{evaluation.dataset}, {LEVEL_TITLES[level]}", fontsize=10)
     return figure
+
+
+def _label(name: str, one: ClassOutcome, level: str, kind: str) -> str:
+    """The detector's name with the area under its curve, in percent, as the tables have it."""
+    area = one.figures.get(level, {}).get(AREAS[kind])
+    if area is None or area.value is None:
+        return name
+    return f"{name}, {METRICS[level][AREAS[kind]]} {100 * area.value:.1f}"
 
 
 def _scores(evaluation: Evaluation) -> Figure:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NOTICE = f"{RESEARCH} - not for diagnosis"
 # The notice, as part of the picture's width.
 NOTICE_WIDTH = 0.35
+AMBER = (255, 190, 80)
 
 
 def secondary_captures(context: DicomContext) -> Iterator[Dataset]:
@@ -58,7 +59,11 @@ def secondary_captures(context: DicomContext) -> Iterator[Dataset]:
 
 
 def picture(context: DicomContext, index: int) -> np.ndarray:
-    """uint8 (rows, columns, 3): an acquired image under its map, the mask outlined, with the notice."""
+    """Return an acquired image under its map, uint8 (rows, columns, 3).
+
+    The mask is outlined, each candidate has its number of the report, a bar at the right edge explains the
+    map's colours (from 0 to 1, with the threshold), and the notice stands above.
+    """
     prediction, frames = context.prediction, context.frames
     scan = prediction.scan
     if frames.resampled:
@@ -71,7 +76,7 @@ def picture(context: DicomContext, index: int) -> np.ndarray:
     drawn = blend(np.moveaxis(channels, 0, -1), frames.anomaly_map[index])
     inside = frames.mask[index]
     drawn[inside & ~_eroded(inside)] = np.array(OUTLINE) / 255
-    return _with_notice(as_bytes(drawn))
+    return _labelled(as_bytes(drawn), frames.labels[index], len(frames.candidates), prediction.threshold)
 
 
 def _orientation(axis: np.ndarray) -> str:
@@ -86,17 +91,29 @@ def _eroded(inside: np.ndarray) -> np.ndarray:
     return ndimage.binary_erosion(inside, border_value=1)
 
 
-def _with_notice(image: np.ndarray) -> np.ndarray:
+def _labelled(image: np.ndarray, labels: np.ndarray, candidates: int, threshold: float) -> np.ndarray:
     from PIL import Image, ImageDraw, ImageFont
 
+    height, width = labels.shape
     canvas = Image.fromarray(image)
-    size = max(8, round(NOTICE_WIDTH * image.shape[1] / (0.55 * len(NOTICE))))
-    ImageDraw.Draw(canvas).text(
-        (4, 3),
-        NOTICE,
-        font=ImageFont.load_default(size),
-        fill=(255, 190, 80),
-        stroke_width=1,
-        stroke_fill=(0, 0, 0),
+    draw = ImageDraw.Draw(canvas)
+    size = max(8, round(NOTICE_WIDTH * width / (0.55 * len(NOTICE))))
+    style = {"font": ImageFont.load_default(size), "stroke_width": 1, "stroke_fill": (0, 0, 0)}
+    draw.text((4, 3), NOTICE, fill=AMBER, **style)
+    bar = max(3, width // 60)
+    left, top, length = width - bar - 3, height // 4, height // 2
+    ramp = np.linspace(1, 0, length, dtype=np.float32)[:, None].repeat(bar, axis=1)
+    canvas.paste(
+        Image.fromarray(as_bytes(blend(np.full((length, bar, 3), 0.3, np.float32), ramp))), (left, top)
     )
+    draw.rectangle((left - 1, top - 1, left + bar, top + length), outline=(156, 160, 166))
+    at = top + round((1 - min(max(threshold, 0.0), 1.0)) * (length - 1))
+    draw.line((left - 3, at, left + bar, at), fill=OUTLINE)
+    for text, y, colour in (("1", top, AMBER), ("0", top + length, AMBER), (f"{threshold:.2g}", at, OUTLINE)):
+        draw.text((left - 4, y), text, fill=colour, anchor="rm", **style)
+    for number in np.unique(labels[(labels > 0) & (labels <= candidates)]).tolist():
+        rows, columns = np.nonzero(labels == number)
+        first = rows.argmin()
+        place = (min(int(columns[first]) + 2, width - size), max(int(rows[first]) - 2, 2 * size + 4))
+        draw.text(place, str(number), fill=OUTLINE, anchor="ls", **style)
     return np.asarray(canvas)

@@ -31,6 +31,16 @@ IMAGE_AXES = (
     ("center-column", SCHEME, "Center of mass, column (from 0)"),
     ("center-row", SCHEME, "Center of mass, row (from 0)"),
 )
+# Of a ring or a crescent the centre of mass lies outside: the highest value is the place to look at.
+PATIENT_PEAK = (
+    ("peak-x", SCHEME, "Highest value, x (to the left)"),
+    ("peak-y", SCHEME, "Highest value, y (to the back)"),
+    ("peak-z", SCHEME, "Highest value, z (to the head)"),
+)
+IMAGE_PEAK = (
+    ("peak-column", SCHEME, "Highest value, column (from 0)"),
+    ("peak-row", SCHEME, "Highest value, row (from 0)"),
+)
 COUNT = ("candidates", SCHEME, "Number of lesion candidates")
 PURPOSE = ("purpose", SCHEME, "Purpose of the result")
 RESEARCH_USE = ("research-use", SCHEME, "Research use only, not for diagnosis")
@@ -127,25 +137,27 @@ def _lesion_group(context: DicomContext, segmentation: Dataset, number: int, les
 
 
 def _size_and_place(context: DicomContext, lesion: Lesion) -> list[Any]:
-    """Volume, and the centre of mass in the patient; in pixels where the image has no place in the patient.
+    """Volume, centre of mass and peak in the patient; in pixels where the image has no place in the patient.
 
-    TID 1411 lets no measurement carry coordinates: its region is the segment. So the centre is three numbers.
+    TID 1411 lets no measurement carry coordinates: its region is the segment. So each place is three numbers.
     """
     from highdicom import sr
 
     if context.placed and lesion.volume_ml is not None:
         size = sr.Measurement(code(*VOLUME), lesion.volume_ml, code("mL", "UCUM", "mL"))
-        place, unit = LPS_TO_RAS[:3, :3] @ np.array(lesion.center_mm), code("mm", "UCUM", "millimeter")
-        names = PATIENT_AXES
+        unit = code("mm", "UCUM", "millimeter")
+        places = [LPS_TO_RAS[:3, :3] @ np.array(place) for place in (lesion.center_mm, lesion.peak_mm)]
+        names = (*PATIENT_AXES, *PATIENT_PEAK)
     else:
         unit = code("{pixels}", "UCUM", "pixels")
         size = sr.Measurement(code(*AREA), lesion.voxels, unit)
-        place, names = np.array(lesion.center_voxel[:2]), IMAGE_AXES
+        places = [np.array(place[:2]) for place in (lesion.center_voxel, lesion.peak_voxel)]
+        names = (*IMAGE_AXES, *IMAGE_PEAK)
     return [
         size,
         *(
             sr.Measurement(code(*name), round(float(value), 3), unit)
-            for name, value in zip(names, place, strict=True)
+            for name, value in zip(names, np.concatenate(places), strict=True)
         ),
     ]
 

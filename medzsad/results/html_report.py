@@ -19,10 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medzsad.results.image_numbers import STACK, image_numbers
+from medzsad.results.lesions import ORDER
 from medzsad.results.model_card import summarise_card
 from medzsad.results.report import report
 from medzsad.results.score_curve import curve_svg
 from medzsad.results.viewer_volumes import ViewerVolumes, viewer_volumes
+from medzsad.scans.intensity import WINDOWS
+from medzsad.scans.scan import Modality
+from medzsad.scans.slices import STACK_AXIS, CanonicalView
 
 if TYPE_CHECKING:
     from medzsad.results.lesions import Lesion
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 # All three can be told apart with any colour vision, and in print.
 COLORMAPS = ("plasma", "viridis", "cividis")
 MAX_ROWS = 200
+DIRECTIONS = ("RL", "AP", "SI")  # where a positive and a negative coordinate lie: the page's one convention
 HINT_2D = "Click or drag: crosshair. Right-drag a box: grey levels."
 HINT_3D = (
     "Click or drag: crosshair. Wheel: slices. Right-drag a box: grey levels. In 3D: drag to turn; the mask "
@@ -73,6 +79,8 @@ def render_html_report(
         colormaps="".join(f"<option>{name}</option>" for name in COLORMAPS),
         threshold=f"{prediction.threshold:.6f}",
         candidates=_candidate_table(prediction),
+        order=ORDER,
+        windows=_window_choices(prediction),
         curves=_curves(prediction),
         card=_card(prediction),
         settings=_settings(document),
@@ -125,7 +133,8 @@ def _viewer_data(prediction: ScanPrediction, volumes: ViewerVolumes) -> dict[str
         .T.tolist()
         for name in COLORMAPS
     }
-    first = prediction.lesions[0].center_voxel if prediction.lesions else _best_slice(prediction)
+    numbers = image_numbers(scan)
+    first = prediction.lesions[0].peak_voxel if prediction.lesions else _best_slice(prediction)
     return {
         "affine": scan.affine.tolist(),
         "inverse": np.linalg.inv(scan.affine).tolist(),
@@ -140,8 +149,23 @@ def _viewer_data(prediction: ScanPrediction, volumes: ViewerVolumes) -> dict[str
         "counts_above": np.cumsum(counts[::-1])[::-1].tolist(),
         "voxel_ml": scan.voxel_volume / 1000 if scan.has_geometry else None,
         "start": list(first),
+        "stack_axis": CanonicalView.of(scan).order[STACK_AXIS[prediction.planes[0]]],
+        "image_numbers": [numbers.of(STACK, index) for index in range(len(numbers.numbers))],
+        "is_ct": scan.modality is Modality.CT,
         "colormaps": tables,
     }
+
+
+def _window_choices(prediction: ScanPrediction) -> str:
+    """The grey levels that a CT is read in, as options whose value is ``LOW,HIGH`` in HU."""
+    if prediction.scan.modality is not Modality.CT:
+        return ""
+    choices = {"": "as the detector saw it"} | {
+        f"{centre - width / 2:g},{centre + width / 2:g}": f"{name} ({centre:g} / {width:g} HU)"
+        for name, (centre, width) in WINDOWS.items()
+    }
+    options = "".join(f'<option value="{value}">{text}</option>' for value, text in choices.items())
+    return f'<label for="window">Window</label><select id="window">{options}</select>'
 
 
 def _best_slice(prediction: ScanPrediction) -> tuple[int, ...]:
@@ -180,10 +204,10 @@ def _candidate_table(prediction: ScanPrediction) -> str:
     has_mm = prediction.scan.has_geometry
     columns = ["#", "Volume (mL)" if has_mm else "Pixels", "Mean", "Max"]
     axes = "x, y" if prediction.scan.shape[2] == 1 else "x, y, slice"
-    columns += ["Centre R, A, S (mm)", "Size (mm)"] if has_mm else [f"Centre ({axes})", "Size (pixels)"]
+    columns += ["Highest at (mm)", "Size (mm)"] if has_mm else [f"Highest at ({axes})", "Size (pixels)"]
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
     rows = [
-        f'<tr tabindex="0" data-voxel="{",".join(map(str, lesion.center_voxel))}" '
+        f'<tr tabindex="0" data-voxel="{",".join(map(str, lesion.peak_voxel))}" '
         f'aria-label="lesion candidate {rank}: show it">'
         + "".join(f"<td>{cell}</td>" for cell in (rank, *_candidate_cells(lesion, prediction)))
         + "</tr>"
@@ -199,11 +223,13 @@ def _candidate_cells(lesion: Lesion, prediction: ScanPrediction) -> list[str]:
     mean, peak = f"{lesion.mean:.2f}", f"{lesion.maximum:.2f}"
     if not prediction.scan.has_geometry:
         axes = 2 if prediction.scan.shape[2] == 1 else 3  # a stack whose sizes are not known has slices, too
-        place = ", ".join(map(str, lesion.center_voxel[:axes]))
+        place = ", ".join(map(str, lesion.peak_voxel[:axes]))
         return [str(lesion.voxels), mean, peak, place, " x ".join(map(str, extent[:axes]))]
-    centre = ", ".join(f"{value:.1f}" for value in lesion.center_mm)
+    place = " ".join(
+        f"{ends[value < 0]} {abs(value):.1f}" for ends, value in zip(DIRECTIONS, lesion.peak_mm, strict=True)
+    )
     size = " x ".join(f"{n * mm:.0f}" for n, mm in zip(extent, prediction.scan.spacing, strict=True))
-    return [f"{lesion.volume_ml:.2f}", mean, peak, centre, size]
+    return [f"{lesion.volume_ml:.2f}", mean, peak, place, size]
 
 
 def _curves(prediction: ScanPrediction) -> str:
@@ -211,17 +237,14 @@ def _curves(prediction: ScanPrediction) -> str:
     for plane in prediction.planes:
         scores = [score for score in prediction.slice_scores if score.plane == plane]
         if scores:
-            curves.append(curve_svg(plane, scores, prediction.scan.shape[scores[0].axis]))
+            slices = prediction.scan.shape[scores[0].axis]
+            curves.append(curve_svg(plane, scores, slices, prediction.threshold))
     return "".join(curves) or "<p>No slice was scored.</p>"
 
 
 def _card(prediction: ScanPrediction) -> str:
     card = summarise_card(prediction)
-    parts = [_definitions(card.facts)]
-    for title, text in card.sections.items():
-        paragraphs = "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in text.split("\n\n"))
-        parts.append(f"<h3>{html.escape(title)}</h3>{paragraphs}")
-    return "".join(parts)
+    return "".join(f"<p>{html.escape(text)}</p>" for text in card.paragraphs) + _definitions(card.facts)
 
 
 def _settings(document: dict[str, Any]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
 
-CARD_SECTIONS = ("What it is for", "Limits")
+CARD_SECTION = "In short"  # of a model card: plain sentences for those who read a result
 INTENDED_USE = "Research: to look at scans and to compare methods. Not for diagnosis, screening or treatment."
 UNKNOWN = "not recorded"
 
@@ -20,11 +20,11 @@ class CardSummary:
 
     Attributes:
         facts: label and value, in order.
-        sections: title and text (plain, paragraphs split by blank lines) from the model card.
+        paragraphs: what the model card says in short; plain text.
     """
 
     facts: dict[str, str]
-    sections: dict[str, str] = field(default_factory=dict)
+    paragraphs: tuple[str, ...] = ()
 
 
 def summarise_card(prediction: ScanPrediction) -> CardSummary:
@@ -34,7 +34,7 @@ def summarise_card(prediction: ScanPrediction) -> CardSummary:
     name = str(prediction.settings.get("model") or "unknown")
     entry = catalogue().models.get(name)
     facts = {"Model": name, "Method": str(prediction.settings.get("method") or UNKNOWN)}
-    sections: dict[str, str] = {}
+    paragraphs: tuple[str, ...] = ()
     if entry is None:
         facts["Origin"] = "a checkpoint that is not in the catalogue"
         facts["Licence"] = facts["Trained on"] = UNKNOWN
@@ -45,23 +45,22 @@ def summarise_card(prediction: ScanPrediction) -> CardSummary:
         facts["Trained on"] = ", ".join(entry.seen) or (UNKNOWN if learned else "nothing (training-free)")
         facts |= {label: text for label, text in (("Paper", entry.paper), ("Note", entry.note)) if text}
         if entry.card is not None:
-            sections = card_sections((weights_folder() / entry.card).read_text(encoding="utf-8"))
+            paragraphs = card_in_short((weights_folder() / entry.card).read_text(encoding="utf-8"))
     rule = prediction.threshold_rule
     asked = "" if _is_number(rule) else f" ({rule})"
     facts["Threshold used"] = f"{prediction.threshold:.4g}{asked}"
     facts["Intended use"] = INTENDED_USE
-    return CardSummary(facts, sections)
+    return CardSummary(facts, paragraphs)
 
 
-def card_sections(markdown: str) -> dict[str, str]:
-    """The :data:`CARD_SECTIONS` of a model card, without markup; tables and code are left out."""
-    found = {}
-    for title, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", markdown, flags=re.DOTALL | re.MULTILINE):
-        if title.strip() in CARD_SECTIONS:
-            paragraphs = [" ".join(text.split()) for text in body.split("\n\n")]
-            prose = [text for text in paragraphs if text and not text.startswith(("|", "```"))]
-            found[title.strip()] = re.sub(r"\*\*|`|(?<!\w)\*|\*(?!\w)", "", "\n\n".join(prose))
-    return found
+def card_in_short(markdown: str) -> tuple[str, ...]:
+    """Return the paragraphs of a model card's :data:`CARD_SECTION`, without markup; none without one."""
+    section = re.search(rf"^## {CARD_SECTION}\n(.*?)(?=^## |\Z)", markdown, flags=re.DOTALL | re.MULTILINE)
+    if section is None:
+        return ()
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", section[1])
+    text = re.sub(r"\*\*|`|(?<!\w)\*|\*(?!\w)", "", text)
+    return tuple(" ".join(part.split()) for part in text.split("\n\n") if part.strip())
 
 
 def _is_number(text: str) -> bool:

@@ -24,6 +24,7 @@ COLORMAP, COLORMAP_START = "plasma", 0.2
 MAX_ALPHA, ALPHA_POWER = 0.8, 1.1
 # Cyan lies outside the colour map, and is rare in scans and in endoscopy.
 OUTLINE = (0, 229, 255)
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as Pillow's "L"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Montage:
         self.result = result
         self.view = CanonicalView.of(result.scan)
         self.box = _display_box(result, self.view)
-        self.ranks = _rank_lesions(result)
+        labels = result.candidates.labels
+        self.ranks = np.where(labels <= min(TOP_LESIONS, len(result.lesions)), labels, 0).astype(np.uint8)
         self.shown = self._choose(count)
 
     def _choose(self, count: int) -> list[ShownSlice]:
@@ -126,7 +128,9 @@ class Montage:
         channels = channels if result.scan.is_colour else channels[:1]
         base = np.stack([_resize(channel, size, "BICUBIC") for channel in channels], axis=-1)
         base = np.broadcast_to(base.clip(0, 1), (*base.shape[:2], 3))
-        overlay = blend(base, _resize(self.cut(result.anomaly_map, piece), size, "BILINEAR"))
+        # In grey, for the map's colours cannot be told from red mucosa or skin.
+        under = (base @ LUMINANCE)[..., None].repeat(3, axis=2) if result.scan.is_colour else base
+        overlay = blend(under, _resize(self.cut(result.anomaly_map, piece), size, "BILINEAR"))
         mask = self.cut(result.mask, piece)
         # In a picture smaller than its slice, even a single voxel of the mask shall leave a trace.
         shrink = min(1.0, size[0] / mask.shape[1]) * min(1.0, size[1] / mask.shape[0])
@@ -195,22 +199,6 @@ def blend(base: np.ndarray, anomaly: np.ndarray) -> np.ndarray:
 def as_bytes(image: np.ndarray) -> np.ndarray:
     """uint8 of an image in [0, 1]."""
     return np.round(image.clip(0, 1) * 255).astype(np.uint8)
-
-
-def _rank_lesions(result: ScanPrediction) -> np.ndarray:
-    ranks = np.zeros(result.scan.shape, np.uint8)
-    if not result.lesions:
-        return ranks
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(result.mask, structure=np.ones((3, 3, 3)))
-    for number, lesion in enumerate(result.lesions[:TOP_LESIONS], start=1):
-        box = tuple(slice(first, last + 1) for first, last in lesion.bounding_box)
-        inside, sizes = np.unique(labels[box], return_counts=True)
-        # Other lesions may reach into the box, or even fill it too, but then hardly with as many voxels.
-        label = next(one for one, size in zip(inside, sizes, strict=True) if one and size == lesion.voxels)
-        ranks[box][labels[box] == label] = number
-    return ranks
 
 
 def _profiles(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medzsad.results.image_numbers import image_numbers
 from medzsad.results.montage import OUTLINE, Montage, ShownSlice, as_bytes, blend
 from medzsad.scans.slices import EDGES, STACK_AXIS, Plane
 
@@ -254,6 +255,8 @@ def _draw_caption(
 ) -> None:
     (left, top), scan = corner, result.scan
     where = "image" if scan.is_2d else f"{piece.plane}  {'ijk'[piece.axis]} = {piece.index}"
+    if number := image_numbers(scan).of(piece.axis, piece.index):
+        where += DOT + number
     if scan.has_geometry and not scan.is_2d and piece.position_mm is not None:
         where += DOT + _position(piece.plane, piece.position_mm)
     what = "not scored" if piece.score is None else f"score {_short(piece.score)}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.results.lesions import Lesion, find_lesions
+from medzsad.results.lesions import Lesion, LesionCandidates, find_lesions
 from medzsad.scans.scan import Scan
 from medzsad.scans.slices import Plane
 
@@ -81,9 +81,14 @@ class ScanPrediction:
         return (self.anomaly_map >= self.threshold) & (self.anomaly_map > 0)
 
     @cached_property
+    def candidates(self) -> LesionCandidates:
+        """Lesion candidates and their labels: found once, so that all results number them alike."""
+        return find_lesions(self.anomaly_map, self.mask, self.affine, has_geometry=self.scan.has_geometry)
+
+    @property
     def lesions(self) -> list[Lesion]:
         """Lesion candidates, most suspicious first."""
-        return find_lesions(self.anomaly_map, self.mask, self.affine, has_geometry=self.scan.has_geometry)
+        return self.candidates.lesions
 
     def save(
         self,

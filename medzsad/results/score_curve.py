@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 760, 150
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 30
 
 
-def curve_svg(plane: Plane, scores: list[SliceScore], slices: int) -> str:
+def curve_svg(plane: Plane, scores: list[SliceScore], slices: int, threshold: float) -> str:
     """One plane's curve.
 
     The script of the report finds each slice at ``x = data-left + index * data-step`` of the view box.
@@ -22,6 +22,7 @@ def curve_svg(plane: Plane, scores: list[SliceScore], slices: int) -> str:
         plane: the plane, for the label.
         scores: its slices, by native index; slices that were not scored interrupt the line.
         slices: how many slices the scan has along that axis.
+        threshold: of the map, in [0, 1]; drawn as a line, for the map's values and the scores have one scale.
     """
     axis = scores[0].axis
     step = (WIDTH - LEFT - RIGHT) / max(1, slices - 1)
@@ -38,6 +39,12 @@ def curve_svg(plane: Plane, scores: list[SliceScore], slices: int) -> str:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         if value in (0.0, 0.5, 1.0):
             parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{value:g}</text>')
+    y = y_of(min(max(threshold, 0.0), 1.0))
+    parts.append(
+        f'<line class="threshold" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}">'
+        f"<title>threshold of the map: {threshold:.3g}</title></line>"
+        f'<text class="threshold" x="{WIDTH - RIGHT}" y="{y + 12}" text-anchor="end">map threshold</text>'
+    )
     for index in _ticks(slices):
         parts.append(f'<text x="{x_of(index)}" y="{HEIGHT - 10}" text-anchor="middle">{index}</text>')
     for run in _runs(scores):

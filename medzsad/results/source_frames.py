@@ -61,7 +61,7 @@ def source_frames(prediction: ScanPrediction) -> SourceFrames:
         raise BadInput(f"{scan.source} is not DICOM: DICOM results need DICOM input; leave --dicom out.")
     resampled = bool(scan.details.get("geometry", {}).get("resampled"))
     candidates = tuple(prediction.lesions[:MAX_CANDIDATES])
-    labels = candidate_labels(prediction.mask, candidates)
+    labels = np.minimum(prediction.candidates.labels, len(candidates) + 1).astype(np.uint8)
     if not resampled:
         arrays = (prediction.anomaly_map, prediction.mask, labels)
         planes = (np.ascontiguousarray(array.transpose(2, 1, 0)) for array in arrays)
@@ -83,29 +83,6 @@ def source_frames(prediction: ScanPrediction) -> SourceFrames:
         found[found == 0] = len(candidates) + 1
         on_frames[index][rows, columns] = found
     return SourceFrames(scan.frames, anomaly_map, mask, on_frames, candidates, True)
-
-
-def candidate_labels(mask: np.ndarray, candidates: tuple[Lesion, ...]) -> np.ndarray:
-    """uint8 (X, Y, Z): the number of the candidate that a voxel of the mask belongs to, from 1.
-
-    Voxels of the mask outside all ``candidates`` have the number after the last; 0 is outside the mask.
-    """
-    from scipy import ndimage
-
-    components, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
-    boxes = ndimage.find_objects(components)
-    sizes = np.bincount(components.ravel(), minlength=len(boxes) + 1)
-    numbers = np.full(len(boxes) + 1, len(candidates) + 1, np.uint8)
-    numbers[0] = 0
-    # A candidate is the component of its box and size; candidates that share both are told apart by taking
-    # each component once.
-    by_shape: dict[tuple[object, ...], list[int]] = {}
-    for label, box in enumerate(boxes, start=1):
-        shape = (tuple((edge.start, edge.stop - 1) for edge in box), int(sizes[label]))
-        by_shape.setdefault(shape, []).append(label)
-    for number, lesion in enumerate(candidates, start=1):
-        numbers[by_shape[lesion.bounding_box, lesion.voxels].pop(0)] = number
-    return numbers[components]
 
 
 def voxel_of_pixel(frame: Frame, first: Frame, affine: np.ndarray) -> np.ndarray:

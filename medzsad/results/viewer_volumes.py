@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medzsad.scans.scan import Modality
+
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 MAX_VOXELS = 10_000_000
 MAX_CHARACTERS = 20_000_000
 LEVELS = 255
+CT_RANGE = (-1100.0, 6000.0)  # HU, from air to metal
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,12 @@ def _pack_grey(prediction: ScanPrediction, factors: tuple[int, int, int], affine
         )
     voxels = reduce_blocks(voxels, factors, "mean")
     low, high = float(voxels.min()), float(voxels.max())
-    # Outliers must not cost the shown range its grey levels: nothing is kept beyond 4 windows around it.
+    # Outliers must not cost the shown range its grey levels: nothing is kept beyond 4 windows around it. A CT
+    # keeps the whole range of tissues, for the page offers other windows.
     width = float(scaling.high[0] - scaling.low[0])
-    low = max(low, math.floor(scaling.low[0] - 4 * width))
-    high = min(high, math.ceil(scaling.high[0] + 4 * width))
+    is_ct = prediction.scan.modality is Modality.CT
+    kept = CT_RANGE if is_ct else (scaling.low[0] - 4 * width, scaling.high[0] + 4 * width)
+    low, high = max(low, math.floor(kept[0])), min(high, math.ceil(kept[1]))
     if not high > low:
         low, high = float(scaling.low[0]), float(scaling.high[0])
     whole = float(low).is_integer() and high - low <= 60000 and np.array_equal(voxels, np.rint(voxels))

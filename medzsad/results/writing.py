@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,12 +33,16 @@ def save_prediction(
     if unknown:
         raise ValueError(f"unknown formats {sorted(unknown)}; choose from {', '.join(ALL_FORMATS)}")
     writers = _writers(prediction, formats) | page_writers(prediction, formats, with_identity)
+    began = time.perf_counter()
     created = prepare_folder(folder)
     finished: list[Path] = []
     try:
         # The files are written beside their destination, so that a rename moves them.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".medzsad-") as staging:
-            for _, (name, write) in writers.items():
+            for kind in sorted(writers, key=lambda kind: kind == "json"):
+                # The report is written last: it tells how long the other files took.
+                prediction.timings["write_s"] = round(time.perf_counter() - began, 3)
+                name, write = writers[kind]
                 write(Path(staging) / name)
             for name, _ in writers.values():
                 if (folder / name).is_dir():  # which a rename does not replace

@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 
 def test_help_imports_nothing_heavy():
     code = (
@@ -57,3 +59,12 @@ def test_internal_errors_are_one_line_and_exit_code_1(medzsad, monkeypatch):
     assert code == 1
     assert len(err.strip().splitlines()) == 1
     assert "a bug of ours" in err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("predcit", "predict"), ("model", "models"), ("evalute", "evaluate")]
+)
+def test_a_command_that_is_misspelt_is_suggested(medzsad, typed, meant):
+    code, _, err = medzsad(typed, "scan.nii.gz")
+    assert code == 2
+    assert f"did you mean {meant}?" in err

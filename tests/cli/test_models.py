@@ -130,13 +130,13 @@ def test_no_name_is_fetched_if_one_is_unknown(medzsad, served, file_server) -> N
     assert file_server.requests == []
 
 
-def test_offline_is_one_line_and_exit_code_2(medzsad, served, file_server) -> None:
+def test_offline_says_the_steps_and_exits_with_2(medzsad, served, file_server) -> None:
     file_server.close()
     code, out, err = medzsad("models", "fetch", "anomalyclip-visa")
     assert code == 2
     assert out == ""
-    assert len(err.splitlines()) == 1
     assert err.startswith("error: anomalyclip-visa: ")
+    assert err.splitlines()[-1].endswith("Run: medzsad models fetch anomalyclip-visa")
     assert "incoming" in err
 
 

@@ -61,8 +61,7 @@ def test_what_is_missing_and_how_to_get_it_is_said_in_one_line(cache_dir, small_
     message = str(caught.value)
     assert f"{BACKBONE} (934 MB) and anomalyclip-visa (23 MB) missing" in message
     assert "run: medzsad models fetch anomalyclip-visa" in message
-    assert str(cache_dir / "incoming" / "anomalyclip-visa.pth") in message
-    assert str(cache_dir / "incoming" / f"{BACKBONE}.pt") in message
+    assert "without a network" in message
     assert "\n" not in message
     import_file(small_weights.clip, BACKBONE)
     with pytest.raises(ModelNotReady, match=r"not ready, anomalyclip-visa \(23 MB\) missing"):

@@ -87,7 +87,7 @@ def test_files_put_by_hand_are_taken_verified_and_left_where_they_are(
     (incoming / "epoch_15.pth").write_bytes(b"something else")
     said: list[str] = []
     # In the package's catalogue two files are called epoch_15.pth, so that this name says nothing.
-    with pytest.raises(Unreachable, match=r"put it as .*incoming.tiny-prompts\.pth"):
+    with pytest.raises(Unreachable, match=r"Put it as\n .*incoming.tiny-prompts\.pth"):
         fetch(say=said.append)
     assert cache.is_ready("tiny-clip")  # what could be done was done
     assert "no longer needed" in said[0]
@@ -100,18 +100,23 @@ def test_files_put_by_hand_are_taken_verified_and_left_where_they_are(
     assert file_server.requests == []
 
 
-def test_offline_one_line_says_every_file_its_place_and_the_command(served, file_server, cache_dir) -> None:
+def test_offline_numbered_steps_say_every_file_its_place_and_the_command(
+    served, file_server, cache_dir
+) -> None:
     file_server.close()
     with pytest.raises(Unreachable) as caught:
         fetch()
     message = str(caught.value)
     known = catalogue().files
     for name, kept_as in (("tiny-clip", "tiny-clip.pt"), ("tiny-prompts", "tiny-prompts.pth")):
-        assert f"get {known[name].url}" in message
-        assert str(cache_dir / "incoming" / kept_as) in message
+        assert message.splitlines().count(f"     {known[name].url}") == 1  # alone in its line, to be copied
+        assert message.splitlines().count(f"     {cache_dir / 'incoming' / kept_as}") == 1
     assert known["tiny-clip"].sha256 in message
-    assert "run: medzsad models fetch tiny" in message
-    assert "\n" not in message
+    steps = [
+        line.split(".")[0].strip() for line in message.splitlines() if line[:3] == "  " + line[2:3] != "   "
+    ]
+    assert steps == ["1", "2", "3", "4", "5"]
+    assert message.endswith("  5. Run: medzsad models fetch tiny")
     assert list((cache_dir / "weights").glob("*")) == []
 
 

@@ -128,8 +128,8 @@ def test_reading_the_catalogue_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ModelNotReady, match=r"'medzsad-maxi'.*medzsad-mini, brightness"):
+def test_an_unknown_name_says_the_nearest_one() -> None:
+    with pytest.raises(ModelNotReady, match=r"'medzsad-maxi'.*mean medzsad-mini\?.*models list"):
         find_entry("medzsad-maxi")
 
 

@@ -57,12 +57,20 @@ def test_the_picture_shows_scan_map_and_mask(tmp_path):
     anomaly_map[30:40, 35:50, 1] = 0.9
     prediction = predicted(source, anomaly_map)
     first, second, _ = (pydicom.dcmread(file).pixel_array for file in saved(prediction, tmp_path))
-    below = slice(25, None)  # of the notice
-    assert np.ptp(first[below].astype(int), axis=-1).max() == 0  # grey where the map is zero
+    free = (slice(25, None), slice(None, 40))  # of the notice and the colour bar
+    assert np.ptp(first[free].astype(int), axis=-1).max() == 0  # grey where the map is zero
     outline = (second == OUTLINE).all(axis=-1)
-    rows, columns = np.nonzero(outline)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (35, 49, 30, 39)
+    assert outline[35:50, 30:40][[0, -1]].all()
+    assert outline[35:50, 30:40][:, [0, -1]].all()
     assert not outline[36:49, 31:39].any()
+    assert not outline[25:35, :30].any()
+    assert not outline[25:, :30].any()
+    cyan = [
+        np.count_nonzero(image[:35, :, 2].astype(int) - image[:35, :, 0] > 60) for image in (first, second)
+    ]
+    assert cyan[1] > cyan[0] + 5  # the candidate's number
+    bar = second[15:45, -4].astype(int)
+    assert np.ptp(bar, axis=-1).max() > 60  # the top of the colours
     assert np.ptp(second[40, 35].astype(int)) > 40
     notice = first[:25]
     assert (notice[..., 0] > notice[..., 2].astype(int) + 60).any()  # in amber

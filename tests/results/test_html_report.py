@@ -21,6 +21,7 @@ from medzsad.cohort import predict_many
 from medzsad.results.html_index import index_entry, write_index
 from medzsad.results.html_report import asset, content_policy, embed_json, render_html_report
 from medzsad.results.viewer_volumes import viewer_volumes
+from medzsad.scans.scan import Modality
 
 HOSTILE = '</script><script>alert(1)</script>"><img src=x onerror=alert(2)>&$data $$'
 PATIENT = {
@@ -140,14 +141,14 @@ def test_says_what_a_reader_needs():
     page = html.unescape(render_html_report(prediction))
     for words in (
         "Research use only - not for diagnosis", "<b>0.900</b> volume score", "<b>2</b> lesion candidates",
-        "What it is for", "It has never seen a labelled disease", "Trained on</dt><dd>synthetic",
+        "A small general detector that has never seen a labelled disease", "Trained on</dt><dd>synthetic",
         "Apache-2.0",
         "detector.image_size</dt><dd>192", "Slices were resampled.", "medzsad</dt>", "MR, percentiles",
     ):  # fmt: skip
         assert words in page, words
     first = prediction.lesions[0]
     row = re.search(r'<tr tabindex="0" data-voxel="([\d,]+)".*?</tr>', page)
-    assert row[1] == ",".join(map(str, first.center_voxel))
+    assert row[1] == ",".join(map(str, first.peak_voxel))
     assert f"<td>{first.volume_ml:.2f}</td>" in row[0]
     assert len(re.findall(r"<circle ", page)) == len(prediction.slice_scores)
     assert "Downsampled" not in page
@@ -176,14 +177,14 @@ def test_counts_at_each_threshold_are_the_full_resolutions():
     assert data["mask_voxels"] == np.count_nonzero(prediction.mask)
     assert counts[int(0.5 * 255)] == np.count_nonzero(prediction.mask)
     assert counts[int(0.8 * 255)] == np.count_nonzero(prediction.anomaly_map >= 0.8)
-    assert data["start"] == list(prediction.lesions[0].center_voxel)
+    assert data["start"] == list(prediction.lesions[0].peak_voxel)
 
 
 def test_stacks_without_geometry_have_slices():
     prediction = make_volume(has_geometry=False)
     page = render_html_report(prediction)
-    assert "Centre (x, y, slice)" in page
-    assert f"<td>{', '.join(map(str, prediction.lesions[0].center_voxel))}</td>" in page
+    assert "Highest at (x, y, slice)" in page
+    assert f"<td>{', '.join(map(str, prediction.lesions[0].peak_voxel))}</td>" in page
 
 
 def test_images_have_no_millimetres():
@@ -281,3 +282,21 @@ def test_index_is_sorted_and_links(tmp_path):
     for picture in pictures:
         assert base64.b64decode(picture.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
     assert str(tmp_path) not in page
+
+
+def test_a_ct_can_be_seen_in_the_windows_it_is_read_in():
+    prediction = make_volume(modality=Modality.CT)
+    page = render_html_report(prediction)
+    assert '<option value="0,80">brain (40 / 80 HU)</option>' in page
+    assert '<option value="-800,2000">bone (600 / 2800 HU)</option>' in page
+    assert 'id="window"' not in render_html_report(make_volume()).split("<noscript>")[0]
+
+
+def test_one_convention_of_coordinates_and_the_threshold_in_the_chart():
+    prediction = make_volume()
+    page = render_html_report(prediction)
+    x, y, z = prediction.lesions[0].peak_mm
+    side = (f"{'R' if x >= 0 else 'L'} {abs(x):.1f}", f"{'A' if y >= 0 else 'P'} {abs(y):.1f}")
+    assert f"<td>{' '.join(side)} {'S' if z >= 0 else 'I'} {abs(z):.1f}</td>" in page
+    assert 'class="threshold"' in page
+    assert "largest sum of the map inside first" in page

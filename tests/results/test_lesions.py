@@ -17,7 +17,7 @@ def two_boxes() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_lesions_have_volume_place_and_values():
-    big, small = find_lesions(*two_boxes(), AFFINE)
+    big, small = find_lesions(*two_boxes(), AFFINE).lesions
     assert big.voxels == 6 * 6 * 4
     assert big.volume_ml == pytest.approx(144 * 20 / 1000)
     assert big.center_voxel == (12, 12, 6)
@@ -28,16 +28,42 @@ def test_lesions_have_volume_place_and_values():
     assert small.voxels == 27
 
 
+def test_the_peak_lies_inside_where_the_centre_of_mass_does_not():
+    ring = np.zeros((20, 20, 6), np.float32)
+    ring[5:16, 5:16, 2:4] = 0.4
+    ring[7:14, 7:14, 2:4] = 0
+    ring[15, 8, 2] = ring[5, 5, 3] = 0.8  # the first is the one nearer to the middle
+    ((lesion,), _) = find_lesions(ring, ring > 0, AFFINE)
+    assert ring[lesion.center_voxel] == 0
+    assert lesion.peak_voxel == (15, 8, 2)
+    assert lesion.peak_mm == (-2 * 15 + 40, 2 * 8 - 30, 5 * 2 + 10)
+
+
 def test_specks_are_left_out_and_diagonal_neighbours_belong_together():
     mask = np.zeros((10, 10, 10), bool)
     mask[0, 0, 0] = True
     for i in range(5, 9):
         mask[i, i, i] = True
-    assert len(find_lesions(mask.astype(np.float32), mask, np.eye(4), min_volume_mm3=2)) == 1
-    assert len(find_lesions(mask.astype(np.float32), mask, np.eye(4), min_volume_mm3=0)) == 2
+    values = mask.astype(np.float32)
+    lesions, labels = find_lesions(values, mask, np.eye(4), min_volume_mm3=2)
+    assert len(lesions) == 1
+    assert (labels[5, 5, 5], labels[8, 8, 8], labels[0, 0, 0], labels[1, 1, 1]) == (1, 1, 2, 0)
+    assert len(find_lesions(values, mask, np.eye(4), min_volume_mm3=0).lesions) == 2
 
 
 def test_nothing_suspicious_and_no_geometry():
     empty = np.zeros((4, 4, 4), np.float32)
-    assert find_lesions(empty, empty > 0, np.eye(4)) == []
-    assert find_lesions(*two_boxes(), np.eye(4), has_geometry=False)[0].volume_ml is None
+    assert find_lesions(empty, empty > 0, np.eye(4)).lesions == []
+    assert find_lesions(*two_boxes(), np.eye(4), has_geometry=False).lesions[0].volume_ml is None
+
+
+def test_equal_lesions_in_one_box_keep_their_own_labels():
+    mask = np.zeros((9, 9, 3), bool)
+    mask[0, 0:7, 1] = mask[0:7, 0, 1] = True  # an L ...
+    mask[8, 2:9, 1] = mask[2:9, 8, 1] = True  # ... and its like, turned, in a box that overlaps
+    lesions, labels = find_lesions(mask.astype(np.float32), mask, np.eye(4), min_volume_mm3=1)
+    assert len(lesions) == 2
+    for number, lesion in enumerate(lesions, start=1):
+        assert np.count_nonzero(labels == number) == lesion.voxels
+        assert labels[lesion.peak_voxel] == number
+    np.testing.assert_array_equal(labels > 0, mask)

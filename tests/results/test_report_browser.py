@@ -143,14 +143,14 @@ def test_is_drawn_offline_without_complaints(report):
 @pytest.mark.parametrize("rank", [2, 1])
 def test_a_click_on_a_lesion_leads_to_its_voxel(report, prediction, rank):
     lesion = prediction.lesions[rank - 1]
-    assert report.here() != lesion.center_voxel
+    assert report.here() != lesion.peak_voxel
     report.click(f"tbody tr:nth-child({rank})")
-    assert report.here() == lesion.center_voxel
+    assert report.here() == lesion.peak_voxel
     # The viewer itself reads the map there: its volumes lie where the world coordinates say.
     place = report.text("#place")
     assert f"map {np.floor(lesion.maximum * 255) / 255:.3f}" in place
-    assert "voxel " + ", ".join(map(str, lesion.center_voxel)) in place
-    mm = prediction.affine[:3, :3] @ lesion.center_voxel + prediction.affine[:3, 3]
+    assert "voxel " + ", ".join(map(str, lesion.peak_voxel)) in place
+    mm = prediction.affine[:3, :3] @ lesion.peak_voxel + prediction.affine[:3, 3]
     for value in mm:
         assert f"{abs(value):.1f}" in place
 
@@ -160,7 +160,7 @@ def test_enter_on_a_row_works_too(report, prediction):
 
     report.click("tbody tr:nth-child(1)")
     report.find("tbody tr:nth-child(2)").send_keys(Keys.ENTER)
-    assert report.here() == prediction.lesions[1].center_voxel
+    assert report.here() == prediction.lesions[1].peak_voxel
 
 
 def test_the_threshold_slider_changes_the_picture(report):
@@ -240,7 +240,7 @@ def test_a_downsampled_report_leads_to_native_voxels(browser, prediction, tmp_pa
     assert "Downsampled" in report.text("body")
     for rank, lesion in enumerate(prediction.lesions, start=1):
         report.click(f"tbody tr:nth-child({rank})")
-        assert report.here() == lesion.center_voxel
+        assert report.here() == lesion.peak_voxel
         assert f"map {np.floor(lesion.maximum * 255) / 255:.3f}" in report.text("#place")
 
 
@@ -251,7 +251,7 @@ def test_images_are_the_right_way_round(browser, tmp_path):
     save_html_report(prediction, tmp_path / "photo.html")
     resize(browser, 1400, 900)
     report = Report(browser, tmp_path / "photo.html")
-    assert report.here() == prediction.lesions[0].center_voxel
+    assert report.here() == prediction.lesions[0].peak_voxel
     report.set("#opacity", "0")
     report.set("#outline", False)
     picture = report.picture()

@@ -18,7 +18,7 @@ from dicom_results import (
 
 from medzsad.errors import BadInput
 from medzsad.results import source_frames as module
-from medzsad.results.source_frames import candidate_labels, source_frames
+from medzsad.results.source_frames import source_frames
 from medzsad.scans.readers import read_scan
 
 
@@ -44,19 +44,6 @@ def test_candidates_are_numbered_as_they_are_listed(tmp_path):
         assert frames.labels[plane, row, column] == number
     assert frames.has_others  # the speck
     assert np.count_nonzero(frames.labels == 3) == 1
-
-
-def test_candidates_of_one_shape_in_one_box_are_told_apart():
-    mask = np.zeros((9, 9, 3), bool)
-    mask[0, 0:9, 1] = mask[0:8, 0, 1] = True  # an L ...
-    mask[8, 2:9, 1] = mask[2:9, 8, 1] = True
-    mask[1, 8, 1] = False
-    from medzsad.results.lesions import find_lesions
-
-    lesions = tuple(find_lesions(mask.astype(np.float32), mask, np.eye(4), min_volume_mm3=1))
-    labels = candidate_labels(mask, lesions)
-    assert sorted(np.unique(labels)) == list(range(len(lesions) + 1))
-    np.testing.assert_array_equal(labels > 0, mask)
 
 
 def test_a_tilted_series_agrees_at_world_positions(tmp_path):

@@ -77,16 +77,24 @@ def uncertainty(prediction: ScanPrediction, *, span: float = 0.2) -> float:
 
 def _lesion(lesion: dict[str, Any], has_geometry: bool) -> dict[str, Any]:
     """A candidate of the report, with its place along 3D Slicer's axes (RAS) and along DICOM's (LPS)."""
-    x, y, z = lesion["center_mm"]
     return {
         "score": lesion["mean"],
         "maximum": lesion["maximum"],
-        "center_ras_mm": [x, y, z] if has_geometry else None,
-        "center_lps_mm": [-x, -y, z] if has_geometry else None,
-        "center_voxel": lesion["center_voxel"],
+        **_place("center", lesion, has_geometry),
+        **_place("peak", lesion, has_geometry),
         "bounding_box": lesion["bounding_box"],
         "voxels": lesion["voxels"],
         "volume_ml": lesion["volume_ml"],
+    }
+
+
+def _place(kind: str, lesion: dict[str, Any], has_geometry: bool) -> dict[str, Any]:
+    """A candidate's centre of mass (``"center"``) or highest value (``"peak"``)."""
+    x, y, z = lesion[f"{kind}_mm"]
+    return {
+        f"{kind}_ras_mm": [x, y, z] if has_geometry else None,
+        f"{kind}_lps_mm": [-x, -y, z] if has_geometry else None,
+        f"{kind}_voxel": lesion[f"{kind}_voxel"],
     }
 
 

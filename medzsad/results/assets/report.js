@@ -110,6 +110,20 @@
     return Math.min(1, Math.max(0.2, 1.5 / Math.max(pixels, 0.01)));
   }
 
+  // One bar for all planes: they are drawn at one scale. None in 3D, where the scale depends on depth.
+  const SCALE_BARS = [1, 2, 5, 10, 20, 50, 100, 200];
+  function paintScaleBar() {
+    const flat = nv.screenSlices.find((tile) => tile.axCorSag !== niivue.SLICE_TYPE.RENDER);
+    const bar = byId("scale-bar");
+    bar.hidden = !flat || !data.has_geometry;
+    if (bar.hidden) return;
+    const perMm = flat.leftTopWidthHeight[2] / Math.abs(flat.fovMM[0]) / (nv.gl.canvas.width / byId("view").clientWidth);
+    const fitting = SCALE_BARS.filter((mm) => mm * perMm <= 160);
+    const mm = fitting.length ? fitting[fitting.length - 1] : SCALE_BARS[0];
+    bar.style.width = `${mm * perMm}px`;
+    bar.textContent = mm < 10 ? `${mm} mm` : `${mm / 10} cm`;
+  }
+
   function style() {
     nv.overlayAlphaShader = Number(opacity.value);
     nv.overlayOutlineWidth = outlineWidth();
@@ -137,6 +151,7 @@
     nv.scene.crosshairPos = nv.mm2frac(toMm(voxel), 0, true);
     nv.drawScene();
     nv.createOnLocationChange();
+    paintScaleBar();
   }
 
   const here = () => toVoxel([...nv.frac2mm(nv.scene.crosshairPos, 0, true)].slice(0, 3));
@@ -144,6 +159,11 @@
   function showPlace(value) {
     current = here();
     const parts = [data.is_2d ? `pixel ${current[0]}, ${current[1]}` : `voxel ${current.join(", ")}`];
+    if (!data.is_2d) {
+      const slice = current[data.stack_axis];
+      parts.push(`${data.plane} slice ${slice + 1} of ${data.shape[data.stack_axis]}`);
+      if (data.image_numbers.length) parts.push(`DICOM ${data.image_numbers[current[2]]}`);
+    }
     if (data.has_geometry) {
       const mm = toMm(current);
       parts.push(["RL", "AP", "SI"].map((ends, i) => `${ends[mm[i] >= 0 ? 0 : 1]} ${Math.abs(mm[i]).toFixed(1)}`).join("  ") + " mm");
@@ -205,6 +225,18 @@
   }
 
   // --- controls -----------------------------------------------------------------------------------------------
+  // In 3D, a CT in the window it is read in is a white block: there its bones are shown, faint from inside.
+  const BONES = [150, 1500];
+  const windowChoice = byId("window");
+  function showWindow() {
+    if (!nv.volumes.length) return;
+    const chosen = windowChoice && windowChoice.value ? windowChoice.value.split(",").map(Number) : data.window;
+    const in3d = data.is_ct && nv.opts.sliceType === niivue.SLICE_TYPE.RENDER;
+    [nv.volumes[0].cal_min, nv.volumes[0].cal_max] = in3d ? BONES : chosen;
+    nv.updateGLVolume();
+  }
+  if (windowChoice) windowChoice.addEventListener("input", showWindow);
+
   const views = {
     multi: niivue.SLICE_TYPE.MULTIPLANAR, axial: niivue.SLICE_TYPE.AXIAL, coronal: niivue.SLICE_TYPE.CORONAL,
     sagittal: niivue.SLICE_TYPE.SAGITTAL, render: niivue.SLICE_TYPE.RENDER,
@@ -216,9 +248,14 @@
       nv.opts.sliceType = views[button.dataset.view];
       nv.overlayOutlineWidth = outlineWidth();
       nv.setSliceType(views[button.dataset.view]);
+      if (data.is_ct) showWindow();
+      paintScaleBar();
     });
   }
-  window.addEventListener("resize", () => { nv.overlayOutlineWidth = outlineWidth(); });
+  window.addEventListener("resize", () => {
+    nv.overlayOutlineWidth = outlineWidth();
+    setTimeout(paintScaleBar, 100);  // once the viewer has drawn itself anew
+  });
   threshold.addEventListener("input", () => { cut = Number(threshold.value); refresh(); });
   for (const control of [opacity, colormap, below, outline]) control.addEventListener("input", refresh);
   byId("reset").addEventListener("click", () => {
@@ -227,11 +264,11 @@
     opacity.value = opacity.defaultValue;
     below.checked = outline.checked = true;
     colormap.selectedIndex = 0;
-    [nv.volumes[0].cal_min, nv.volumes[0].cal_max] = data.window;
+    if (windowChoice) windowChoice.selectedIndex = 0;
     paintTexts();
     paintLegend();
     style();
-    nv.updateGLVolume();
+    showWindow();
     goTo(data.start);
   });
   paintTexts();

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from medzsad.detectors.loading import load_detector
+from medzsad.detectors.model_names import nearest_names, unknown_model
+from medzsad.detectors.zoo import entries
+from medzsad.errors import ModelNotReady
+
+
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [
+        ("anomalyclip", ["anomalyclip-visa", "anomalyclip-mvtec", "headclip-from-anomalyclip-visa"]),
+        ("anomalyclip-vsia", ["anomalyclip-visa"]),
+        ("winclip", ["winclip-vit-l-14-336", "winclip-vit-b-16-plus-240", "winclip-vit-b-16"]),
+        ("mini", ["medzsad-mini"]),
+        ("medszad-mini", ["medzsad-mini"]),
+        ("brigthness", ["brightness"]),
+        ("xyzzy", []),
+    ],
+)
+def test_nearest_names(wanted: str, near: list[str]) -> None:
+    assert nearest_names(wanted, entries())[: max(1, len(near))] == near
+    assert len(nearest_names(wanted, entries())) <= 3
+
+
+def test_a_method_without_a_model_is_explained() -> None:
+    line = unknown_model("HeadCLIP", entries())
+    assert "authors' repository" in line
+    assert "headclip-from-anomalyclip-visa" in line
+    assert "medzsad models list" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["runs/headclip", "./x", "~/runs/a", "a.pth", "C:\\runs\\a"])
+def test_what_looks_like_a_path_is_said_to_be_missing(name: str) -> None:
+    with pytest.raises(ModelNotReady, match="no such file or folder"):
+        load_detector(name)
+
+
+@pytest.mark.parametrize("name", ["medzsad-mini", "brightness"])
+def test_clip_weights_for_a_model_without_clip_are_refused(name: str) -> None:
+    with pytest.raises(ModelNotReady, match="no CLIP inside"):
+        load_detector(name, clip_weights="openai")
