@@ -28,7 +28,7 @@ TOP_SLICES = 3
 
 
 def predict(
-    scan: Scan | str | os.PathLike[str],
+    scan: Scan | str | os.PathLike[str] | Any,
     detector: AnomalyDetector | str = "medzsad-mini",
     *,
     plane: Plane | str = "auto",
@@ -37,6 +37,8 @@ def predict(
     series: str | None = None,
     volume: int | None = None,
     modality: Modality | str | None = None,
+    affine: Any = None,
+    name: str | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -45,13 +47,16 @@ def predict(
     backend: str = "torch",
     progress: Callable[..., Any] | None = None,
 ) -> ScanPrediction:
-    """Predicts one scan.
+    """Predict one scan.
 
     >>> result = predict("scan.nii.gz")                # doctest: +SKIP
+    >>> result = predict(voxels, affine=affine)        # doctest: +SKIP
     >>> result.score, result.lesions[0].center_mm      # doctest: +SKIP
 
     Args:
-        scan: a NIfTI file, a DICOM file or series folder, a PNG, JPEG or TIFF image, or a :class:`Scan`.
+        scan: a NIfTI file, a DICOM file or series folder, a PNG, JPEG or TIFF image, a :class:`Scan`, or
+            what else :func:`medzsad.read_scan` takes: a NumPy array with ``affine``, a MONAI ``MetaTensor``,
+            a nibabel or a SimpleITK image.
         detector: a name or checkpoint for :func:`medzsad.load_detector`, or a detector (load it once for
             many scans).
         plane: ``"auto"`` (acquisition plane), ``"axial"``, ``"coronal"``, ``"sagittal"`` or ``"all"`` (the
@@ -59,7 +64,8 @@ def predict(
         window: CT window (see :mod:`medzsad.scans.intensity`); by default it is chosen and noted.
         threshold: of the anomaly map: a number in [0, 1], ``"pNN"`` (percentile of the foreground) or
             ``"otsu"``; by default the detector's own.
-        series, volume, modality: for :func:`medzsad.read_scan`, when ``scan`` is a path.
+        series, volume, modality, affine, name: for :func:`medzsad.read_scan`, unless ``scan`` is a
+            :class:`Scan`.
         batch_size: slices at once; chosen by default.
         device, precision, organ, class_name, backend: for :func:`medzsad.load_detector`, when ``detector``
             is a name.
@@ -73,7 +79,7 @@ def predict(
     plane = parse_plane(plane)
     rule = None if threshold is None else parse_threshold(threshold)
     if not isinstance(scan, Scan):
-        scan = read_scan(scan, series=series, volume=volume, modality=modality)
+        scan = read_scan(scan, series=series, volume=volume, modality=modality, affine=affine, name=name)
     read = time.perf_counter()
 
     from medzsad.detectors.loading import load_detector

@@ -6,10 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-# Endings that are no part of a scan's name.
-SUFFIXES = (
-    ".nii.gz", ".nii", ".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp",
-)  # fmt: skip
+from medzsad.scans.naming import as_text, stem
 
 
 def unique_names(paths: list[Path]) -> list[str]:
@@ -19,7 +16,7 @@ def unique_names(paths: list[Path]) -> list[str]:
     that are no UTF-8, are replaced: results hold the name as text.
     """
     places = [Path(os.path.abspath(path)) for path in paths]
-    names = [_stem(place) for place in places]
+    names = [stem(place) for place in places]
     for depth in range(1, 4):
         # Folded: some file systems do not tell small letters from capitals.
         counts = Counter(name.casefold() for name in names)
@@ -37,23 +34,6 @@ def unique_names(paths: list[Path]) -> list[str]:
     return names
 
 
-def as_text(name: str) -> str:
-    """A file name that can be written, printed and encoded."""
-    decoded = os.fsencode(name).decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else "_" for letter in decoded)
-
-
 def shown(value: object) -> str:
     """As text that can be encoded, whatever bytes a file name has."""
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _stem(path: Path) -> str:
-    """The name of an absolute path without its ending: dots may be part of a UID, or of a folder's name."""
-    if path.name.upper() == "DICOMDIR" and not path.is_dir():
-        path = path.parent
-    name = path.name
-    if not path.is_dir():
-        suffix = next((end for end in SUFFIXES if name.lower().endswith(end)), "")
-        name = name[: len(name) - len(suffix)]
-    return as_text(name) or "scan"

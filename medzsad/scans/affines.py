@@ -6,6 +6,11 @@ import numpy as np
 
 # DICOM's patient axes point left, posterior and superior; NIfTI's (RAS+) right, anterior and superior.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+ASSUMED_AFFINE = (
+    "No affine was given: voxels of 1 mm along right, anterior and superior are assumed; sizes in mm, and "
+    "the names of directions, mean nothing."
+)
+"""The note on arrays and tensors whose affine is not known: the identity is assumed."""
 
 
 def dicom_affine(

@@ -1,14 +1,16 @@
 """NIfTI files to scans.
 
 nibabel is called directly: MONAI's ``NibabelReader`` wraps the same loader, takes seconds to import, and
-leaves 4D volumes, RGB data types and unit codes to the caller. :meth:`Scan.as_metatensor` is the way into
-MONAI.
+leaves 4D volumes, RGB data types and unit codes to the caller. :class:`medzsad.monai.MedzsadReader` is this
+reader for MONAI.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,18 +47,25 @@ def read_nifti(path: Path, *, volume: int | None = None) -> Scan:
         BadInput: not NIfTI, cut short, an axis of size zero, 4D without ``volume``, complex values, or an
             affine that maps to no volume.
     """
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
     compressed = path.name.lower().endswith(".gz")
     if compressed and not _has_gzip_magic(path):
         raise BadInput(f"{path} is not gzip-compressed; export it again, or rename it to .nii.")
-    try:
-        image = _load(path)
-        shape = _shape(image, path)
-        voxels, volume_note = _voxels(image, shape, volume, path)
+    stem = path.name[: -len(".nii.gz")] if compressed else path.stem
+    with damage_said(path):
+        scan = scan_of_image(_load(path), path, stem, volume=volume)
         if compressed:
             _check_sum(path)
+    return scan
+
+
+@contextlib.contextmanager
+def damage_said(path: Path) -> Iterator[None]:
+    """Turn what nibabel raises on a damaged file, also when voxels are first asked for, into ``BadInput``."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        yield
     except (EOFError, zlib.error) as error:
         raise BadInput(
             f"{path} is cut short or damaged: its compressed data end early; copy or export it again."
@@ -72,20 +81,32 @@ def read_nifti(path: Path, *, volume: int | None = None) -> Scan:
             f"{path} cannot be read as NIfTI ({_one_line(error)}); copy or export it again."
         ) from error
 
-    affine, header, notes = _geometry(image, path)
-    modality = guess_modality(voxels)
+
+def scan_of_image(image: nibabel.Nifti1Image, source: Path, name: str, *, volume: int | None = None) -> Scan:
+    """Make a scan of an image that nibabel has opened or that was made in memory.
+
+    Args:
+        image: of two to four dimensions.
+        source, name: see :class:`Scan`.
+        volume: which volume of a 4D image, counted from 0.
+
+    Raises:
+        BadInput: see :func:`read_nifti`.
+    """
+    shape = _shape(image, source)
+    voxels, volume_note = _voxels(image, shape, volume, source)
+    affine, header, notes = _geometry(image, source)
     details = {"format": "NIfTI", "stored_type": str(image.get_data_dtype())}
     if volume_note:
         notes.append(volume_note)
         details["volume"] = volume
-    stem = path.name[: -len(".nii.gz")] if compressed else path.stem
     return Scan(
         voxels=voxels,
         affine=affine,
-        modality=modality,
+        modality=guess_modality(voxels),
         modality_source="guessed",
-        name=stem,
-        source=path,
+        name=name,
+        source=source,
         header=header,
         notes=tuple(notes),
         details=details,
@@ -146,7 +167,7 @@ def _voxels(
         note = f"Volume {volume} of 0 to {shape[3] - 1} was read."
     elif volume not in (None, 0):
         raise BadInput(f"{path} holds one volume: --volume {volume} does not exist; leave the option out.")
-    if source is image.dataobj and not dtype.fields:
+    if source is image.dataobj and not dtype.fields and hasattr(source, "get_unscaled"):
         # The same as asking nibabel for float32, which scales in float64: four times the memory.
         array = source.get_unscaled().astype(np.float32, copy=False)
         if (source.slope, source.inter) != (1.0, 0.0):
@@ -164,7 +185,7 @@ def _voxels(
 def _geometry(image: nibabel.Nifti1Image, path: Path) -> tuple[np.ndarray, dict[str, object], list[str]]:
     """Affine in mm, the header fields that outputs carry over, and notes."""
     header = image.header
-    affine = np.array(image.affine, dtype=np.float64)
+    affine = np.array(np.eye(4) * np.nan if image.affine is None else image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise BadInput(f"{path} has an affine that maps to no volume; correct its header.")
     sform, sform_code = header.get_sform(coded=True)

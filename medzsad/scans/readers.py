@@ -1,15 +1,19 @@
-"""Any scan file or DICOM folder to a :class:`~medzsad.scans.scan.Scan`."""
+"""Any scan file, DICOM folder or image in memory to a :class:`~medzsad.scans.scan.Scan`."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from medzsad.errors import BadInput
 from medzsad.scans.images2d import is_image, read_image
+from medzsad.scans.in_memory import scan_in_memory
 from medzsad.scans.modality import parse_modality
+from medzsad.scans.naming import check_name
 from medzsad.scans.nifti import is_nifti, read_nifti
 from medzsad.scans.scan import Modality, Scan
 
@@ -17,52 +21,76 @@ FORMATS = "NIfTI (.nii, .nii.gz), DICOM, PNG, JPEG or TIFF"
 
 
 def read_scan(
-    path: str | Path,
+    path: Any,
     *,
     series: str | None = None,
     volume: int | None = None,
     modality: str | Modality | None = None,
+    affine: Any = None,
+    name: str | None = None,
 ) -> Scan:
-    """Read a scan, whatever its format.
+    """Read a scan, whatever its format, or take one that is in memory already.
 
     >>> scan = read_scan("head_ct/")                                # doctest: +SKIP
     >>> scan.voxels.shape, scan.spacing, scan.modality, scan.notes  # doctest: +SKIP
+    >>> scan = read_scan(voxels, affine=affine, modality="ct")      # doctest: +SKIP
 
     Args:
-        path: a NIfTI file, a 2D image, a DICOM file, a folder with a DICOM series, or a DICOMDIR.
+        path: a NIfTI file, a 2D image, a DICOM file, a folder with a DICOM series, or a DICOMDIR. Or an
+            object: a NumPy array of real numbers: (X, Y, Z) or (X, Y, Z, 3), with ``affine``; or a 2D image,
+            (rows, columns) or uint8 (rows, columns, 3), without. A MONAI ``MetaTensor`` (C, X, Y, Z) or
+            (C, X, Y), see :func:`medzsad.scans.tensors.scan_of_tensor`; a nibabel image; a SimpleITK image,
+            whose LPS becomes RAS+.
         series: DICOM SeriesInstanceUID, or a beginning or end of it that only one series has. Without it the
             series with the most slices is read, and the others are listed in the notes.
-        volume: which volume of a 4D file or series, counted from 0.
+        volume: which volume of a 4D file, series or array, counted from 0.
         modality: overrides what the file says, or what is guessed from the values.
+        affine: of a NumPy array, (4, 4), voxel index to world mm, RAS+. Without it voxels of 1 mm along
+            right, anterior and superior are assumed, and a note says so.
+        name: stem of the output files; by default the file's or folder's, and ``array``, ``tensor`` or
+            ``image`` where there is none.
 
     Returns:
-        The scan. Whatever was repaired, assumed or chosen on the way is said in its ``notes``.
+        The scan. Whatever was repaired, assumed or chosen on the way is said in its ``notes``. An array of
+        float32 is not copied.
 
     Raises:
-        BadInput: the file is no scan, damaged, ambiguous (4D without ``volume``), or holds nothing to look at
+        BadInput: it is no scan, damaged, ambiguous (4D without ``volume``), or holds nothing to look at
             (NaN or infinite voxels, one constant value).
     """
-    path = Path(path)
     wanted = parse_modality(modality)
+    if isinstance(path, str | os.PathLike):
+        if affine is not None:
+            raise BadInput(f"{path} has an affine of its own: affine= belongs to NumPy arrays; leave it out.")
+        scan, how = _read(Path(path), series, volume), "--modality"
+    else:
+        if series is not None:
+            raise BadInput(
+                f"series= chooses among DICOM files, not in a {type(path).__name__}; leave it out."
+            )
+        scan, how = scan_in_memory(path, affine=affine, volume=volume, modality=wanted), "modality="
+    if name is not None:
+        scan = replace(scan, name=check_name(name))
+    _check_values(scan)
+    return _with_modality(scan, wanted, how)
+
+
+def _read(path: Path, series: str | None, volume: int | None) -> Scan:
     if not path.exists():
         raise BadInput(f"{path} does not exist; check the path.")
     if series is not None and (is_nifti(path) or is_image(path)):
         raise BadInput(f"{path} is not DICOM: --series only chooses among DICOM series; leave it out.")
     if path.is_file() and path.stat().st_size == 0:
         raise BadInput(f"{path} is empty (0 bytes); copy or export it again.")
-
     if path.is_file() and is_nifti(path):
-        scan = read_nifti(path, volume=volume)
-    elif path.is_file() and is_image(path):
+        return read_nifti(path, volume=volume)
+    if path.is_file() and is_image(path):
         if volume not in (None, 0):
             raise BadInput(f"{path} is one image: --volume {volume} does not exist; leave the option out.")
-        scan = read_image(path)
-    else:
-        from medzsad.scans.dicom_series import read_dicom
+        return read_image(path)
+    from medzsad.scans.dicom_series import read_dicom
 
-        scan = read_dicom(path, series=series, volume=volume)
-    _check_values(scan)
-    return _with_modality(scan, wanted)
+    return read_dicom(path, series=series, volume=volume)
 
 
 def find_scans(path: str | Path) -> list[Path]:
@@ -123,12 +151,14 @@ def _check_values(scan: Scan) -> None:
         )
 
 
-def _with_modality(scan: Scan, wanted: Modality | None) -> Scan:
+def _with_modality(scan: Scan, wanted: Modality | None, how: str) -> Scan:
     """The scan with the modality that was asked for, or a note on the one that was guessed."""
     if wanted is None:
         if scan.modality_source != "guessed" or scan.is_2d:
             return scan
-        note = f"The modality is guessed from the values: {scan.modality} (--modality sets it)."
+        note = f"The modality is guessed from the values: {scan.modality} ({how} sets it)."
+        if any(earlier.startswith("The modality is guessed") for earlier in scan.notes):
+            return scan  # a tensor that was read before
         return replace(scan, notes=(*scan.notes, note))
     if scan.is_colour and wanted is Modality.CT:
         raise BadInput(f"{scan.source} is a colour image, which has no HU: --modality ct cannot be.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from monai.data import MetaTensor
 
     from medzsad.scans.dicom_frames import Frame
+
+FILE = "filename_or_obj"
+"""In a ``MetaTensor``'s meta: the file it was read from."""
+FACTS = "medzsad"
+"""In a ``MetaTensor``'s meta: what a scan is besides voxels and affine, as JSON."""
+
+_IN_FACTS = ("name", "modality_source", "is_2d", "has_geometry", "header", "notes", "details")
 
 
 class Modality(StrEnum):
@@ -26,7 +34,7 @@ class Modality(StrEnum):
     GREY = "grey"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Scan:
     """One volume or one 2D image, as read.
 
@@ -38,7 +46,8 @@ class Scan:
         modality: see :class:`Modality`.
         modality_source: ``"dicom"``, ``"given"`` or ``"guessed"``.
         name: stem of the output files; from the file or folder name, never from patient data.
-        source: the file or folder that was read.
+        source: the file or folder that was read; of a scan that was handed over in memory, what it was in
+            angle brackets (``<array>``), which is no file's name.
         is_2d: whether results are written as images instead of NIfTI volumes.
         has_geometry: whether the affine is known (False for PNG, JPEG and TIFF: sizes in mm mean nothing).
         header: for NIfTI, what the outputs take over: ``xyzt_units``, ``qform_code``, ``sform_code`` and
@@ -82,8 +91,17 @@ class Scan:
         """Whether the last axis of ``voxels`` holds red, green and blue."""
         return self.voxels.ndim == 4
 
+    def __repr__(self) -> str:
+        voxels = " x ".join(map(str, self.shape))
+        spacing = " x ".join(f"{mm:.4g}" for mm in self.spacing)
+        where = f"{spacing} mm" if self.has_geometry else "mm not known"
+        return f"Scan({self.name!r}, {self.modality.value}, {voxels} voxels, {where})"
+
     def as_metatensor(self) -> MetaTensor:
-        """The scan as a channel-first MONAI ``MetaTensor`` (C, X, Y, Z) with its affine (RAS+, mm)."""
+        """Return the scan as a channel-first MONAI ``MetaTensor``, float32 (C, X, Y, Z), with its affine
+        (float64, RAS+, mm). :func:`medzsad.read_scan` makes the same scan of it again, but for its DICOM
+        images.
+        """
         import torch
         from monai.data import MetaTensor
 
@@ -91,5 +109,18 @@ class Scan:
         return MetaTensor(
             torch.from_numpy(np.ascontiguousarray(channels)),
             affine=torch.from_numpy(self.affine),
-            meta={"filename_or_obj": str(self.source), "space": "RAS"},
+            meta=meta_of(self),
         )
+
+
+def meta_of(scan: Scan) -> dict[str, Any]:
+    """Return the meta of a scan's ``MetaTensor``: its file, its space and :data:`FACTS`; no affine."""
+    facts = {field: getattr(scan, field) for field in _IN_FACTS} | {"modality": str(scan.modality)}
+    # Sums over voxels depend on their order in memory, in the last digit.
+    strides = np.abs(scan.voxels.strides)
+    facts["order"] = sorted(range(scan.voxels.ndim), key=lambda axis: -strides[axis])
+    return {
+        FILE: str(scan.source),
+        "space": "RAS",
+        FACTS: json.dumps(facts, default=lambda value: value.item()),
+    }
