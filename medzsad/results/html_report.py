@@ -78,7 +78,7 @@ def render_html_report(
         identity=_identity(prediction) if with_identity else "",
         colormaps="".join(f"<option>{name}</option>" for name in COLORMAPS),
         threshold=f"{prediction.threshold:.6f}",
-        candidates=_candidate_table(prediction),
+        candidates=candidate_table(prediction),
         order=ORDER,
         windows=_window_choices(prediction),
         curves=_curves(prediction),
@@ -198,7 +198,8 @@ def _identity(prediction: ScanPrediction) -> str:
     return f'<section class="identity"><h2>Patient data</h2>{_definitions(facts)}</section>'
 
 
-def _candidate_table(prediction: ScanPrediction) -> str:
+def candidate_table(prediction: ScanPrediction, limit: int = MAX_ROWS) -> str:
+    """Return the lesion candidates as an HTML table of at most ``limit`` rows, or a sentence."""
     if not prediction.lesions:
         return "<p>Nothing reaches the threshold over a large enough region.</p>"
     has_mm = prediction.scan.has_geometry
@@ -211,7 +212,7 @@ def _candidate_table(prediction: ScanPrediction) -> str:
         f'aria-label="lesion candidate {rank}: show it">'
         + "".join(f"<td>{cell}</td>" for cell in (rank, *_candidate_cells(lesion, prediction)))
         + "</tr>"
-        for rank, lesion in enumerate(prediction.lesions[:MAX_ROWS], start=1)
+        for rank, lesion in enumerate(prediction.lesions[:limit], start=1)
     ]
     rest = len(prediction.lesions) - len(rows)
     more = f"<p>{rest} more in the JSON report.</p>" if rest > 0 else ""

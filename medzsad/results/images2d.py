@@ -6,6 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
+from medzsad.scans.scan import Scan
+from medzsad.scans.slices import CanonicalView, planes_to_slice, slice_image
+
+
+def as_displayed(array: np.ndarray, scan: Scan) -> np.ndarray:
+    """Return ``array`` (X, Y, 1) on a 2D scan's grid as (columns, rows, 1) of the displayed image."""
+    view = CanonicalView.of(scan)
+    (plane,) = planes_to_slice("auto", view)
+    return slice_image(view.to_canonical(array), plane, 0).swapaxes(0, 1)[:, :, None]
+
 
 def write_anomaly_png(anomaly_map: np.ndarray, path: Path) -> None:
     """Writes a map (columns, rows, 1) in [0, 1] as a 16-bit grey PNG: 65535 is 1."""

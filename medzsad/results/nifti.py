@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medzsad.scans.scan import Scan
 
+if TYPE_CHECKING:
+    import nibabel
 
-def write_volume(array: np.ndarray, scan: Scan, path: Path) -> None:
-    """Writes ``array`` (X, Y, Z) with the scan's geometry: affine, orientation codes and units.
+
+def nifti_image(array: np.ndarray, scan: Scan) -> nibabel.Nifti1Image:
+    """Return ``array`` (X, Y, Z) with the scan's geometry: affine, orientation codes and units.
 
     Only these are carried over from the input's header: free-text fields may hold patient data.
     """
@@ -27,4 +31,9 @@ def write_volume(array: np.ndarray, scan: Scan, path: Path) -> None:
     image.set_qform(affine, code=qform)
     image.set_sform(affine, code=sform)
     image.header["xyzt_units"] = int(scan.header.get("xyzt_units", 2)) & 0x07  # without the time unit
-    image.to_filename(str(path))
+    return image
+
+
+def write_volume(array: np.ndarray, scan: Scan, path: Path) -> None:
+    """Write :func:`nifti_image` to ``path``."""
+    nifti_image(array, scan).to_filename(str(path))

@@ -15,6 +15,9 @@ from medzsad.scans.scan import Scan
 from medzsad.scans.slices import Plane
 
 if TYPE_CHECKING:
+    import nibabel
+    from monai.data import MetaTensor
+
     from medzsad.scans.intensity import IntensityScaling
 
 FORMATS = ("nifti", "overlay", "json")
@@ -41,7 +44,7 @@ class SliceScore:
     probability: float
 
 
-@dataclass
+@dataclass(repr=False)
 class ScanPrediction:
     """The result for one scan.
 
@@ -89,6 +92,43 @@ class ScanPrediction:
     def lesions(self) -> list[Lesion]:
         """Lesion candidates, most suspicious first."""
         return self.candidates.lesions
+
+    def __repr__(self) -> str:
+        voxels = " x ".join(map(str, self.scan.shape))
+        facts = f"score {self.score:.3f}, threshold {self.threshold:.3g}"
+        return f"ScanPrediction({self.scan.name!r}, {self.settings.get('model')}, {voxels} voxels, {facts})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the overlay and the candidates, without patient data."""
+        from medzsad.results.notebook import render_notebook
+
+        return render_notebook(self)
+
+    def to_nibabel(self) -> nibabel.Nifti1Image:
+        """Return the anomaly map as a nibabel image, float32 (X, Y, Z), as ``save`` writes it.
+
+        It has the scan's affine, orientation codes and units. Of a 2D image its third axis is 1 long.
+        """
+        from medzsad.results.nifti import nifti_image
+
+        return nifti_image(self.anomaly_map.astype(np.float32, copy=False), self.scan)
+
+    def to_metatensor(self) -> MetaTensor:
+        """Return the anomaly map as a MONAI ``MetaTensor``, float32 (1, X, Y, Z), with the scan's affine.
+
+        Its meta holds ``score`` and ``threshold``, the file's name, and all else that
+        :class:`medzsad.monai.SavePredictiond` needs, as JSON.
+        """
+        import torch
+        from monai.data import MetaTensor
+
+        from medzsad.results.tensors import result_meta
+
+        return MetaTensor(
+            torch.from_numpy(self.anomaly_map[None].copy()),
+            affine=torch.from_numpy(self.affine),
+            meta={"filename_or_obj": str(self.scan.source), "space": "RAS", **result_meta(self)},
+        )
 
     def save(
         self,

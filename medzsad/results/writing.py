@@ -14,7 +14,7 @@ import numpy as np
 
 from medzsad.errors import OutputNotWritable
 from medzsad.results.dicom_objects import DICOM_FORMATS, dicom_writers
-from medzsad.results.images2d import write_anomaly_png, write_mask_png
+from medzsad.results.images2d import as_displayed, write_anomaly_png, write_mask_png
 from medzsad.results.nifti import write_volume
 from medzsad.results.page_writers import page_writers
 from medzsad.results.report import report, to_json
@@ -93,9 +93,12 @@ def _writers(
     if "nifti" in formats and scan.is_2d:
         writers["anomaly"] = (
             f"{stem}_anomaly.png",
-            lambda path: write_anomaly_png(prediction.anomaly_map, path),
+            lambda path: write_anomaly_png(as_displayed(prediction.anomaly_map, scan), path),
         )
-        writers["mask"] = (f"{stem}_mask.png", lambda path: write_mask_png(prediction.mask, path))
+        writers["mask"] = (
+            f"{stem}_mask.png",
+            lambda path: write_mask_png(as_displayed(prediction.mask, scan), path),
+        )
     elif "nifti" in formats:
         writers["anomaly"] = (
             f"{stem}_anomaly.nii.gz",
