@@ -40,6 +40,8 @@ __all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "monai":  # a package of our own, and lazy itself
+        return importlib.import_module("medzsad.monai")
     if name not in _HOMES:
         raise AttributeError(f"module 'medzsad' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,7 +1,7 @@
 """Slice-wise inference: a volume is cut into slices, each is predicted, the maps become a volume again.
 
-Nothing here needs MONAI, whose import takes longer than to predict a small scan; its inferer is in
-:mod:`medzsad.inference.inferer`.
+Nothing here needs MONAI, whose import takes longer than to predict a small scan; its inferer is
+:class:`medzsad.monai.AnomalyInferer`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``medzsad export bundle``: a detector as a MONAI bundle, for those who run it without our command line.
 
 The folder is laid out as MONAI's bundle specification asks, with safetensors instead of pickled weights. Its
-configs use :mod:`medzsad.integrations.monai_parts`, so medzsad must be installed where the bundle runs.
+configs use :mod:`medzsad.monai`, so medzsad must be installed where the bundle runs.
 """
 
 from __future__ import annotations
