@@ -30,11 +30,20 @@ def datasets() -> None:
 
 
 @datasets.command("list")
+@click.option(
+    "--data",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Show which of them are found in DIR, a folder of data sets.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_(as_json: bool) -> None:
-    """List all data sets."""
+def list_(data: Path | None, as_json: bool) -> None:
+    """List all data sets; with --data, which of them lie in DIR under their usual names."""
     from medzsad.datasets.catalog import entries
 
+    if data is not None:
+        _list_found(data, as_json)
+        return
     if as_json:
         click.echo(json.dumps([_described(entry) for entry in entries().values()], indent=2))
         return
@@ -100,6 +109,32 @@ def check(name: str, root: Path | None, split: str, channel: str | None, as_json
 
 def _row(name: str, domain: str, level: str, classes: str, title: str) -> str:
     return f"{name:<20}{domain:<11}{level:<6}{classes:>7}  {title}"[:WIDTH].rstrip()
+
+
+def _list_found(data: Path, as_json: bool) -> None:
+    from medzsad.datasets.catalog import entries
+    from medzsad.datasets.finding import find_sets
+
+    wanted = [entry for entry in entries().values() if entry.classes]
+    found = find_sets(data, wanted)
+    if as_json:
+        parts = ("name", "layout", "classes", "is_part")
+        listed = [
+            {
+                **_described(entry),
+                "found": (one := found[entry.name]) and {part: getattr(one, part) for part in parts},
+            }
+            for entry in wanted
+        ]
+        click.echo(json.dumps(listed, indent=2))
+        return
+    click.echo(f"{'name':<20}{'domain':<11}{'level':<6}  found")
+    for entry in wanted:
+        one = found[entry.name]
+        click.echo(f"{entry.name:<20}{entry.domain:<11}{entry.level:<6}  {one.summary if one else 'no'}")
+    papers = [name for name, entry in entries().items() if entry.paper]
+    there = sum(found[name] is not None for name in papers)
+    click.echo(f"{there} of the {len(papers)} sets of medzsad evaluate --suite paper17")
 
 
 def _described(entry: DatasetEntry) -> dict[str, Any]:

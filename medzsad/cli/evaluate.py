@@ -20,7 +20,18 @@ SHARED = (
 
 
 @click.command()
-@click.option("-d", "--dataset", required=True, metavar="NAME", help="A data set: see medzsad datasets list.")
+@click.option("-d", "--dataset", metavar="NAME", help="A data set: see medzsad datasets list.")
+@click.option(
+    "--suite",
+    metavar="NAME|SET,SET",
+    help="Every set of paper17, medical10 or industrial7, or of a list of names, that lies in --data.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The folder that holds the sets of --suite [default: that of MEDZSAD_DATA].",
+)
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
@@ -73,6 +84,14 @@ SHARED = (
     "--foreground-only", is_flag=True, help="Of volumes, count only voxels in the set's foreground."
 )
 @click.option("--min-lesion-ml", default=0.0, metavar="X", help="Ignore smaller lesions of the truth.")
+@click.option(
+    "--masks",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "published", "half"]),
+    help="2D masks as in the published evaluations, or cut at half of white; auto: published where "
+    "published figures stand beside.",
+)
 @click.option("--resamples", default=1000, show_default=True, metavar="N", help="Of the bootstrap; 0: none.")
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap and of --limit.")
 @click.option("--no-references", is_flag=True, help="Leave out brightness, darkness and asymmetry.")
@@ -108,7 +127,9 @@ SHARED = (
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON instead of tables.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars or notes.")
 def evaluate(
-    dataset: str,
+    dataset: str | None,
+    suite: str | None,
+    data: Path | None,
     root: Path | None,
     models: tuple[str, ...],
     out: Path | None,
@@ -118,12 +139,25 @@ def evaluate(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Measure detectors on a data set, with the papers' metrics and the trivial references beside them.
+    """Measure detectors on a data set, or on a suite of them, with the papers' metrics.
 
-    An interrupted run goes on where it stopped. Figures are percent; in files they are fractions.
+    The trivial references run beside them. An interrupted run goes on where it stopped. Figures are percent;
+    in files they are fractions.
 
-    Exit code: 0 done, 2 bad input or options, 1 internal error.
+    Exit code: 0 done, 2 bad input or options, 1 internal error; of a suite, that of a set that failed.
     """
+    if suite is not None:
+        given = {"--dataset": dataset, "--root": root, "--shard": shard}
+        given |= {option: options.pop(name, None) for name, option in NOT_OF_SUITES.items()}
+        for name, value in given.items():
+            if value not in (None, (), False):
+                raise BadInput(f"{name} is for one data set: leave it or --suite out")
+        _evaluate_suite(suite, data, models, out, size=size, as_json=as_json, quiet=quiet, **options)
+        return
+    if dataset is None:
+        raise BadInput("which data set? give --dataset NAME, or --suite NAME for several")
+    if data is not None:
+        raise BadInput("--data is the folder of --suite; the folder of --dataset is --root")
     from medzsad.evaluation.command import run_evaluation, run_share
     from medzsad.evaluation.reporting import document, tables
 
@@ -155,6 +189,62 @@ def evaluate(
         click.echo("\n\n".join(table.terminal() for table in tables(evaluation)))
         if out is not None:
             click.echo(f"\nfiles in {out}")
+
+
+# Options of one data set: what its images show and what of it is taken.
+NOT_OF_SUITES = {
+    "save_maps": "--save-maps",
+    "classes": "--class",
+    "channel": "--channel",
+    "organ": "--organ",
+    "class_name": "--class-name",
+}
+
+
+def _evaluate_suite(
+    suite: str,
+    data: Path | None,
+    models: tuple[str, ...],
+    out: Path | None,
+    *,
+    size: str,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    from medzsad.evaluation.settings import EvaluationSettings
+    from medzsad.evaluation.suite import run_suite
+    from medzsad.evaluation.suite_report import suite_document, suite_tables
+
+    names = ("framing", "mode", "fpr_limit", "threshold", "foreground_only", "masks", "resamples", "seed")
+    settings = EvaluationSettings(
+        size=_side(size),
+        minimum_lesion_ml=options.pop("min_lesion_ml"),
+        **{name: options.pop(name) for name in names},
+    )
+    result = run_suite(
+        suite,
+        data,
+        models or (DEFAULT,),
+        settings,
+        out=out,
+        say=None if quiet else _say,
+        progress=None if quiet else progress_of,
+        **options,
+    )
+    if as_json:
+        from medzsad.results.report import to_json
+
+        click.echo(to_json(suite_document(result)), nl=False)
+    else:
+        click.echo("\n\n".join(table.terminal() for table in suite_tables(result)))
+        if out is not None:
+            click.echo(f"\nfiles in {out}")
+    for one in result.sets:
+        if one.status == "failed":
+            click.echo(f"error: {one.entry.name}: {one.message}", err=True)
+    if result.exit_code:
+        raise click.exceptions.Exit(result.exit_code)
 
 
 def _side(size: str) -> int | None:

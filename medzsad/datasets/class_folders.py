@@ -18,6 +18,7 @@ from medzsad.datasets.files import (
     SPLITS,
     Masks,
     child,
+    class_homes,
     images_in,
     relative_id,
     subfolders,
@@ -41,7 +42,7 @@ def read_bmad(base: Path, request: Request) -> Found | None:
 
 
 def _read(base: Path, request: Request, *, nested: bool) -> Found | None:
-    homes = [base] if _is_class(base, nested) else [f for f in subfolders(base) if _is_class(f, nested)]
+    homes = class_homes(base, lambda folder: _is_class(folder, nested))
     if not homes:
         return None
     samples: list[Sample] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from medzsad.errors import BadInput
@@ -62,6 +62,15 @@ def images_in(folder: Path) -> list[Path]:
     return [path for path in entries(folder) if is_image(path) and path.is_file()]
 
 
+def unwrapped(folder: Path) -> Path:
+    """The folder that holds the images, where an archive's tool put a folder into one of its own.
+
+    That is ``folder``, or the only folder in it if it holds no image itself (``head_ct/head_ct/000.png``).
+    """
+    inside = [] if images_in(folder) else subfolders(folder)
+    return inside[0] if len(inside) == 1 and images_in(inside[0]) else folder
+
+
 def child(folder: Path, *names: str) -> Path | None:
     """The folder in ``folder`` that bears one of ``names`` (in lower case), the earlier name first.
 
@@ -73,6 +82,25 @@ def child(folder: Path, *names: str) -> Path | None:
     for path in subfolders(folder):
         found.setdefault(path.name.casefold(), path)
     return next((found[name] for name in names if name in found), None)
+
+
+def class_homes(base: Path, is_class: Callable[[Path], bool]) -> list[Path]:
+    """Return the folders of a set's classes: ``base`` itself, or those in it, which may be doubled.
+
+    An archive per class leaves ``bottle/bottle/test`` where a tool unpacks each into a folder of its name.
+    """
+    if is_class(base):
+        return [base]
+    homes = []
+    for folder in subfolders(base):
+        inside = [path for path in subfolders(folder) if path.name.casefold() == folder.name.casefold()]
+        homes += [path for path in (folder, *inside) if is_class(path)][:1]
+    return homes
+
+
+def plain_name(name: str) -> str:
+    """Return a folder's name without case and separators: ``"cvcclinicdb"`` for ``"CVC-ClinicDB"``."""
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def child_file(folder: Path, name: str) -> Path | None:

@@ -10,8 +10,10 @@ from medzsad.errors import BadInput
 from medzsad.scans import images2d
 from medzsad.scans.images2d import SUFFIXES, is_image
 
-__all__ = ["SUFFIXES", "image_size", "is_image", "read_image", "read_mask"]
+__all__ = ["MASK_RULES", "SUFFIXES", "image_size", "is_image", "read_image", "read_mask", "resize_mask"]
 
+MASK_RULES = ("published", "half")
+PILLOW_GREY = np.array([19595, 38470, 7471], dtype=np.float64)
 LOSSY = (".jpg", ".jpeg")
 NEAR = 16  # how far compression moves the black and the white of a mask, at most, away from its borders
 FEW_VALUES = 8  # a mask with more different grey levels is a blurred one, not one of several classes
@@ -43,12 +45,15 @@ def read_image(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
-    """A mask: what is anomalous in an image.
+def read_mask(path: str | Path, rule: str = "half") -> np.ndarray:
+    """Return what a mask marks as anomalous.
 
-    Masks with class numbers or 0 and 1 (VisA): whatever is not 0. Masks that JPEG compression or resizing
-    went over, which leaves greys around black and white: from half of white on. Colours count as their
-    brightest channel.
+    Args:
+        path: its file.
+        rule: ``"half"``: masks with class numbers or 0 and 1 (VisA) mark whatever is not 0; those that JPEG
+            compression or resizing went over, which leaves greys around black and white, are cut at half of
+            white; colours count as their brightest channel. ``"published"``: whatever is not black once the
+            file is grey, as the loaders of AnomalyCLIP and AdaCLIP read masks.
 
     Returns:
         bool (H, W).
@@ -58,11 +63,37 @@ def read_mask(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     pixels, eight_bit = _pixels(path)
+    if rule == "published":
+        # The grey of Pillow's convert("L"), which rounds: 0.3 R + 0.59 G + 0.11 B in 16 bits.
+        return (pixels @ PILLOW_GREY >= 1 << 15) if pixels.ndim == 3 else pixels > 0
     values = pixels.max(axis=-1) if pixels.ndim == 3 else pixels
     white = 255 if eight_bit else 65535
     if path.suffix.lower() in LOSSY or _is_blurred(values, white):
         return values >= (white + 1) / 2
     return values > 0
+
+
+def resize_mask(mask: np.ndarray, size: int, rule: str = "half") -> np.ndarray:
+    """Return a mask at another size.
+
+    Args:
+        mask: bool (H, W).
+        size: side of the square wanted, in pixels.
+        rule: ``"half"``: the nearest pixel's value. ``"published"``: Pillow's bilinear filter, which takes
+            means where it shrinks, and more than half of white, as in the loaders of AnomalyCLIP and AdaCLIP.
+
+    Returns:
+        bool (size, size).
+    """
+    if mask.shape == (size, size):
+        return mask
+    if rule == "published":
+        from PIL import Image
+
+        white = Image.fromarray(mask.astype(np.uint8) * 255)
+        return np.asarray(white.resize((size, size), Image.Resampling.BILINEAR)) > 127
+    rows, columns = (((np.arange(size) + 0.5) * length / size).astype(int) for length in mask.shape)
+    return mask[rows[:, None], columns]
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -25,6 +25,7 @@ READERS: dict[str, Reader] = {
     "isic": paired_folders.reader_of(paired_folders.ISIC),
     "tn3k": paired_folders.reader_of(paired_folders.TN3K),
     "clinicdb": paired_folders.reader_of(paired_folders.CLINICDB),
+    "colondb": paired_folders.read_colondb,
     "bmad": class_folders.read_bmad,
     "datalist": volumes.read_datalist,
     "image-label-folders": volumes.read_pairs,

@@ -7,7 +7,7 @@ import json
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from medzsad.datasets.files import SPLITS, child, child_file, images_in, relative_id
+from medzsad.datasets.files import SPLITS, child, child_file, images_in, relative_id, unwrapped
 from medzsad.datasets.reading import Found, Problem, Request
 from medzsad.datasets.samples import GOOD, Sample
 from medzsad.errors import BadInput
@@ -38,6 +38,7 @@ def read_headct(base: Path, request: Request) -> Found | None:
     """HeadCT: ``labels.csv`` with columns id and hemorrhage, and ``head_ct/000.png`` beside it."""
     path = child_file(base, "labels.csv")
     folder = child(base, "head_ct", "images", "imgs")
+    folder = folder and unwrapped(folder)
     if path is None or folder is None or not images_in(folder):
         return None
     if request.split != "test":

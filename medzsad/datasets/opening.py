@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medzsad.datasets.catalog import DatasetEntry, expected, find_entry
-from medzsad.datasets.files import SPLITS, entries, relative_id, subfolders
+from medzsad.datasets.files import SPLITS, entries, plain_name, relative_id, subfolders
 from medzsad.datasets.layouts import find_layout
 from medzsad.datasets.reading import Found, Request
 from medzsad.datasets.samples import Sample, SampleSet, VolumeSample
@@ -162,10 +162,10 @@ def places(entry: DatasetEntry, root: Path) -> list[Path]:
 
 
 def _below(root: Path, name: str) -> Path | None:
-    """The folder ``name`` below ``root``, each of its parts in any case."""
+    """The folder ``name`` below ``root``, each of its parts in any case and with any separators."""
     place: Path | None = root
     for part in name.split("/"):
-        matches = (path for path in subfolders(place) if path.name.casefold() == part.casefold())
+        matches = (path for path in subfolders(place) if plain_name(path.name) == plain_name(part))
         place = next(matches, None)
         if place is None:
             return None

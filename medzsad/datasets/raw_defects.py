@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medzsad.datasets.class_folders import read_mvtec
-from medzsad.datasets.files import Masks, child, images_in, relative_id, subfolders
+from medzsad.datasets.files import Masks, child, class_homes, images_in, relative_id, subfolders
 from medzsad.datasets.images import read_image, read_mask
 from medzsad.datasets.reading import Found, Problem, Request
 from medzsad.datasets.samples import GOOD, Sample
@@ -33,6 +33,8 @@ def read_ksdd(base: Path, request: Request) -> Found | None:
     sources = _ksdd_images(base)
     if not sources:
         return None
+    if request.probe:
+        return Found(tuple(Sample(path, 1, mask, KSDD_CLASS, "", path.name) for path, mask in sources))
     from medzsad.detectors.cache import cache_folder
 
     facts = [(relative_id(p, base), p.stat().st_size, p.stat().st_mtime_ns) for pair in sources for p in pair]
@@ -106,7 +108,7 @@ def read_dagm_balanced(base: Path, request: Request) -> Found | None:
 
 
 def _read_dagm(base: Path, request: Request, *, balanced: bool) -> Found | None:
-    homes = [base] if _is_dagm(base) else [folder for folder in subfolders(base) if _is_dagm(folder)]
+    homes = class_homes(base, _is_dagm)
     if not homes:
         return None
     samples: list[Sample] = []

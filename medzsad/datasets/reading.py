@@ -20,6 +20,8 @@ class Request:
         channel: of volumes: which of a case's images.
         positive: of volumes: the label values that are anomalous; None for all above 0.
         patterns: of volumes: file name patterns for ``"image"``, ``"label"`` and ``"foreground"``.
+        probe: whether only the layout is asked for: masks are not read (samples with one count as anomalous),
+            and nothing is prepared.
     """
 
     split: str = "test"
@@ -28,6 +30,7 @@ class Request:
     channel: str | None = None
     positive: tuple[int, ...] | None = None
     patterns: Mapping[str, str] = field(default_factory=dict)
+    probe: bool = False
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,12 @@ class Sample:
 
         return read_image(self.image)
 
-    def read_mask(self) -> np.ndarray:
-        """What is anomalous, bool (H, W) of the image's size; all False for a normal image without a mask.
+    def read_mask(self, rule: str = "half") -> np.ndarray:
+        """Return what is anomalous, bool (H, W) of the image's size.
+
+        Args:
+            rule: of :func:`medzsad.datasets.images.read_mask`. All is False in a normal image without a mask,
+                by ``"published"`` in every normal image.
 
         Raises:
             BadInput: the mask is missing, unreadable, or of another size than the image.
@@ -56,11 +60,13 @@ class Sample:
         from medzsad.datasets.images import image_size, read_mask
 
         size = image_size(self.image)
+        if rule == "published" and not self.label:
+            return np.zeros(size, dtype=bool)
         if self.mask is None:
             if self.label:
                 raise BadInput(f"{self.image} is anomalous and has no mask; only its label can be used.")
             return np.zeros(size, dtype=bool)
-        mask = read_mask(self.mask)
+        mask = read_mask(self.mask, rule)
         if mask.shape != size:
             raise BadInput(
                 f"{self.mask} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {size[1]} x {size[0]}; "

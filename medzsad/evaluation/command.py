@@ -39,6 +39,7 @@ def run_evaluation(
     threshold: float | None = None,
     foreground_only: bool = False,
     min_lesion_ml: float = 0.0,
+    masks: str = "auto",
     resamples: int = 1000,
     seed: int = 0,
     no_references: bool = False,
@@ -61,7 +62,7 @@ def run_evaluation(
             ``device``, ``precision`` and ``backend``.
         out: folder of the results; None writes nothing.
         save_maps: also write all maps and contact sheets.
-        size, framing, mode, fpr_limit, threshold, foreground_only, min_lesion_ml, resamples, seed: see
+        size, framing, mode, fpr_limit, threshold, foreground_only, min_lesion_ml, masks, resamples, seed: see
             :class:`~medzsad.evaluation.settings.EvaluationSettings`.
         no_references: leave out the trivial references.
         class_name: what texts call all images, instead of the names of the set's classes; so does an
@@ -78,6 +79,7 @@ def run_evaluation(
         size=size,
         framing=framing,
         mode=mode,
+        masks=masks,
         fpr_limit=fpr_limit,
         threshold=threshold,
         resamples=resamples,

@@ -93,6 +93,8 @@ def evaluate(
     from medzsad.detectors.loading import load_detector
 
     settings = settings or EvaluationSettings()
+    if not samples.is_volumetric:
+        settings = settings.for_set(samples.name)
     if settings.foreground_only:
         _require_foregrounds(samples)
     outcomes = []

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from medzsad.datasets.class_names import by_class
+from medzsad.datasets.images import resize_mask
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.base import resize_maps
 from medzsad.evaluation.image_predictions import predict_images
@@ -58,6 +59,7 @@ def evaluate_images(
     Raises:
         BadInput: if an image or a mask cannot be read.
     """
+    rule = settings.for_set(samples.name).masks
     steps = iter(progress(samples, total=len(samples)) if progress else samples)
     outcomes, modes = [], set()
     told = by_class(detector, samples.name, samples.layout, samples.classes, class_name=settings.class_name)
@@ -85,8 +87,8 @@ def evaluate_images(
             scores.append(prediction.score)
             labels.append(sample.label)
             if pool is not None:
-                mask = sample.read_mask()
-                anomaly_map, mask = on_grid(prediction.anomaly_map, mask, settings.size)
+                mask = sample.read_mask(rule)
+                anomaly_map, mask = on_grid(prediction.anomaly_map, mask, settings.size, rule)
                 pool.add(anomaly_map, mask)
                 case |= _case_figures(anomaly_map, mask)
             if keep is not None:
@@ -105,25 +107,21 @@ def evaluate_images(
     return outcomes, "histogram" if "histogram" in modes else "exact"
 
 
-def on_grid(anomaly_map: np.ndarray, mask: np.ndarray, size: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Map and mask on the grid that they are compared at.
+def on_grid(
+    anomaly_map: np.ndarray, mask: np.ndarray, size: int | None, rule: str = "half"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return map and mask on the grid that they are compared at.
 
     Args:
         anomaly_map: float32 (h, w), of any resolution.
         mask: bool (H, W).
-        size: side of a square (the published evaluations resize masks with nearest neighbours, too); None for
-            the mask's own grid.
+        size: side of a square; None for the mask's own grid.
+        rule: how the mask is resized, see :func:`medzsad.datasets.images.resize_mask`.
     """
-    if size is not None and mask.shape != (size, size):
-        mask = _nearest(mask, size)
+    if size is not None:
+        mask = resize_mask(mask, size, rule)
     resized = resize_maps(torch.from_numpy(np.ascontiguousarray(anomaly_map))[None], mask.shape)
     return resized[0].numpy(), mask
-
-
-def _nearest(mask: np.ndarray, size: int) -> np.ndarray:
-    # Pixel centres, as Pillow's NEAREST takes them.
-    rows, columns = (((np.arange(size) + 0.5) * length / size).astype(int) for length in mask.shape)
-    return mask[rows[:, None], columns]
 
 
 def _image_level(name: str, scores: list[float], labels: list[int], draws: Draws | None) -> ClassOutcome:

@@ -10,6 +10,10 @@ from medzsad.evaluation.outcome import LEVEL_TITLES, METRICS, NOT_PERCENT, Detec
 from medzsad.evaluation.tables import Table
 
 SEEN = "*"
+MASK_NOTES = {
+    "published": "as in the published evaluations (not black, bilinear, more than half)",
+    "half": "cut at half of white, nearest pixel; published figures have other masks (--masks published)",
+}
 SEEN_NOTE = f"{SEEN} not zero-shot: trained on images of this data set"
 
 
@@ -144,7 +148,13 @@ def document(evaluation: Evaluation) -> dict[str, Any]:
             for detector in evaluation.detectors
         ],
         "published": [
-            {"method": p.method, "source": p.source, "image": p.image, "pixel": p.pixel}
+            {
+                "method": p.method,
+                "source": p.source,
+                "protocol": p.protocol,
+                "image": p.image,
+                "pixel": p.pixel,
+            }
             for p in evaluation.published
         ],
     }
@@ -188,6 +198,8 @@ def _notes(evaluation: Evaluation, level: str, reasons: Iterable[str]) -> list[s
     if level in ("pixel", "case", "voxel", "lesion") and dice:
         what = "Dice" if level == "pixel" else "Dice and lesions"
         notes.append(f"{what} at the threshold: {', '.join(sorted(dice))}")
+    if level == "pixel":
+        notes.append(f"masks: {MASK_NOTES[evaluation.settings.masks]}")
     bounds = [
         figure.bounds[1] - figure.bounds[0]
         for detector in evaluation.detectors
@@ -197,7 +209,7 @@ def _notes(evaluation: Evaluation, level: str, reasons: Iterable[str]) -> list[s
     if bounds:
         notes.append(f"from histograms: the exact figures lie within {100 * max(bounds):.1g} points of these")
     notes += [
-        f"published, for the complete set: {p.method}: {p.source}"
+        f"published, for the complete set: {p.method}: {p.source}; {p.protocol}"
         for p in evaluation.published
         if getattr(p, level, {})
     ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from medzsad.datasets.images import MASK_RULES
 from medzsad.errors import BadInput
+from medzsad.evaluation.published import published_figures
 from medzsad.metrics.bootstrap import Draws
 
 PAPERS_SIZE = 518
 FRAMINGS = ("auto", "whole", "foreground")
 MODES = ("auto", "exact", "histogram")
+MASKS = ("auto", *MASK_RULES)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class EvaluationSettings:
             the foreground, padded), or ``"auto"`` (what the detector was made for).
         mode: ``"exact"`` metrics, ``"histogram"`` (bounded memory, with error bounds), or ``"auto"``: exact
             as long as a class has at most :attr:`exact_pixels` pixels.
+        masks: how masks of 2D images are read and resized: ``"published"`` as in the published evaluations
+            (whatever is not black, bilinear, more than half), ``"half"`` (greys cut at half of white, nearest
+            pixel), or ``"auto"``: published where published figures stand beside, else half.
         exact_pixels: see ``mode``; 150 million need about 2 GB.
         fpr_limit: of AUPRO, in (0, 1].
         threshold: of the map for Dice and for lesions; None for each detector's own.
@@ -39,6 +45,7 @@ class EvaluationSettings:
     size: int | None = PAPERS_SIZE
     framing: str = "auto"
     mode: str = "auto"
+    masks: str = field(default="auto", kw_only=True)
     exact_pixels: int = 150_000_000
     fpr_limit: float = 0.3
     threshold: float | None = None
@@ -52,6 +59,7 @@ class EvaluationSettings:
         rules = (
             (f"framing must be one of {', '.join(FRAMINGS)}", self.framing in FRAMINGS),
             (f"mode must be one of {', '.join(MODES)}", self.mode in MODES),
+            (f"masks must be one of {', '.join(MASKS)}", self.masks in MASKS),
             ("size must be at least 16 pixels", self.size is None or self.size >= 16),
             ("the FPR limit must lie in (0, 1]", 0 < self.fpr_limit <= 1),
             ("the threshold must lie in [0, 1]", self.threshold is None or 0 <= self.threshold <= 1),
@@ -74,6 +82,15 @@ class EvaluationSettings:
         """
         return Draws(self.resamples, seed=self.seed) if self.resamples and items > 1 else None
 
+    def for_set(self, dataset: str) -> EvaluationSettings:
+        """Return the settings with ``masks`` decided for a data set of the catalogue."""
+        return self if self.masks != "auto" else replace(self, masks=mask_rule(dataset))
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-serialisable."""
         return asdict(self)
+
+
+def mask_rule(dataset: str) -> str:
+    """Return the rule that a data set's masks are read by unless one is given: see ``masks`` above."""
+    return "published" if published_figures(dataset) else "half"

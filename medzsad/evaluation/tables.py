@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+WIDTH = 100  # of what is printed on the terminal
+NARROWEST = 20  # first column
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -38,15 +41,18 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def terminal(self) -> str:
-        """Aligned columns, figures to the right."""
+        """Return aligned columns, figures to the right, and the notes below, wrapped."""
         widths = [max(len(row[i]) for row in [self.header, *self.rows]) for i in range(len(self.header))]
+        # Long names give way, so that lines do not break.
+        widths[0] = max(NARROWEST, min(widths[0], WIDTH - sum(2 + width for width in widths[1:])))
         lines = [
-            self.title,
+            *textwrap.wrap(self.title, WIDTH),
             _aligned(self.header, widths),
             _aligned(["-" * width for width in widths], widths),
         ]
-        lines += [_aligned(row, widths) for row in self.rows]
-        return "\n".join([*lines, *self.notes])
+        lines += [_aligned([_shortened(row[0], widths[0]), *row[1:]], widths) for row in self.rows]
+        notes = [line for note in self.notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
+        return "\n".join([*lines, *notes])
 
     def markdown(self) -> str:
         """A Markdown table under its title."""
@@ -82,6 +88,14 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def _shortened(text: str, width: int) -> str:
+    """The text, its middle left out where it is longer."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{text[: width - 1 - end]}\N{HORIZONTAL ELLIPSIS}{text[-end:]}"
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

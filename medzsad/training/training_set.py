@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from medzsad.datasets.images import resize_mask
 from medzsad.datasets.samples import Sample
 from medzsad.detectors.base import AnomalyDetector
+from medzsad.evaluation.settings import mask_rule
 from medzsad.training.augmentation import Augmentation, Example, augment, generator_for
 from medzsad.training.sampling import Draw
 from medzsad.training.slice_stacks import SliceSample
@@ -49,9 +52,9 @@ class InputFormat:
             0, 1
         )[0]
 
-    def resize_mask(self, mask: Tensor) -> Tensor:
-        """The nearest pixel's value, as in evaluations: (H, W) to (side, side)."""
-        return F.interpolate(mask[None, None].float(), (self.side, self.side), mode="nearest-exact")[0, 0]
+    def resize_mask(self, mask: Tensor, rule: str) -> Tensor:
+        """Return a mask (H, W) as uint8 (side, side), by the rule that evaluations of the set have."""
+        return torch.from_numpy(resize_mask(mask.numpy() > 0, self.side, rule)).to(torch.uint8)
 
     def normalise(self, image: Tensor) -> Tensor:
         """Less the mean, over the standard deviation."""
@@ -93,6 +96,7 @@ class TrainingSet(Dataset):
             else replace(base, mosaic=one.source.mosaic)
             for one in sources
         ]
+        self._rules = [mask_rule(one.name) for one in sources]
         self._names = [
             {one: source.name_in_texts(one, inputs.method) for one in source.classes} for source in sources
         ]
@@ -115,7 +119,7 @@ class TrainingSet(Dataset):
                 generator_for(self.seed, draw.epoch, draw.position),
                 mates=mates,
                 load=self._stored,
-                resize=self._resized,
+                resize=partial(self._resized, rule=self._rules[source]),
             )
         return {
             "image": self.inputs.normalise(example.image),
@@ -132,11 +136,11 @@ class TrainingSet(Dataset):
         Raises:
             BadInput: if the file cannot be read.
         """
-        return self._resized(self._stored(index))
+        return self._resized(self._stored(index), self._rules[self._source_of[index]])
 
-    def _resized(self, example: Example) -> Example:
-        image, mask = self.inputs.resize(example.image), self.inputs.resize_mask(example.mask)
-        return example._replace(image=image, mask=mask.to(torch.uint8))
+    def _resized(self, example: Example, rule: str) -> Example:
+        image, mask = self.inputs.resize(example.image), self.inputs.resize_mask(example.mask, rule)
+        return example._replace(image=image, mask=mask)
 
     def _stored(self, index: int) -> Example:
         """An image at its own size; a slice as a detector is shown it."""
@@ -151,5 +155,6 @@ class TrainingSet(Dataset):
         )
         mask = torch.zeros(image.shape[-2:], dtype=torch.uint8)
         if sample.mask is not None:
-            mask = torch.from_numpy(sample.read_mask()).to(torch.uint8)
+            rule = self._rules[self._source_of[index]]
+            mask = torch.from_numpy(sample.read_mask(rule)).to(torch.uint8)
         return Example(image, mask, sample.label, known)

@@ -43,6 +43,30 @@ def test_list_as_json(medzsad):
     assert listed[1]["layouts"] == ["meta.json", "visa", "mvtec", "images-masks", "yes-no"]
 
 
+def test_list_of_what_is_found(medzsad, tree, tmp_path_factory):
+    data = tmp_path_factory.mktemp("data")
+    tree.rename(data / "BrainMRI_small")
+    code, out, _ = medzsad("datasets", "list", "--data", data)
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0
+    assert lines["brainmri"].endswith("BrainMRI_small (yes-no, a part by its name)")
+    assert lines["kvasir"].endswith(" no")
+    assert out.splitlines()[-1].startswith("1 of the 17 sets")
+    assert max(map(len, out.splitlines())) <= 100
+    listed = {
+        one["name"]: one for one in json.loads(medzsad("datasets", "list", "--data", data, "--json")[1])
+    }
+    assert listed["kvasir"]["found"] is None
+    assert listed["brainmri"]["found"] == {
+        "name": "BrainMRI_small",
+        "layout": "yes-no",
+        "classes": ["brain"],
+        "is_part": True,
+    }
+    code, out, err = medzsad("datasets", "list", "--data", data / "nowhere")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+
+
 @pytest.mark.parametrize("name", entries())
 def test_info(medzsad, name):
     code, out, _ = medzsad("datasets", "info", name)

@@ -96,6 +96,81 @@ def test_bad_options_get_one_line(
     assert "Traceback" not in captured.err
 
 
+def test_a_suite_of_what_is_there(polyps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    polyps.rename(tmp_path / "data" / "Kvasir-SEG")
+    arguments = [
+        "evaluate",
+        "--suite",
+        "kvasir,brainmri",
+        "--data",
+        str(tmp_path / "data"),
+        "-m",
+        "brightness",
+    ]
+    arguments += ["-m", "asymmetry", "--no-references", "--resamples", "0", "--limit", "8"]
+    assert run(arguments) == 0
+    captured = capsys.readouterr()
+    assert "brainmri: not found" in captured.err
+    assert "kvasir: Kvasir-SEG (images-masks)" in captured.err
+    for text in ("kvasir, 8 images", "published: AnomalyCLIP", "MEAN, medical, 1 set", "at most 8 samples"):
+        assert text in captured.out
+    assert max(map(len, captured.out.splitlines())) <= 100
+    assert run([*arguments, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "kvasir: done in an earlier run with the same settings" in captured.err
+    document = json.loads(captured.out)
+    assert [(one["name"], one["status"]) for one in document["sets"]] == [
+        ("kvasir", "done"),
+        ("brainmri", "missing"),
+    ]
+    assert document["settings"]["limit"] == 8
+
+
+def test_a_suite_with_a_set_that_fails(
+    polyps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    polyps.rename(tmp_path / "data" / "kvasir")
+    (tmp_path / "data" / "headct" / "head_ct").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(tmp_path / "data" / "headct" / "head_ct" / "0.png")
+    (tmp_path / "data" / "headct" / "labels.csv").write_text("id,hemorrhage\n0,perhaps\n")
+    arguments = ["evaluate", "--suite", "medical10", "--data", str(tmp_path / "data"), "-m", "brightness"]
+    assert run([*arguments, "--no-references", "--resamples", "0", "--limit", "4", "-q"]) == 2
+    captured = capsys.readouterr()
+    assert "kvasir, 4 images" in captured.out
+    assert "failed: headct" in captured.out
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: headct: ")
+    assert "labels.csv" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--dataset NAME"),
+        (["--suite", "paper18"], "unknown suite"),
+        (["--suite", "paper17"], "--data"),
+        (["--suite", "paper17", "--data", "/nowhere"], "/nowhere"),
+        (["--suite", "paper17", "-d", "kvasir"], "--dataset"),
+        (["--suite", "paper17", "--root", "/x"], "--root"),
+        (["--suite", "paper17", "--class", "bottle"], "--class"),
+        (["--suite", "paper17", "--save-maps"], "--save-maps"),
+        (["--suite", "paper17", "--shard", "1/2"], "--shard"),
+        (["-d", "kvasir", "--data", "/x"], "--root"),
+    ],
+)
+def test_options_that_do_not_go_with_a_suite(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    monkeypatch.delenv("MEDZSAD_DATA", raising=False)
+    assert run(["evaluate", "-q", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert message in captured.err
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(polyps: Path, own_cache: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "medzsad", "evaluate", "-d", "kvasir", "--root", str(polyps)]

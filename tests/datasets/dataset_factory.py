@@ -237,6 +237,81 @@ def clinicdb(root: Path) -> list[Row]:
     return images_masks(root, "colon", "Original", "Ground Truth", suffix=".tif", mask_end=".tif")
 
 
+def colondb(root: Path) -> list[Row]:
+    """Images and masks side by side, in natural order, with something else between them."""
+    rows: list[Row] = []
+    for number in (2, 10):
+        picture(root / f"{number}.tiff")
+        mask(root / f"p{number}.tiff")
+        picture(root / f"c{number}.tiff")
+        rows.append((f"{number}.tiff", 1, f"p{number}.tiff", "colon", "anomaly"))
+    return rows
+
+
+def headct_nested(root: Path) -> list[Row]:
+    """With the folder in a folder of its own name, as the archive holds it."""
+    rows = headct(root)
+    (root / "head_ct").rename(root / "inner")
+    (root / "head_ct").mkdir()
+    (root / "inner").rename(root / "head_ct" / "head_ct")
+    return [(f"head_ct/{name}", *rest) for name, *rest in rows]
+
+
+def doubled(build: Callable[[Path], list[Row]]) -> Callable[[Path], list[Row]]:
+    """Each folder of a set unpacked into a folder of its own name, as for sets with an archive per class."""
+
+    def nested(root: Path) -> list[Row]:
+        rows = build(root)
+        for folder in list(root.iterdir()):
+            folder.rename(root / "inner")
+            folder.mkdir()
+            (root / "inner").rename(folder / folder.name)
+
+        def moved(name: str) -> str:
+            return f"{name.split('/')[0]}/{name}"
+
+        return [(moved(name), label, truth and moved(truth), *rest) for name, label, truth, *rest in rows]
+
+    return nested
+
+
+def visa_prepared(root: Path) -> list[Row]:
+    """VisA's own preparation script writes MVTec AD's layout."""
+    return mvtec_style(root, ("candle", "pcb1"), defects=("bad",), suffix=".JPG", mask_end=".png")
+
+
+def br35h_archive(root: Path) -> list[Row]:
+    rows = yes_no(root, "brain")
+    picture(root / "pred" / "pred0.jpg")
+    picture(root / "Br35H-Mask-RCNN" / "TEST" / "y702.jpg")
+    return rows
+
+
+def brainmri_archive(root: Path) -> list[Row]:
+    """The archive holds everything twice."""
+    rows = yes_no(root, "brain")
+    yes_no(root / "brain_tumor_dataset", "brain")
+    return rows
+
+
+def covid_first(root: Path) -> list[Row]:
+    for folder in ("COVID-19", "NORMAL", "Viral Pneumonia"):
+        picture(root / folder / f"{folder} (1).png")
+    covid19: Row = ("COVID-19/COVID-19 (1).png", 1, None, "chest", "COVID-19")
+    return [covid19, ("NORMAL/NORMAL (1).png", 0, None, "chest", "good")]
+
+
+def polyp_archive(folder: str) -> Callable[[Path], list[Row]]:
+    """The archive of several polyp sets: ``TestDataset/CVC-ColonDB/{images,masks}`` and others."""
+
+    def build(root: Path) -> list[Row]:
+        for other in ("CVC-300", "CVC-ClinicDB", "CVC-ColonDB", "Kvasir"):
+            (root / "TestDataset" / other).mkdir(parents=True)
+        return images_masks(root / "TestDataset" / folder, "colon", suffix=".png")
+
+    return build
+
+
 def bmad(root: Path, class_name: str) -> list[Row]:
     picture(root / "train/good/img/7.png")
     for split in ("valid", "test"):
@@ -278,7 +353,7 @@ PUBLISHED: dict[str, Callable[[Path], list[Row]]] = {
     "br35h": lambda root: yes_no(root, "brain"),
     "covid19": covid,
     "isic": isic,
-    "colondb": _polyps,
+    "colondb": colondb,
     "clinicdb": clinicdb,
     "kvasir": _polyps,
     "endo": _polyps,
@@ -297,4 +372,22 @@ FURTHER: dict[str, Callable[[Path], list[Row]]] = {
     "bmad-oct2017": lambda root: bmad_image(root, "retina"),
     "bmad-chest": lambda root: bmad_image(root, "chest"),
     "bmad-histopathology": lambda root: bmad_image(root, "tissue"),
+}
+
+# Other forms that archives come in: set, builder, and the folder below the root that ids begin at.
+ARCHIVES: dict[str, tuple[str, Callable[[Path], list[Row]], str]] = {
+    "colondb in images and masks": ("colondb", _polyps, ""),
+    "colondb in the polyp archive": ("colondb", polyp_archive("CVC-ColonDB"), "TestDataset/CVC-ColonDB"),
+    "clinicdb in images and masks": ("clinicdb", _polyps, ""),
+    "clinicdb in the polyp archive": ("clinicdb", polyp_archive("CVC-ClinicDB"), "TestDataset/CVC-ClinicDB"),
+    "kvasir in the polyp archive": ("kvasir", polyp_archive("Kvasir"), "TestDataset/Kvasir"),
+    "headct in two folders": ("headct", headct_nested, ""),
+    "isic in two folders": ("isic", doubled(isic), ""),
+    "mvtec, an archive per class": ("mvtec", doubled(lambda root: mvtec_style(root, ("bottle", "tile"))), ""),
+    "dagm, an archive per class": ("dagm", doubled(dagm), ""),
+    "clinicdb in two folders": ("clinicdb", doubled(clinicdb), ""),
+    "tn3k in two folders": ("tn3k", doubled(tn3k), ""),
+    "visa prepared": ("visa", visa_prepared, ""),
+    "br35h": ("br35h", br35h_archive, ""),
+    "covid19, first release": ("covid19", covid_first, ""),
 }

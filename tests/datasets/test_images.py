@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medzsad.datasets.images import image_size, read_image, read_mask
+from medzsad.datasets.images import image_size, read_image, read_mask, resize_mask
+from medzsad.datasets.samples import Sample
 from medzsad.errors import BadInput
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -81,6 +82,61 @@ def test_a_jpeg_mask(tmp_path):
     np.testing.assert_array_equal(read_mask(path), block > 0)
     assert (np.asarray(Image.open(path))[block == 0] > 0).any()  # "above 0" would have marked more
     assert not read_mask(save(tmp_path / "e.jpg", np.full((16, 16), 3, np.uint8))).any()
+
+
+def published_mask(path, size):
+    """A mask by torchvision, as the published evaluations load and resize it."""
+    from torchvision import transforms
+
+    white = Image.fromarray((np.array(Image.open(path).convert("L")) > 0).astype(np.uint8) * 255)
+    steps = transforms.Compose(
+        [transforms.Resize((size, size)), transforms.CenterCrop(size), transforms.ToTensor()]
+    )
+    return steps(white)[0].numpy() > 0.5
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "grey", "classes", "colour", "palette"])
+@pytest.mark.parametrize("size", [20, 37, 64])
+def test_masks_as_in_the_published_evaluations(tmp_path, kind, size):
+    dice = np.random.default_rng(size)
+    block = np.zeros((41, 37), dtype=np.uint8)
+    block[5:24, 9:21] = 255
+    if kind == "jpeg":
+        path = save(tmp_path / "m.jpg", block, quality=50)
+    elif kind == "colour":  # dark colours round to black or do not
+        path = save(tmp_path / "m.png", dice.integers(0, 4, (41, 37, 3), dtype=np.uint8))
+    elif kind == "palette":
+        image = Image.fromarray((block > 0).astype(np.uint8), mode="P")
+        image.putpalette([0, 0, 0, 0, 0, 9])
+        path = save(tmp_path / "m.png", image)
+    else:
+        steps = 60 if kind == "grey" else 1
+        path = save(tmp_path / "m.png", (dice.integers(0, 4, block.shape) * steps).astype(np.uint8))
+    ours = resize_mask(read_mask(path, "published"), size, "published")
+    np.testing.assert_array_equal(ours, published_mask(path, size))
+    assert 0 < ours.mean() < 1
+
+
+def test_the_rules_differ_on_grey_masks(tmp_path):
+    block = np.zeros((64, 64), dtype=np.uint8)
+    block[10:40, 20:50] = 255
+    path = save(tmp_path / "m.jpg", block, quality=50)
+    published, half = (resize_mask(read_mask(path, rule), 32, rule).sum() for rule in ("published", "half"))
+    assert published > 1.05 * half > 0
+
+
+def test_normal_images_have_nothing_marked_in_the_published_evaluations(tmp_path):
+    image, mask = save(tmp_path / "i.png", GREY), save(tmp_path / "m.jpg", np.full((6, 8), 9, np.uint8))
+    for label in (0, 1):
+        sample = Sample(image, label, mask, "a", "a", "a")
+        assert sample.read_mask("published").all() == bool(label)
+        assert not sample.read_mask().any()
+
+
+def test_the_nearest_pixel_is_the_one_under_the_centre():
+    mask = np.array([[True, False, False], [False, False, True]])
+    np.testing.assert_array_equal(resize_mask(mask, 6), np.repeat(np.repeat(mask, 3, 0), 2, 1))
+    np.testing.assert_array_equal(resize_mask(mask, 1), [[False]])
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", None])

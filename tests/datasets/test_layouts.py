@@ -9,7 +9,7 @@ import pytest
 
 from medzsad.datasets.catalog import entries, expected, find_entry
 from medzsad.datasets.layouts import READERS
-from medzsad.datasets.opening import open_dataset
+from medzsad.datasets.opening import open_dataset, open_with_problems
 from medzsad.errors import BadInput
 
 PAPER = [name for name, entry in entries().items() if entry.paper]
@@ -190,15 +190,43 @@ def test_a_broken_meta_json_is_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-def test_covid_first_release(tmp_path):
-    for folder in ("COVID-19", "NORMAL", "Viral Pneumonia"):
-        factory.picture(tmp_path / folder / f"{folder} (1).png")
-    samples = open_dataset("covid19", tmp_path)
-    assert [(s.id, s.label) for s in samples] == [
-        ("COVID-19/COVID-19 (1).png", 1),
-        ("NORMAL/NORMAL (1).png", 0),
+def test_covid_says_what_it_leaves_out(tmp_path):
+    factory.covid_first(tmp_path)
+    assert "Viral Pneumonia" in open_dataset("covid19", tmp_path).notes[0]
+
+
+@pytest.mark.parametrize("form", factory.ARCHIVES)
+def test_other_forms_that_archives_come_in(tmp_path, form):
+    name, build, base = factory.ARCHIVES[form]
+    wanted = build(tmp_path)
+    samples = open_dataset(name, tmp_path)
+    assert rows(samples) == wanted
+    assert samples.root == tmp_path / base
+    assert all(sample.image.is_file() for sample in samples)
+
+
+def test_an_archive_that_holds_everything_twice_counts_once(tmp_path):
+    wanted = factory.brainmri_archive(tmp_path)
+    assert len(open_dataset("brainmri", tmp_path)) == len(wanted)
+
+
+def test_colondb_with_a_missing_and_a_spare_mask(tmp_path):
+    factory.colondb(tmp_path)
+    (tmp_path / "p2.tiff").rename(tmp_path / "p3.tiff")
+    samples, found = open_with_problems("colondb", tmp_path)
+    assert [sample.id for sample in samples] == ["10.tiff"]
+    assert [(p.kind, p.path.name) for p in found.problems] == [
+        ("unlabelled", "2.tiff"),
+        ("unused-mask", "p3.tiff"),
     ]
-    assert "Viral Pneumonia" in samples.notes[0]
+
+
+@pytest.mark.parametrize("name", ["cvc_clinicdb", "CVC ClinicDB", "Cvc-ClinicDb"])
+def test_folders_are_found_whatever_stands_between_their_words(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / "other").mkdir()
+    wanted = factory.clinicdb(tmp_path / name)
+    assert rows(open_dataset("clinicdb", tmp_path)) == wanted
 
 
 def test_headct_without_a_label_for_an_image(tmp_path):

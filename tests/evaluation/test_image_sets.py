@@ -58,12 +58,24 @@ def test_sizes_change_the_grid_and_hardly_the_figures(blobs: SampleSet, brightne
         assert 0 < abs(difference) < 0.02
 
 
-def test_masks_are_resized_by_nearest_neighbours_as_pillow_does() -> None:
+def test_masks_are_read_by_the_rule_of_the_settings(tmp_path, brightness: Brightness) -> None:
+    """JPEG masks: the published rule marks the greys around them, too."""
     rng = np.random.default_rng(0)
-    mask = rng.random((37, 52)) > 0.5
-    _, resized = on_grid(np.zeros((10, 10), np.float32), mask, 64)
-    expected = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((64, 64), Image.Resampling.NEAREST))
-    assert np.array_equal(resized, expected > 0)
+    for number in range(3):
+        image, mask = rng.integers(0, 200, (40, 40)).astype(np.uint8), np.zeros((40, 40), np.uint8)
+        mask[9:21, 11:30] = 255
+        for folder, pixels, suffix in (("images", image, "png"), ("masks", mask, "jpg")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.{suffix}", quality=50)
+    found = {}
+    for rule in ("auto", "published", "half"):
+        for name in ("kvasir", "ddti"):
+            settings = replace(SETTINGS, size=32, resamples=0, masks=rule)
+            outcomes, _ = run(open_dataset(name, tmp_path), brightness, settings)
+            found[name, rule] = outcomes[0].figures["pixel"]["ap"].value
+    assert found["kvasir", "auto"] == found["kvasir", "published"] == found["ddti", "published"]
+    assert found["ddti", "auto"] == found["ddti", "half"] == found["kvasir", "half"]
+    assert found["kvasir", "published"] != found["kvasir", "half"]
 
 
 def test_maps_go_to_the_masks_grid() -> None:

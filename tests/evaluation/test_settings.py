@@ -24,6 +24,7 @@ from medzsad.metrics.bootstrap import Draws
         ({"resamples": -1}, "resamples"),
         ({"seed": -1}, "seed"),
         ({"minimum_lesion_ml": -1.0}, "lesion volume"),
+        ({"masks": "round"}, "masks"),
     ],
 )
 def test_impossible_settings_say_so(changes: dict[str, Any], message: str) -> None:
@@ -42,3 +43,14 @@ def test_a_single_item_has_no_interval() -> None:
     assert settings.draws(1) is None
     assert settings.draws(2) == Draws(20, seed=3)
     assert EvaluationSettings(resamples=0).draws(2) is None
+
+
+def test_masks_are_published_where_published_figures_stand_beside() -> None:
+    settings = EvaluationSettings()
+    assert [settings.for_set(name).masks for name in ("kvasir", "mvtec", "ddti", "folder")] == [
+        "published",
+        "published",
+        "half",
+        "half",
+    ]
+    assert EvaluationSettings(masks="half").for_set("kvasir").masks == "half"

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from medzsad.datasets.opening import open_dataset
 from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.evaluation.image_sets import on_grid
 from medzsad.predicting import predict
 from medzsad.training.augmentation import Augmentation
 from medzsad.training.recipe import DataSource
@@ -196,3 +197,20 @@ def test_synthetic_images_are_made_and_always_the_same(tmp_path: Path, recorder:
     assert all(torch.equal(first[i]["image"], second[i]["image"]) for i in range(8))
     assert not torch.equal(first[0]["image"], other[0]["image"])
     assert all(bool(first[i]["mask"].any()) == bool(first[i]["label"]) for i in range(8))
+
+
+@pytest.mark.parametrize(("name", "rule"), [("kvasir", "published"), ("ddti", "half")])
+def test_masks_are_those_of_an_evaluation(tmp_path: Path, recorder: Recorder, name: str, rule: str) -> None:
+    """JPEG masks: validation must find what the evaluation of the same set finds."""
+    mask = np.zeros((80, 90), np.uint8)
+    mask[15:44, 31:60] = 255
+    for folder, pixels, suffix in (("images", mask // 2, "png"), ("masks", mask, "jpg")):
+        (tmp_path / name / folder).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / name / folder / f"1.{suffix}", quality=50)
+    (sample,) = open_dataset(name, tmp_path / name)
+    images = TrainingSet([opened(tmp_path, name, tmp_path / name)], InputFormat.of(recorder))
+    flat = np.zeros((SIDE, SIDE), np.float32)
+    _, expected = on_grid(flat, sample.read_mask(rule), SIDE, rule)
+    assert np.array_equal(images[0]["mask"].numpy(), expected)
+    other = {"published": "half", "half": "published"}[rule]
+    assert not np.array_equal(expected, on_grid(flat, sample.read_mask(other), SIDE, other)[1])

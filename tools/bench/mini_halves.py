@@ -78,7 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     changes = {key: json.loads(value) for key, value in (item.split("=", 1) for item in args.change)}
     torch.set_num_threads(args.threads)
-    settings = EvaluationSettings(resamples=0)
+    settings = EvaluationSettings(resamples=0, masks="half")
     for item in args.sets:
         name, root = item.split("=", 1)
         name, _, channel = name.partition(":")

@@ -83,7 +83,7 @@ def main() -> None:
         dataset, _, root = rest.partition(":")
         mixes.setdefault(mix, []).append(DataSource(dataset, root=root))
     tests = {text.partition(":")[0]: text.partition(":")[2] for text in args.test}
-    settings = EvaluationSettings(size=112, framing="whole", resamples=0)
+    settings = EvaluationSettings(size=112, framing="whole", resamples=0, masks="half")
     columns = [
         "trained on",
         "method",

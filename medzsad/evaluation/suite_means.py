@@ -1,0 +1,150 @@
+"""Means over the sets of a domain, as the papers' headlines have them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from medzsad.evaluation.evaluate import Evaluation
+from medzsad.evaluation.outcome import METRICS, Figure
+from medzsad.evaluation.published import PublishedFigure
+from medzsad.evaluation.suite import SetOutcome, Suite
+
+DOMAINS = ("industrial", "medical")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one set, or its mean over a domain's sets.
+
+    Attributes:
+        kind: ``"model"``, ``"reference"``, ``"published"`` or ``"gain"``.
+        method: its name.
+        figures: metric to figure, as fractions; gains as fractions of points.
+        zero_shot: False if it was trained on images of the set.
+        source, protocol: of what is published.
+    """
+
+    kind: str
+    method: str
+    figures: dict[str, Figure]
+    zero_shot: bool = True
+    source: str = ""
+    protocol: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that belong together.
+
+    Attributes:
+        domain: ``"industrial"`` or ``"medical"``.
+        outcome: the set; None for the mean over the domain's sets.
+        sets: how many sets the rows are of.
+        rows: models, then references, then what is published.
+    """
+
+    domain: str
+    outcome: SetOutcome | None
+    sets: int
+    rows: tuple[Row, ...]
+
+
+def levels_of(suite: Suite) -> list[str]:
+    """Return the levels at which any set has figures, in the order of the tables."""
+    return [level for level in METRICS if any(has_level(one.evaluation, level) for one in suite.done)]
+
+
+def has_level(evaluation: Evaluation | None, level: str) -> bool:
+    """Return whether any detector has a figure at that level."""
+    return evaluation is not None and any(
+        figure.value is not None
+        for detector in evaluation.detectors
+        for figure in detector.mean.get(level, {}).values()
+    )
+
+
+def columns_of(level: str) -> dict[str, str]:
+    """Return the metrics of a suite's table and their titles: without Dice, which depends on thresholds."""
+    columns = METRICS[level]
+    return {key: title for key, title in columns.items() if not (level == "pixel" and key == "dice")}
+
+
+def blocks_of(suite: Suite, level: str) -> list[Block]:
+    """Return the rows of each set that has the level, domain by domain, each with its mean at the end."""
+    blocks: list[Block] = []
+    for domain in DOMAINS:
+        sets = [one for one in suite.done if one.entry.domain == domain and has_level(one.evaluation, level)]
+        own = [Block(domain, one, 1, (*_measured(one, level), *_published(one, level))) for one in sets]
+        blocks += own
+        if own:
+            blocks.append(Block(domain, None, len(own), (*_mean(own), *_gains(suite, domain, level))))
+    return blocks
+
+
+def _measured(outcome: SetOutcome, level: str) -> list[Row]:
+    return [
+        Row(
+            "reference" if detector.reference else "model",
+            detector.name,
+            {key: detector.mean.get(level, {}).get(key, Figure(None)) for key in columns_of(level)},
+            detector.zero_shot,
+        )
+        for detector in outcome.result.detectors
+    ]
+
+
+def _published(outcome: SetOutcome, level: str) -> list[Row]:
+    rows = []
+    for figure in outcome.result.published:
+        values = getattr(figure, level, {})
+        if values:
+            rows.append(_published_row(figure, values))
+    return rows
+
+
+def _published_row(figure: PublishedFigure, values: dict[str, float]) -> Row:
+    figures = {key: Figure(value / 100) for key, value in values.items()}
+    return Row("published", figure.method, figures, source=figure.source, protocol=figure.protocol)
+
+
+def _mean(blocks: Sequence[Block]) -> list[Row]:
+    """The mean row of each method; of what is published only where every set has the figure."""
+    rows = []
+    names = dict.fromkeys((row.kind, row.method) for block in blocks for row in block.rows)
+    for kind, method in names:
+        # Where sources disagree about a set, the one that stands first counts: the method's own.
+        same = [next((r for r in b.rows if (r.kind, r.method) == (kind, method)), None) for b in blocks]
+        there = [row for row in same if row is not None]
+        keys = dict.fromkeys(key for row in there for key in row.figures)
+        figures = {key: _average(row.figures.get(key) if row else None for row in same) for key in keys}
+        if kind == "published":
+            figures = {key: figure for key, figure in figures.items() if figure.value is not None}
+            if not figures:
+                continue
+        source = " and ".join(dict.fromkeys(row.source for row in there))
+        protocol = " and ".join(dict.fromkeys(row.protocol for row in there))
+        rows.append(Row(kind, method, figures, all(row.zero_shot for row in there), source, protocol))
+    return rows
+
+
+def _average(figures: Iterable[Figure | None]) -> Figure:
+    known = list(figures)
+    values = [figure.value for figure in known if figure is not None and figure.value is not None]
+    if len(values) < len(known):
+        reason = next((figure.reason for figure in known if figure is not None and figure.reason), None)
+        return Figure.undefined(reason or "not in every set")
+    return Figure(math.fsum(values) / len(values))
+
+
+def _gains(suite: Suite, domain: str, level: str) -> list[Row]:
+    from medzsad.evaluation.published import published_gains
+
+    return [
+        Row("gain", gain.method, {k: Figure(v / 100) for k, v in values.items()}, True, gain.source)
+        for gain in published_gains()
+        if gain.domain == domain
+        and any(one.entry.paper for one in suite.sets)
+        and (values := getattr(gain, level, {}))
+    ]
