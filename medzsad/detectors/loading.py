@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +106,17 @@ def load_detector(
         return GraphDetector(detector, backend, graph_precision, say=say)
     detector.use_precision(chosen)
     return detector.to(torch_device).eval().requires_grad_(False)
+
+
+def clip_weights_of(models: Sequence[str], clip_weights: str | None) -> dict[str, str | None]:
+    """Return ``clip_weights`` for each of several models that has a CLIP inside, and None for the others.
+
+    Where none has one, all get them, so that loading says that they fit none.
+    """
+    known = catalogue().models
+    without = [name for name in models if name in known and known[name].clip is None]
+    spared = without if len(without) < len(set(models)) else []
+    return {name: None if name in spared else clip_weights for name in models}
 
 
 def run_adapter(name: str | os.PathLike[str]) -> Path | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medzsad.datasets.opening import open_dataset
 from medzsad.detectors.cache import cache_folder
-from medzsad.detectors.loading import load_detector
+from medzsad.detectors.loading import clip_weights_of, load_detector
 from medzsad.detectors.organs import name_of
 from medzsad.errors import BadInput
 from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate
@@ -98,12 +98,12 @@ def run_evaluation(
             model,
             device=device,
             precision=precision,
-            clip_weights=clip_weights,
+            clip_weights=weights,
             organ=organ,
             backend=backend,
             say=say,
         )
-        for model in dict.fromkeys(models)
+        for model, weights in clip_weights_of(models, clip_weights).items()
     ]
     _check_named(detectors, class_name)
     if out is not None:
@@ -170,11 +170,11 @@ def run_share(
             model,
             device=device,
             precision=precision,
-            clip_weights=clip_weights,
+            clip_weights=weights,
             organ=organ,
             backend=backend,
         )
-        for model in dict.fromkeys(models)
+        for model, weights in clip_weights_of(models, clip_weights).items()
     ]
     _check_named(detectors, class_name)
     folder = cache_folder() / "evaluations"

@@ -11,7 +11,7 @@ from medzsad.datasets.catalog import DatasetEntry
 from medzsad.datasets.finding import FoundSet, find_sets, suite_entries
 from medzsad.datasets.opening import open_dataset
 from medzsad.detectors.cache import cache_folder
-from medzsad.detectors.loading import load_detector
+from medzsad.detectors.loading import clip_weights_of, load_detector
 from medzsad.errors import BadInput, MedzsadError, OutputNotWritable
 from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate
 from medzsad.evaluation.settings import EvaluationSettings
@@ -150,9 +150,9 @@ def run_suite(
         )
     detectors = [
         load_detector(
-            model, device=device, precision=precision, clip_weights=clip_weights, backend=backend, say=say
+            model, device=device, precision=precision, clip_weights=weights, backend=backend, say=say
         )
-        for model in dict.fromkeys(models)
+        for model, weights in clip_weights_of(models, clip_weights).items()
     ]
     if out is not None:
         prepare_folder(out)

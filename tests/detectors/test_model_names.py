@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from medzsad.detectors.loading import load_detector
+from medzsad.detectors.loading import clip_weights_of, load_detector
 from medzsad.detectors.model_names import nearest_names, unknown_model
 from medzsad.detectors.zoo import entries
 from medzsad.errors import ModelNotReady
@@ -43,3 +43,9 @@ def test_what_looks_like_a_path_is_said_to_be_missing(name: str) -> None:
 def test_clip_weights_for_a_model_without_clip_are_refused(name: str) -> None:
     with pytest.raises(ModelNotReady, match="no CLIP inside"):
         load_detector(name, clip_weights="openai")
+
+
+def test_of_several_models_those_with_a_clip_get_the_weights() -> None:
+    given = clip_weights_of(["medzsad-mini", "anomalyclip-visa", "runs/a"], "openai")
+    assert given == {"medzsad-mini": None, "anomalyclip-visa": "openai", "runs/a": "openai"}
+    assert clip_weights_of(["medzsad-mini"], "openai") == {"medzsad-mini": "openai"}
