@@ -54,9 +54,9 @@ def predict(
     >>> result.score, result.lesions[0].center_mm      # doctest: +SKIP
 
     Args:
-        scan: a NIfTI file, a DICOM file or series folder, a PNG, JPEG or TIFF image, a :class:`Scan`, or
-            what else :func:`medzsad.read_scan` takes: a NumPy array with ``affine``, a MONAI ``MetaTensor``,
-            a nibabel or a SimpleITK image.
+        scan: a NIfTI, NRRD, MetaImage or MGZ file, a DICOM file or series folder, a PNG, JPEG or TIFF image,
+            a :class:`Scan`, or what else :func:`medzsad.read_scan` takes: a NumPy array with ``affine``, a
+            MONAI ``MetaTensor``, a nibabel or a SimpleITK image.
         detector: a name or checkpoint for :func:`medzsad.load_detector`, or a detector (load it once for
             many scans).
         plane: ``"auto"`` (acquisition plane), ``"axial"``, ``"coronal"``, ``"sagittal"`` or ``"all"`` (the

@@ -48,6 +48,34 @@ def test_the_same_scan_twice_is_predicted_once(tmp_path):
     assert len(predict_many([scan, tmp_path / "in"], tmp_path / "out").done) == 1
 
 
+def test_results_among_the_scans(tmp_path):
+    """The second run finds the same scans, and every result of the first is replaced or gone."""
+    scan = nifti(tmp_path / "a.nii.gz", 0)
+    options = {"report": True, "save_scan": True, "seg_nrrd": True, "overlay": "slices"}
+    for out in (tmp_path, tmp_path / "sub"):
+        assert len(predict_many([tmp_path], out, **options).done) == 1
+    outcome = predict_many([tmp_path], tmp_path, threshold=0.01)
+    assert [path for path, _, _ in outcome.done] == [scan]
+    assert outcome.failed == []
+    left = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert left == {
+        f"a{end}" for end in (".nii.gz", ".json", "_anomaly.nii.gz", "_mask.nii.gz", "_overlay.png")
+    }
+    given = predict_many(sorted(tmp_path.glob("*.nii.gz")), tmp_path)  # as a shell's *.nii.gz
+    assert [path for path, _, _ in given.done] == [scan]
+    assert all("result of medzsad" in str(error) for _, error in given.failed)
+    assert len(given.failed) == 2
+
+
+def test_a_file_of_the_users_is_not_replaced(tmp_path):
+    nifti(tmp_path / "a.nii.gz", 0)
+    (tmp_path / "a.json").write_text('{"EchoTime": 3}')
+    outcome = predict_many([tmp_path], tmp_path)
+    assert outcome.exit_code == 2
+    assert "was not written by medzsad" in str(outcome.failed[0][1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.nii.gz"]
+
+
 def test_unique_names():
     paths = [Path("/d/p1/t1.nii.gz"), Path("/d/p2/t1.nii.gz"), Path("/d/p2/other.nii")]
     assert unique_names(paths) == ["p1_t1", "p2_t1", "other"]

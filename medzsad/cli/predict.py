@@ -69,7 +69,7 @@ from medzsad.errors import BadInput, MedzsadError
     help="Of the map: a number from 0 to 1, a percentile such as p99.5, or otsu [default: the model's own].",
 )
 @click.option("--series", metavar="UID", help="Which DICOM series of a folder [default: the largest].")
-@click.option("--volume", type=int, metavar="N", help="Which volume of a 4D NIfTI, from 0.")
+@click.option("--volume", type=int, metavar="N", help="Which volume of a 4D file, from 0.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Slices at once [default: by device].")
 @threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
@@ -144,8 +144,8 @@ def predict(
 ) -> None:
     """Find what is anomalous in scans.
 
-    INPUT is a NIfTI file, a DICOM file or series folder, a PNG, JPEG or TIFF image, a folder of these, or
-    dicomweb://host/path/studies/UID[/series/UID] (dicomwebs:// for https).
+    INPUT is a NIfTI, NRRD, MetaImage or MGZ file, a DICOM file or series folder, a PNG, JPEG or TIFF image, a
+    folder of these, or dicomweb://host/path/studies/UID[/series/UID] (dicomwebs:// for https).
     For each scan the folder OUT gets NAME_anomaly.nii.gz, NAME_mask.nii.gz, NAME_overlay.png and NAME.json.
 
     A cohort is what is asked for by --jobs, --ray or --shard, by an INPUT that is a CSV table (column scan;

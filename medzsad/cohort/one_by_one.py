@@ -42,7 +42,7 @@ def predict_many(
         MedzsadError: where no input could be predicted for a reason that is not a scan's own: options, the
             model or the output folder.
     """
-    from medzsad.results.html_index import index_entry, write_index
+    from medzsad.results.html_index import index_entry, remove_outdated_index, write_index
     from medzsad.results.report import report as facts
 
     predictor = Predictor(PredictSettings(**settings), say=say)
@@ -78,6 +78,8 @@ def predict_many(
                 outcome.failed.append((path, error))
         if len(index) > 1:
             write_index(index, out)
+        else:
+            remove_outdated_index(out, [report["name"] for _, report, _ in outcome.done])
         for note, count in notes.items():
             if say and count > 1:
                 say(f"{count - 1} more scan{'s' if count > 2 else ''}: {note}")

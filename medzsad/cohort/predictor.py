@@ -104,12 +104,15 @@ class Predictor:
         """The scan at a place, called ``name``; ``series`` and ``modality`` replace those of the settings.
 
         Raises:
-            BadInput: if it cannot be read, or the DICOM results asked for cannot be made of it.
+            BadInput: if it cannot be read, is a result of medzsad, or the DICOM results asked for cannot be
+                made of it.
         """
         from medzsad.results.dicom_common import check_source
         from medzsad.results.dicom_objects import PREFIX
+        from medzsad.scans.own_results import refuse_result
         from medzsad.scans.readers import read_scan
 
+        refuse_result(source)
         settings, began = self.settings, time.perf_counter()
         scan = read_scan(
             source,

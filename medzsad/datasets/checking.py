@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medzsad.datasets.images import read_image, read_mask
 from medzsad.datasets.opening import open_with_problems
 from medzsad.datasets.reading import KINDS, Problem
 from medzsad.datasets.samples import GOOD, Sample, SampleSet, VolumeSample
-from medzsad.datasets.volume_files import read_label, same_grid
+from medzsad.datasets.volume_files import label_values, marks_of, same_grid
 from medzsad.errors import BadInput
 
 READERS = 4
@@ -184,15 +186,31 @@ def _look_at_volume(sample: VolumeSample) -> _Look:
             if reason:
                 problems.append(Problem("size", path, reason))
             else:
+                values = label_values(path)
                 positive = sample.positive if path == sample.label else None
-                values = read_label(path, sample.image, positive)
-                label = values if path == sample.label else label
+                found = marks_of(values, path, positive)
+                label = found if path == sample.label else label
+                odd = _odd_values(values)
+                if odd:
+                    problems.append(Problem("label-values", path, odd))
         except BadInput as error:
             if not any(problem.path == sample.image for problem in problems):
                 problems.append(_unreadable(path, error))
     marked = int(label is None or label.any())
     digest = _digest(sample.image) if sample.volume is None else None
     return _Look("anomaly" if marked else GOOD, marked, digest, tuple(problems))
+
+
+def _odd_values(values: np.ndarray) -> str:
+    """What is odd about the values of a label, and what is made of it; empty if nothing is."""
+    off = np.abs(values - np.rint(values))
+    if off.max() > 0:
+        place = np.unravel_index(off.argmax(), off.shape)
+        count, example = np.count_nonzero(off), values[place]
+        return f"{count} values are no whole numbers, such as {example:.6g}; they are rounded"
+    if values.min() < 0:
+        return f"{np.count_nonzero(values < 0)} values are below 0 and count as nothing"
+    return ""
 
 
 def _unreadable(path: Path, error: BadInput) -> Problem:

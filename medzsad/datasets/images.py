@@ -9,6 +9,7 @@ import numpy as np
 from medzsad.errors import BadInput
 from medzsad.scans import images2d
 from medzsad.scans.images2d import SUFFIXES, is_image
+from medzsad.scans.library_warnings import heard
 
 __all__ = ["MASK_RULES", "SUFFIXES", "image_size", "is_image", "read_image", "read_mask", "resize_mask"]
 
@@ -22,9 +23,10 @@ FEW_VALUES = 8  # a mask with more different grey levels is a blurred one, not o
 def read_image(path: str | Path) -> np.ndarray:
     """An image as detectors take it.
 
-    8-bit images are divided by 255, as in the published evaluations. Images of more than 8 bits have no
-    agreed white: they are stretched from their own minimum to their own maximum. EXIF orientation is applied,
-    palettes become colours, alpha is dropped, grey fills three channels.
+    8-bit images are divided by 255, as in the published evaluations, and colours of 16 bits by 65535. Grey
+    levels of more than 8 bits have no agreed white: they are stretched from their own minimum to their own
+    maximum. EXIF orientation is applied, palettes become colours, alpha is dropped, grey fills three
+    channels.
 
     Returns:
         float32 (3, H, W) in [0, 1], contiguous.
@@ -32,9 +34,9 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         BadInput: missing, not an image, cut short, several pages, or NaN among its pixels.
     """
-    pixels, eight_bit = _pixels(Path(path))
-    if eight_bit:
-        pixels = pixels / np.float32(255)
+    pixels, white = _pixels(Path(path))
+    if white is not None:
+        pixels = pixels / np.float32(white)
     else:
         low, high = pixels.min(), pixels.max()
         if not np.isfinite(low + high):
@@ -62,15 +64,17 @@ def read_mask(path: str | Path, rule: str = "half") -> np.ndarray:
         BadInput: as for :func:`read_image`.
     """
     path = Path(path)
-    pixels, eight_bit = _pixels(path)
+    pixels, white = _pixels(path)
     if rule == "published":
+        if pixels.ndim == 2:
+            return pixels > 0.5
         # The grey of Pillow's convert("L"), which rounds: 0.3 R + 0.59 G + 0.11 B in 16 bits.
-        return (pixels @ PILLOW_GREY >= 1 << 15) if pixels.ndim == 3 else pixels > 0
+        return pixels @ PILLOW_GREY * (255 / (white or 255)) >= 1 << 15
     values = pixels.max(axis=-1) if pixels.ndim == 3 else pixels
-    white = 255 if eight_bit else 65535
+    white = white or 65535
     if path.suffix.lower() in LOSSY or _is_blurred(values, white):
         return values >= (white + 1) / 2
-    return values > 0
+    return values > 0.5  # resampling and scaling leave 0 at 1e-6 in float images
 
 
 def resize_mask(mask: np.ndarray, size: int, rule: str = "half") -> np.ndarray:
@@ -105,10 +109,14 @@ def image_size(path: str | Path) -> tuple[int, int]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
-            width, height = image.size
+        with heard(), Image.open(path, formats=images2d.PILLOW_FORMATS) as image:
+            tags = getattr(image, "tag_v2", {})  # of TIFFs: some versions of Pillow turn their size already
+            width, height = tags.get(256, image.size[0]), tags.get(257, image.size[1])
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation by 90 degrees
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except UnidentifiedImageError:  # a TIFF that Pillow does not know, or no image
+        columns, rows, _ = images2d.read_image(path).shape
+        return rows, columns
+    except (OSError, ValueError, SyntaxError) as error:
         raise BadInput(f"{path} is not a readable image; check that it is complete.") from error
     return (width, height) if turned else (height, width)
 
@@ -123,9 +131,9 @@ def _is_blurred(values: np.ndarray, white: int) -> bool:
     return bool(((levels < NEAR) | (levels > white - NEAR)).all()) or len(levels) > FEW_VALUES
 
 
-def _pixels(path: Path) -> tuple[np.ndarray, bool]:
-    """float32 (H, W) or (H, W, 3), and whether the file holds 8 bits a channel."""
+def _pixels(path: Path) -> tuple[np.ndarray, int | None]:
+    """float32 (H, W) or (H, W, 3), and the level of white; None where there is no agreed one."""
     if not path.is_file():
         raise BadInput(f"{path} does not exist; check the data set's folder.")
     scan = images2d.read_image(path)
-    return scan.voxels[:, :, 0].swapaxes(0, 1), "range" in scan.details
+    return scan.voxels[:, :, 0].swapaxes(0, 1), scan.details.get("range", (0, None))[1]

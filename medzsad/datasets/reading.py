@@ -62,6 +62,7 @@ KINDS: dict[str, tuple[str, bool]] = {
     "empty-mask": ("empty masks of anomalous images", True),
     "mask-of-normal": ("normal images with something marked", True),
     "conflict": ("identical files with different labels", True),
+    "label-values": ("labels with values that are no whole numbers from 0 on", False),
     "duplicate": ("exact duplicates", False),
     "unused-mask": ("masks without an image", False),
 }

@@ -13,7 +13,7 @@ from medzsad.datasets.reading import Found, Problem, Request
 from medzsad.datasets.samples import VolumeSample
 from medzsad.datasets.volume_files import volume_count
 from medzsad.errors import BadInput
-from medzsad.scans.nifti import is_nifti
+from medzsad.scans.volume_files import is_listed_volume
 
 LABEL_WORDS = ("seg", "label", "labels", "gt", "truth", "groundtruth", "lesion", "lesions", "consensus")
 LABEL_PARTS = ("otmulticlass", "segmentation", "lesionmask", "lesion_mask", "_seg", "-seg")
@@ -197,11 +197,16 @@ def _sample(
 
 
 def _niftis(folder: Path) -> list[Path]:
-    return [file for file in entries(folder) if is_nifti(file) and file.is_file()] if folder.is_dir() else []
+    return (
+        [file for file in entries(folder) if is_listed_volume(file) and file.is_file()]
+        if folder.is_dir()
+        else []
+    )
 
 
 def _stem(file: Path) -> str:
-    return file.name[: -len(".nii.gz")] if file.name.casefold().endswith(".gz") else file.stem
+    stem = file.stem
+    return Path(stem).stem if file.name.casefold().endswith((".nii.gz", ".hdr.gz")) else stem
 
 
 def _role(file: Path, request: Request) -> str:

@@ -53,7 +53,7 @@ class CaseFiles:
 
         def parts() -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
             # Read again for the few that are drawn: all maps together may not fit into memory.
-            with Image.open(path) as stored:
+            with Image.open(path, formats=("PNG",)) as stored:
                 heat = np.asarray(stored, dtype=np.float32) / 65535
             mask = sample.read_mask() if sample.mask is not None else None
             return np.moveaxis(read_image(sample.image), 0, -1), heat, mask

@@ -9,6 +9,7 @@ import numpy as np
 
 from medzsad.datasets.class_names import by_class
 from medzsad.datasets.samples import SampleSet, VolumeSample
+from medzsad.errors import BadInput
 from medzsad.evaluation.outcome import ClassOutcome, Figure
 from medzsad.evaluation.pooling import PixelPool, curves_of, figure_of
 from medzsad.evaluation.prediction_cache import PredictionCache, StoredPrediction, file_hash
@@ -69,6 +70,11 @@ def evaluate_volumes(
         for sample in members:
             next(steps, None)
             scan = sample.read_scan()
+            if settings.minimum_lesion_ml and not scan.has_geometry:
+                raise BadInput(
+                    f"{sample.image} has no known voxel size, so lesions have no volume in mL; correct its "
+                    "header, or leave --min-lesion-ml out."
+                )
             prediction = volume_prediction(told[name], sample, scan, own)
             label = sample.read_label()
             area = sample.read_foreground() if settings.foreground_only else None

@@ -14,9 +14,9 @@ from monai.utils import MetaKeys, ensure_tuple
 from medzsad.errors import BadInput
 from medzsad.scans.affines import display_affine
 from medzsad.scans.images2d import is_image
-from medzsad.scans.nifti import is_nifti
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Scan, meta_of
+from medzsad.scans.volume_files import is_volume
 
 
 class MedzsadReader(ImageReader):
@@ -49,7 +49,7 @@ class MedzsadReader(ImageReader):
         from medzsad.scans.dicom_files import is_dicom
 
         paths = [Path(name) for name in ensure_tuple(filename)]
-        return all(path.is_dir() or is_nifti(path) or is_image(path) or is_dicom(path) for path in paths)
+        return all(path.is_dir() or is_volume(path) or is_image(path) or is_dicom(path) for path in paths)
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
         """Return the paths; reading is :meth:`get_data`'s, for of errors here ``LoadImage`` makes nothing.

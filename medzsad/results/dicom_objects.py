@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medzsad.errors import BadInput
+from medzsad.results.marks import mark
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -91,17 +92,18 @@ class _Objects:
 
     def __init__(self, context: DicomContext) -> None:
         self.context = context
+        self._fingerprint = context.prediction.fingerprint
         self._segmentation: Dataset | None = None
 
     def writer(self, name: str) -> Callable[[Path], None]:
-        return lambda path: _write(self._make(name), path)
+        return lambda path: _write(self._make(name), path, mark(name.replace("-", " "), self._fingerprint))
 
     def write_captures(self, folder: Path) -> None:
         from medzsad.results.dicom_sc import secondary_captures
 
         folder.mkdir()
         for number, capture in enumerate(secondary_captures(self.context), start=1):
-            _write(capture, folder / f"{number:04d}.dcm")
+            _write(capture, folder / f"{number:04d}.dcm", mark("sc", self._fingerprint))
 
     def _make(self, name: str) -> Dataset:
         if name == "seg-fractional":
@@ -123,11 +125,13 @@ class _Objects:
         return measurement_report(self.context, self._segmentation)
 
 
-def _write(dataset: Dataset, path: Path) -> None:
+def _write(dataset: Dataset, path: Path, marked: str) -> None:
+    """Write a file whose preamble, which DICOM leaves to the application, is the mark."""
     import pydicom
 
     from medzsad.results.dicom_common import silenced
 
+    dataset.preamble = marked.encode("ascii").ljust(128, b"\0")
     with silenced():
         if int(pydicom.__version_info__[0]) >= 3:
             dataset.save_as(path, enforce_file_format=True)

@@ -7,6 +7,7 @@ import html
 import io
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -85,7 +86,7 @@ def write_index(entries: list[IndexEntry], folder: Path, *, total: int | None = 
     ``total`` is the number of scans where not all are listed.
 
     Raises:
-        OutputNotWritable: if the file cannot be written.
+        OutputNotWritable: if the file cannot be written, or would replace one that is no index of medzsad.
     """
     rows = "".join(_row(entry) for entry in sorted(entries, key=lambda entry: (-entry.score, entry.name)))
     count = str(len(entries)) if total in (None, len(entries)) else f"{len(entries)} of {total}"
@@ -93,6 +94,10 @@ def write_index(entries: list[IndexEntry], folder: Path, *, total: int | None = 
         policy=content_policy(), style=asset("report.css"), count=count, rows=rows
     )
     path = folder / INDEX_NAME
+    if path.exists() and not _is_index(path):
+        raise OutputNotWritable(
+            f"{path} was not written by medzsad and would be replaced; choose another folder"
+        )
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".medzsad-") as staging:
             (Path(staging) / INDEX_NAME).write_text(page, encoding="utf-8", newline="\n")
@@ -104,8 +109,26 @@ def write_index(entries: list[IndexEntry], folder: Path, *, total: int | None = 
     return path
 
 
+def remove_outdated_index(folder: Path, names: Iterable[str]) -> None:
+    """Remove the index of an earlier run if it lists one of these scans, whose results are others by now."""
+    path = folder / INDEX_NAME
+    if path.is_file() and _is_index(path):
+        text = path.read_text("utf-8", "replace")
+        if any(f'href="{_link(f"{name}_report.html")}"' in text for name in names):
+            path.unlink()
+
+
+def _is_index(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"<title>medzsad: " in file.read(2048)
+
+
+def _link(report: str) -> str:
+    return html.escape(quote(report), quote=True)
+
+
 def _row(entry: IndexEntry) -> str:
-    link = html.escape(quote(entry.report), quote=True)
+    link = _link(entry.report)
     name = html.escape(entry.name)
     picture = base64.b64encode(entry.picture).decode("ascii")
     largest = "-" if entry.largest_ml is None else f"{entry.largest_ml:.2f} mL"

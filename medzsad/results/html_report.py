@@ -21,6 +21,7 @@ import numpy as np
 
 from medzsad.results.image_numbers import STACK, image_numbers
 from medzsad.results.lesions import ORDER
+from medzsad.results.marks import mark
 from medzsad.results.model_card import summarise_card
 from medzsad.results.report import report
 from medzsad.results.score_curve import curve_svg
@@ -70,6 +71,7 @@ def render_html_report(
     return Template(asset("report.html")).substitute(
         scripts,
         policy=content_policy(*scripts.values()),
+        mark=mark("report", prediction.fingerprint),
         style=asset("report.css"),
         hint=HINT_2D if prediction.scan.is_2d else HINT_3D,
         name=html.escape(document["name"]),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medzsad.results.marks import save_png
 from medzsad.scans.scan import Scan
 from medzsad.scans.slices import CanonicalView, planes_to_slice, slice_image
 
@@ -17,16 +18,12 @@ def as_displayed(array: np.ndarray, scan: Scan) -> np.ndarray:
     return slice_image(view.to_canonical(array), plane, 0).swapaxes(0, 1)[:, :, None]
 
 
-def write_anomaly_png(anomaly_map: np.ndarray, path: Path) -> None:
-    """Writes a map (columns, rows, 1) in [0, 1] as a 16-bit grey PNG: 65535 is 1."""
-    from PIL import Image
-
+def write_anomaly_png(anomaly_map: np.ndarray, path: Path, fingerprint: str = "") -> None:
+    """Write a map (columns, rows, 1) in [0, 1] as a 16-bit grey PNG: 65535 is 1."""
     grey = np.round(anomaly_map[:, :, 0].T.astype(np.float64) * 65535).astype(np.uint16)
-    Image.fromarray(np.ascontiguousarray(grey)).save(path, format="PNG")
+    save_png(grey, path, "anomaly map", fingerprint)
 
 
-def write_mask_png(mask: np.ndarray, path: Path) -> None:
-    """Writes a mask (columns, rows, 1) as an 8-bit grey PNG: 255 is suspicious."""
-    from PIL import Image
-
-    Image.fromarray(np.ascontiguousarray(mask[:, :, 0].T).astype(np.uint8) * 255).save(path, format="PNG")
+def write_mask_png(mask: np.ndarray, path: Path, fingerprint: str = "") -> None:
+    """Write a mask (columns, rows, 1) as an 8-bit grey PNG: 255 is suspicious."""
+    save_png(mask[:, :, 0].T.astype(np.uint8) * 255, path, "mask", fingerprint)

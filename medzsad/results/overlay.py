@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medzsad.results.image_numbers import image_numbers
+from medzsad.results.marks import save_png
 from medzsad.results.montage import OUTLINE, Montage, ShownSlice, as_bytes, blend
 from medzsad.scans.slices import EDGES, STACK_AXIS, Plane
 
@@ -35,15 +36,13 @@ DIM = (156, 160, 166)
 AMBER = (255, 190, 80)
 DOT = "  \N{MIDDLE DOT}  "
 
-SCALE_BARS_MM = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+SCALE_BARS_MM = tuple(n * 10.0**power for power in range(-8, 3) for n in (1, 2, 5))  # the last is 50 cm
 DISCLAIMER = "Research use only - not for diagnosis"
 
 
 def save_overlay(result: ScanPrediction, path: str | os.PathLike[str]) -> None:
-    """Writes :func:`render_overlay` as PNG to ``path``."""
-    from PIL import Image
-
-    Image.fromarray(render_overlay(result)).save(Path(path), format="PNG", compress_level=4)
+    """Write :func:`render_overlay` as PNG to ``path``."""
+    save_png(render_overlay(result), Path(path), "overlay", result.fingerprint, compress_level=4)
 
 
 def render_overlay(result: ScanPrediction, *, slices: int = 6) -> np.ndarray:
@@ -94,7 +93,9 @@ def draw_page(result: ScanPrediction, montage: Montage, shown: list[ShownSlice])
 def scale_bar(px_per_mm: float, max_px: float) -> tuple[float, int, str]:
     """The longest round length that fits into ``max_px``: in mm, in pixels, and as text (``"5 cm"``)."""
     mm = max((mm for mm in SCALE_BARS_MM if mm * px_per_mm <= max_px), default=SCALE_BARS_MM[0])
-    return mm, round(mm * px_per_mm), f"{mm / 10:g} cm" if mm >= 10 else f"{mm:g} mm"
+    micrometres = f"{mm * 1000:.3g} \N{MICRO SIGN}m"
+    text = f"{mm / 10:g} cm" if mm >= 10 else f"{mm:g} mm" if mm >= 0.1 else micrometres
+    return mm, round(mm * px_per_mm), text
 
 
 @dataclass(frozen=True)

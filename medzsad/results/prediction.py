@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -88,6 +89,13 @@ class ScanPrediction:
         """Lesion candidates and their labels: found once, so that all results number them alike."""
         return find_lesions(self.anomaly_map, self.mask, self.affine, has_geometry=self.scan.has_geometry)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that tell this prediction's files from those of any other."""
+        digest = hashlib.blake2b(np.ascontiguousarray(self.anomaly_map).data, digest_size=6)
+        digest.update(f"{self.threshold!r} {self.affine.tolist()} {self.scan.name}".encode())
+        return digest.hexdigest()
+
     @property
     def lesions(self) -> list[Lesion]:
         """Lesion candidates, most suspicious first."""
@@ -111,7 +119,8 @@ class ScanPrediction:
         """
         from medzsad.results.nifti import nifti_image
 
-        return nifti_image(self.anomaly_map.astype(np.float32, copy=False), self.scan)
+        anomaly_map = self.anomaly_map.astype(np.float32, copy=False)
+        return nifti_image(anomaly_map, self.scan, fingerprint=self.fingerprint)
 
     def to_metatensor(self) -> MetaTensor:
         """Return the anomaly map as a MONAI ``MetaTensor``, float32 (1, X, Y, Z), with the scan's affine.
@@ -137,7 +146,10 @@ class ScanPrediction:
         formats: tuple[str, ...] = FORMATS,
         with_identity: bool = False,
     ) -> dict[str, Path]:
-        """Writes the result files; each appears complete or not at all.
+        """Write the result files; each appears complete or not at all.
+
+        Results of another prediction under the same name are removed, whatever their format: the folder never
+        holds two predictions of one name.
 
         Args:
             folder: created where missing.
@@ -155,7 +167,8 @@ class ScanPrediction:
         Raises:
             ValueError: on an unknown format.
             BadInput: DICOM results of a scan that was not read from DICOM.
-            OutputNotWritable: if a file cannot be written; what this call had written is removed again.
+            OutputNotWritable: if a file cannot be written, or would replace one that is no result of medzsad;
+                what this call had written is removed again.
         """
         from medzsad.results.writing import save_prediction
 

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from medzsad.results.marks import mark
+
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
 
@@ -30,6 +32,7 @@ def report(prediction: ScanPrediction) -> dict[str, Any]:
     return _rounded(
         {
             "schema": SCHEMA,
+            "result": mark("report", prediction.fingerprint),
             "name": scan.name,
             "score": prediction.score,
             "model": prediction.settings.get("model"),

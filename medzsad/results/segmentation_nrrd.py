@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medzsad.results.marks import mark
 from medzsad.results.report import MASK_LABELS
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def write_segmentation(prediction: ScanPrediction, path: Path) -> None:
         "Segmentation_SourceRepresentation": "Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
-    lines = ["NRRD0004", *(f"{key}: {value}" for key, value in fields.items())]
+    comment = f"# {mark('segmentation', prediction.fingerprint)}"
+    lines = ["NRRD0004", comment, *(f"{key}: {value}" for key, value in fields.items())]
     lines += [f"{key}:={value}" for key, value in segment.items()]
     header = "\n".join(lines) + "\n\n"
     path.write_bytes(header.encode("ascii") + gzip.compress(mask.tobytes(order="F"), 6, mtime=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medzsad.results.marks import save_png
 from medzsad.results.montage import Montage, ShownSlice
 from medzsad.results.overlay import draw_page
 
@@ -33,8 +34,7 @@ class SlicePictures:
         return f"slice_{piece.plane}_{piece.index:03d}"
 
     def save(self, piece: ShownSlice, path: Path) -> None:
-        """Writes one of :attr:`shown` as PNG."""
-        from PIL import Image
-
-        page = draw_page(self.montage.result, self.montage, [piece])
-        Image.fromarray(page).save(path, format="PNG", compress_level=4)
+        """Write one of :attr:`shown` as PNG."""
+        result = self.montage.result
+        page = draw_page(result, self.montage, [piece])
+        save_png(page, path, "slice", result.fingerprint, compress_level=4)

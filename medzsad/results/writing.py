@@ -18,6 +18,7 @@ from medzsad.results.images2d import as_displayed, write_anomaly_png, write_mask
 from medzsad.results.nifti import write_volume
 from medzsad.results.page_writers import page_writers
 from medzsad.results.report import report, to_json
+from medzsad.scans.own_results import ENDINGS, SCAN, mark_of, may_be_replaced
 
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
@@ -35,6 +36,8 @@ def save_prediction(
     writers = _writers(prediction, formats) | page_writers(prediction, formats, with_identity)
     began = time.perf_counter()
     created = prepare_folder(folder)
+    names = {name for name, _ in writers.values()}
+    stale = _stale_results(prediction, folder, names)
     finished: list[Path] = []
     try:
         # The files are written beside their destination, so that a rename moves them.
@@ -49,6 +52,8 @@ def save_prediction(
                     os.replace(folder / name, Path(staging) / f"{name}.old")
                 os.replace(Path(staging) / name, folder / name)
                 finished.append(folder / name)
+            for path in stale:
+                os.replace(path, Path(staging) / f"{path.name}.stale")
     except BaseException as error:
         for path in finished:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -60,6 +65,27 @@ def save_prediction(
             ) from error
         raise
     return {kind: folder / name for kind, (name, _) in writers.items()}
+
+
+def _stale_results(prediction: ScanPrediction, folder: Path, names: set[str]) -> list[Path]:
+    """Results of another prediction under the same name that will not be replaced.
+
+    Raises:
+        OutputNotWritable: a file of these names is no result of medzsad.
+    """
+    for name in sorted(names):
+        if (folder / name).exists() and not may_be_replaced(folder / name):
+            raise OutputNotWritable(
+                f"{folder / name} was not written by medzsad and would be replaced; choose another folder"
+            )
+    others = [folder / f"{prediction.scan.name}{ending}" for ending in ENDINGS]
+    stale = []
+    for path in others:
+        if path.name not in names and path.exists():
+            found = mark_of(path)
+            if may_be_replaced(path) if found is None else found[0] != prediction.fingerprint:
+                stale.append(path)
+    return stale
 
 
 def prepare_folder(folder: Path) -> Path | None:
@@ -89,27 +115,33 @@ def _writers(
 ) -> dict[str, tuple[str, Callable[[Path], None]]]:
     scan = prediction.scan
     stem = scan.name
+
+    def volume(array: np.ndarray, path: Path, what: str) -> None:
+        write_volume(array, scan, path, what=what, fingerprint=prediction.fingerprint)
+
     writers: dict[str, tuple[str, Callable[[Path], None]]] = {}
     if "nifti" in formats and scan.is_2d:
         writers["anomaly"] = (
             f"{stem}_anomaly.png",
-            lambda path: write_anomaly_png(as_displayed(prediction.anomaly_map, scan), path),
+            lambda path: write_anomaly_png(
+                as_displayed(prediction.anomaly_map, scan), path, prediction.fingerprint
+            ),
         )
         writers["mask"] = (
             f"{stem}_mask.png",
-            lambda path: write_mask_png(as_displayed(prediction.mask, scan), path),
+            lambda path: write_mask_png(as_displayed(prediction.mask, scan), path, prediction.fingerprint),
         )
     elif "nifti" in formats:
         writers["anomaly"] = (
             f"{stem}_anomaly.nii.gz",
-            lambda path: write_volume(prediction.anomaly_map.astype(np.float32, copy=False), scan, path),
+            lambda path: volume(prediction.anomaly_map.astype(np.float32, copy=False), path, "anomaly map"),
         )
         writers["mask"] = (
             f"{stem}_mask.nii.gz",
-            lambda path: write_volume(prediction.mask.astype(np.uint8), scan, path),
+            lambda path: volume(prediction.mask.astype(np.uint8), path, "mask"),
         )
     if "scan" in formats and not scan.is_2d and not scan.is_colour:
-        writers["scan"] = (f"{stem}_scan.nii.gz", lambda path: write_volume(scan.voxels, scan, path))
+        writers["scan"] = (f"{stem}_scan.nii.gz", lambda path: volume(scan.voxels, path, SCAN))
     if "overlay" in formats:
         from medzsad.results.overlay import save_overlay
 

@@ -30,8 +30,8 @@ def collect_frames(path: Path) -> tuple[list[Frame], list[str]]:
     if path.is_file():
         if not is_dicom(path):
             raise BadInput(
-                f"{path} is not a scan that can be read; give a NIfTI (.nii, .nii.gz), DICOM, PNG, JPEG "
-                "or TIFF file."
+                f"{path} is not a scan that can be read; give a NIfTI (.nii, .nii.gz), NRRD, MetaImage, "
+                "MGZ, DICOM, PNG, JPEG or TIFF file."
             )
         header = read_header(path)
         if not is_media_directory(header):
@@ -109,14 +109,14 @@ def choose_series(frames: list[Frame], wanted: str | None, path: Path) -> tuple[
 
 def _why_no_dicom(path: Path) -> str:
     from medzsad.scans.images2d import is_image
-    from medzsad.scans.nifti import is_nifti
+    from medzsad.scans.volume_files import is_volume
 
     files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
     if not files:
         return f"{path} is an empty folder; give a scan file or a folder with a DICOM series."
-    readable = sum(is_nifti(file) or is_image(file) for file in files)
+    readable = sum(is_volume(file) or is_image(file) for file in files)
     if readable:
-        return f"{path} holds no DICOM series but {readable} NIfTI or image files; give one of them."
+        return f"{path} holds no DICOM series but {readable} NIfTI or other scan files; give one of them."
     return (
         f"{path} holds {len(files)} files, none of them a scan; give a scan or a folder with a DICOM series."
     )

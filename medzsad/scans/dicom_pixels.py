@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 
 
@@ -72,7 +71,7 @@ class PixelReader:
         raw = np.array([int(raw)]).astype(
             np.int16 if signed else np.uint16
         )  # some writers get its sign wrong
-        return float(self._rescale(raw.astype(np.int64), frame)[0])
+        return float(self._rescale(stored_bits(raw, frame.header).astype(np.int64), frame)[0])
 
     def _rescale(self, pixels: np.ndarray, frame: Frame) -> np.ndarray:
         values = pixels.astype(np.float32)
@@ -119,16 +118,19 @@ def _decode(dataset: Dataset, path: Path) -> np.ndarray:
     frames = pixels if pixels.ndim == (4 if colour else 3) else pixels[None]
     if colour:
         return _eight_bit(frames, dataset, colour_space)
-    return _without_overlay_bits(frames, dataset)
+    return stored_bits(frames, dataset)
 
 
 def _pixel_array(dataset: Dataset) -> tuple[np.ndarray, str]:
     """Decoded pixels and the colour space they are in, which pydicom 2 leaves to its plugins."""
     from pydicom import __version_info__
 
+    modern = int(__version_info__[0]) >= 3
+    if modern:
+        dataset.pixel_array_options(correct_unused_bits=False)  # it assumes that these are the high bits
     pixels = dataset.pixel_array
     colour_space = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
-    converted = colour_space.startswith("YBR") and int(__version_info__[0]) >= 3
+    converted = colour_space.startswith("YBR") and modern
     return pixels, "RGB" if converted or colour_space in ("YBR_RCT", "YBR_ICT") else colour_space
 
 
@@ -156,17 +158,20 @@ def _eight_bit(pixels: np.ndarray, dataset: Dataset, colour_space: str) -> np.nd
     return (pixels[..., :3] / (2.0**bits - 1) * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def _without_overlay_bits(pixels: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Old files keep overlay graphics in the unused high bits of each pixel: those are cleared."""
-    in_pixels = any(
-        dataset.get((group, 0x0102)) and (group, 0x3000) not in dataset for group in OVERLAY_GROUPS
-    )
-    bits = int(dataset.get("BitsStored") or 16)
-    if not in_pixels or pixels.dtype.kind not in "iu" or bits >= pixels.dtype.itemsize * 8:
-        return pixels
-    if int(dataset.get("HighBit") or bits - 1) != bits - 1:
+def stored_bits(pixels: np.ndarray, header: Dataset) -> np.ndarray:
+    """The values alone of pixels that have bits to spare: high bits cleared, or filled with the sign.
+
+    Old files keep overlay graphics there, others what was there before. pydicom does the same from version 3
+    on, but not to every compressed file.
+    """
+    bits = int(header.get("BitsStored") or 16)
+    if pixels.dtype.kind not in "iu" or not 0 < bits < pixels.dtype.itemsize * 8:
         return pixels
     unused = pixels.dtype.itemsize * 8 - bits
+    spare_low_bits = int(header.get("HighBit") or bits - 1) - (bits - 1)
+    if 0 < spare_low_bits <= unused and not (pixels & (2**spare_low_bits - 1)).any():
+        # ACR-NEMA's way: the values fill the high bits. Others only state the high bit wrongly.
+        return (pixels << (unused - spare_low_bits)) >> unused
     return (pixels << unused) >> unused
 
 

@@ -87,7 +87,8 @@ def read_dicom(path: Path, *, series: str | None = None, volume: int | None = No
         details["geometry"] = {"resampled": False, "acquired_slices": len(frames)}
 
     details["slices"] = len(frames)
-    notes += _value_notes(frames, modality, pixels, voxels)
+    if pixels.inverts(frames[0]):
+        notes.append("Grey levels were stored inverted (MONOCHROME1) and turned over.")
     return Scan(
         voxels=voxels,
         affine=affine,
@@ -166,18 +167,6 @@ def _details(frames: list[Frame], uid: str, pixels: PixelReader) -> dict[str, An
     if padding is not None:
         details["padding_value"] = padding
     return details
-
-
-def _value_notes(
-    frames: list[Frame], modality: Modality | None, pixels: PixelReader, voxels: np.ndarray
-) -> list[str]:
-    notes = []
-    if pixels.inverts(frames[0]):
-        notes.append("Grey levels were stored inverted (MONOCHROME1) and turned over.")
-    unscaled = all(frame.slope == 1.0 and frame.intercept == 0.0 for frame in frames)
-    if modality is Modality.CT and unscaled and voxels.min() >= 0:
-        notes.append("The CT has no rescale intercept and no negative values: they may not be HU.")
-    return notes
 
 
 def _name(path: Path) -> str:

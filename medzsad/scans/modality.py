@@ -17,6 +17,9 @@ OF_DICOM = {
 }
 
 
+NEED_HU = "CT windows need HU, so the result may be wrong."
+
+
 def parse_modality(modality: str | Modality | None) -> Modality | None:
     """The modality that a user's word means.
 
@@ -29,6 +32,31 @@ def parse_modality(modality: str | Modality | None) -> Modality | None:
         return Modality(str(modality).strip().lower())
     except ValueError as error:
         raise BadInput(f"--modality {modality} is not known; choose one of {', '.join(Modality)}.") from error
+
+
+def hu_note(voxels: np.ndarray) -> str | None:
+    """What to say of a CT whose values do not look like HU, such as one stored with +1024; None if they do.
+
+    Air is near -1000 HU, soft tissue near 40, and padding below -1100. A CT that never falls below 0, or has
+    no air and much near 1040, is taken for shifted.
+
+    Args:
+        voxels: (X, Y, Z) of a CT.
+    """
+    lowest = float(voxels.min())
+    air = shifted = 0
+    for k in range(voxels.shape[2]):
+        plane = voxels[:, :, k]
+        air += np.count_nonzero((plane >= -1100) & (plane < -200))
+        shifted += np.count_nonzero((plane >= 850) & (plane <= 1250))
+    if lowest >= 0:
+        return f"The CT has no negative values: they may not be HU. {NEED_HU}"
+    if air == 0 and shifted >= 0.03 * voxels.size:
+        return (
+            "The CT has no air but much that would be dense bone: its values may not be HU (stored with "
+            f"+1024?). {NEED_HU}"
+        )
+    return None
 
 
 def guess_modality(voxels: np.ndarray) -> Modality:

@@ -1,4 +1,4 @@
-"""NIfTI files to scans.
+"""NIfTI and FreeSurfer (MGH, MGZ) files to scans.
 
 nibabel is called directly: MONAI's ``NibabelReader`` wraps the same loader, takes seconds to import, and
 leaves 4D volumes, RGB data types and unit codes to the caller. :class:`medzsad.monai.MedzsadReader` is this
@@ -11,32 +11,42 @@ import contextlib
 import gzip
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.scans.library_warnings import heard, one_line
 from medzsad.scans.modality import guess_modality
+from medzsad.scans.naming import stem
+from medzsad.scans.nifti_geometry import UNKNOWN_SIZE, maps_to_a_volume, nifti_geometry
 from medzsad.scans.scan import Scan
 
 if TYPE_CHECKING:
     import nibabel
 
 SUFFIXES = (".nii", ".nii.gz")
-MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+PAIR_SUFFIXES = (".hdr", ".hdr.gz", ".img", ".img.gz")  # header and voxels in two files
+MGH_SUFFIXES = (".mgz", ".mgh")
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether the file name is that of a NIfTI file."""
-    return path.name.lower().endswith(SUFFIXES)
+    """Whether the file name is that of a NIfTI file; of a pair, of either half."""
+    return path.name.lower().endswith(SUFFIXES + PAIR_SUFFIXES)
+
+
+def is_mgh(path: Path) -> bool:
+    """Whether the file name is that of a FreeSurfer volume."""
+    return path.name.lower().endswith(MGH_SUFFIXES)
 
 
 def read_nifti(path: Path, *, volume: int | None = None) -> Scan:
-    """Read a NIfTI file of two to four dimensions.
+    """Read a NIfTI or FreeSurfer file of two to four dimensions.
 
     Args:
-        path: ``.nii`` or ``.nii.gz``.
+        path: ``.nii``, ``.nii.gz``, one file of a ``.hdr`` and ``.img`` pair, ``.mgz`` or ``.mgh``.
         volume: which volume of a 4D file, counted from 0.
 
     Returns:
@@ -44,49 +54,23 @@ def read_nifti(path: Path, *, volume: int | None = None) -> Scan:
         values.
 
     Raises:
-        BadInput: not NIfTI, cut short, an axis of size zero, 4D without ``volume``, complex values, or an
-            affine that maps to no volume.
+        BadInput: not such a file, cut short, an axis of size zero, 4D without ``volume``, complex values, or
+            an affine that maps to no volume.
     """
-    compressed = path.name.lower().endswith(".gz")
-    if compressed and not _has_gzip_magic(path):
-        raise BadInput(f"{path} is not gzip-compressed; export it again, or rename it to .nii.")
-    stem = path.name[: -len(".nii.gz")] if compressed else path.stem
-    with damage_said(path):
-        scan = scan_of_image(_load(path), path, stem, volume=volume)
-        if compressed:
+    with damage_said(path), heard("nibabel.global") as warnings:
+        scan = scan_of_image(_load(path), path, stem(path), volume=volume)
+        if _is_compressed(path):
             _check_sum(path)
-    return scan
+    return replace(scan, notes=(*scan.notes, *warnings))
 
 
-@contextlib.contextmanager
-def damage_said(path: Path) -> Iterator[None]:
-    """Turn what nibabel raises on a damaged file, also when voxels are first asked for, into ``BadInput``."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    try:
-        yield
-    except (EOFError, zlib.error) as error:
-        raise BadInput(
-            f"{path} is cut short or damaged: its compressed data end early; copy or export it again."
-        ) from error
-    except gzip.BadGzipFile as error:
-        raise BadInput(f"{path} is damaged: its check sum is wrong; copy or export it again.") from error
-    except (ImageFileError, HeaderDataError) as error:
-        raise BadInput(
-            f"{path} is not a readable NIfTI file; check that it is complete and was written as NIfTI."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{path} cannot be read as NIfTI ({_one_line(error)}); copy or export it again."
-        ) from error
-
-
-def scan_of_image(image: nibabel.Nifti1Image, source: Path, name: str, *, volume: int | None = None) -> Scan:
+def scan_of_image(
+    image: nibabel.spatialimages.SpatialImage, source: Path, name: str, *, volume: int | None = None
+) -> Scan:
     """Make a scan of an image that nibabel has opened or that was made in memory.
 
     Args:
-        image: of two to four dimensions.
+        image: NIfTI or MGH, of two to four dimensions.
         source, name: see :class:`Scan`.
         volume: which volume of a 4D image, counted from 0.
 
@@ -95,8 +79,8 @@ def scan_of_image(image: nibabel.Nifti1Image, source: Path, name: str, *, volume
     """
     shape = _shape(image, source)
     voxels, volume_note = _voxels(image, shape, volume, source)
-    affine, header, notes = _geometry(image, source)
-    details = {"format": "NIfTI", "stored_type": str(image.get_data_dtype())}
+    affine, header, known, notes = _geometry(image, source)
+    details: dict[str, Any] = {"format": _format(source), "stored_type": str(image.get_data_dtype())}
     if volume_note:
         notes.append(volume_note)
         details["volume"] = volume
@@ -107,10 +91,57 @@ def scan_of_image(image: nibabel.Nifti1Image, source: Path, name: str, *, volume
         modality_source="guessed",
         name=name,
         source=source,
+        has_geometry=known,
         header=header,
         notes=tuple(notes),
         details=details,
     )
+
+
+def nifti_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Return the shape of a file and its affine in mm, from the header alone.
+
+    Raises:
+        BadInput: as for :func:`read_nifti`.
+    """
+    with damage_said(path), heard("nibabel.global"):
+        image = _load(path)
+        return _shape(image, path), _geometry(image, path)[0]
+
+
+@contextlib.contextmanager
+def damage_said(path: Path) -> Iterator[None]:
+    """Turn what nibabel raises on a damaged file, also when voxels are first asked for, into ``BadInput``."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    kind = _format(path)
+    try:
+        yield
+    except (EOFError, zlib.error) as error:
+        raise BadInput(
+            f"{path} is cut short or damaged: its compressed data end early; copy or export it again."
+        ) from error
+    except gzip.BadGzipFile as error:
+        raise BadInput(f"{path} is damaged: its check sum is wrong; copy or export it again.") from error
+    except (ImageFileError, HeaderDataError) as error:
+        raise BadInput(
+            f"{path} is not a readable {kind} file; check that it is complete and was written as {kind}."
+        ) from error
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} has no second half: a .hdr and its .img belong together.") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{path} cannot be read as {kind} ({one_line(error)}); copy or export it again."
+        ) from error
+
+
+def _format(path: Path) -> str:
+    return "MGH" if is_mgh(path) else "NIfTI"
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.name.lower().endswith((".gz", ".mgz"))
 
 
 def _has_gzip_magic(path: Path) -> bool:
@@ -125,16 +156,35 @@ def _check_sum(path: Path) -> None:
             pass
 
 
-def _load(path: Path) -> nibabel.Nifti1Image:
+def _load(path: Path) -> nibabel.spatialimages.SpatialImage:
     import nibabel
 
+    if _is_compressed(path) and not _has_gzip_magic(path):
+        raise BadInput(f"{path} is not gzip-compressed; export it again, or rename it.")
     image = nibabel.load(path, mmap=False)  # voxels must not change with the file
-    if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image derives from it
-        raise BadInput(f"{path} is {type(image).__name__}, not NIfTI; convert it to .nii.gz.")
+    wanted = nibabel.MGHImage if is_mgh(path) else nibabel.Nifti1Pair  # all kinds of NIfTI derive from it
+    if not isinstance(image, wanted):
+        raise BadInput(f"{path} is {type(image).__name__}, not {_format(path)}; convert it to .nii.gz.")
     return image
 
 
-def _shape(image: nibabel.Nifti1Image, path: Path) -> tuple[int, ...]:
+def _geometry(
+    image: nibabel.spatialimages.SpatialImage, path: Path
+) -> tuple[np.ndarray, dict[str, Any], bool, list[str]]:
+    """See :func:`~medzsad.scans.nifti_geometry.nifti_geometry`; FreeSurfer's unit is mm, and says it all."""
+    if "goodRASFlag" not in image.header:
+        return nifti_geometry(image, path)
+    affine = np.array(image.affine, dtype=np.float64)
+    if not maps_to_a_volume(affine):
+        raise BadInput(f"{path} has an affine that maps to no volume; correct its header.")
+    with image.file_map["image"].get_prepare_fileobj(
+        mode="rb"
+    ) as file:  # nibabel sets the flag that it reads
+        known = any(file.read(30)[28:])
+    return affine, {}, known, [] if known else [UNKNOWN_SIZE]
+
+
+def _shape(image: nibabel.spatialimages.SpatialImage, path: Path) -> tuple[int, ...]:
     """The shape without trailing axes of size 1, at least two axes long."""
     shape = list(image.shape)
     text = " x ".join(map(str, shape))
@@ -148,7 +198,7 @@ def _shape(image: nibabel.Nifti1Image, path: Path) -> tuple[int, ...]:
 
 
 def _voxels(
-    image: nibabel.Nifti1Image, shape: tuple[int, ...], volume: int | None, path: Path
+    image: nibabel.spatialimages.SpatialImage, shape: tuple[int, ...], volume: int | None, path: Path
 ) -> tuple[np.ndarray, str]:
     """Voxels as (X, Y, Z) or (X, Y, Z, 3) float32, and a note on the volume that was chosen."""
     dtype = image.get_data_dtype()
@@ -167,8 +217,10 @@ def _voxels(
         note = f"Volume {volume} of 0 to {shape[3] - 1} was read."
     elif volume not in (None, 0):
         raise BadInput(f"{path} holds one volume: --volume {volume} does not exist; leave the option out.")
-    if source is image.dataobj and not dtype.fields and hasattr(source, "get_unscaled"):
-        # The same as asking nibabel for float32, which scales in float64: four times the memory.
+    in_file = source is image.dataobj and hasattr(source, "get_unscaled")
+    if in_file and not dtype.fields and _is_exact_in_float32(image):
+        # The same as asking nibabel for float32, which scales in float64: four times the memory. Only wide
+        # types need that: 2^31 + 40 less 2^31 is 0 in float32.
         array = source.get_unscaled().astype(np.float32, copy=False)
         if (source.slope, source.inter) != (1.0, 0.0):
             array *= np.float32(source.slope)
@@ -182,48 +234,6 @@ def _voxels(
     return array.reshape(spatial, order="A").astype(np.float32, copy=False), note
 
 
-def _geometry(image: nibabel.Nifti1Image, path: Path) -> tuple[np.ndarray, dict[str, object], list[str]]:
-    """Affine in mm, the header fields that outputs carry over, and notes."""
-    header = image.header
-    affine = np.array(np.eye(4) * np.nan if image.affine is None else image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise BadInput(f"{path} has an affine that maps to no volume; correct its header.")
-    sform, sform_code = header.get_sform(coded=True)
-    qform, qform_code = _qform(header)
-    notes = []
-    if not sform_code and not qform_code:
-        notes.append(
-            "The file does not say how it lies in the patient (sform and qform codes are 0): left, "
-            "right, front and back are unknown."
-        )
-    elif sform_code and qform_code and qform is not None and not np.allclose(sform, qform, rtol=0, atol=0.05):
-        notes.append("The file's sform and qform disagree: the sform is used.")
-    try:
-        unit = header.get_xyzt_units()[0]
-    except KeyError:  # a unit code that the standard does not know
-        unit = "unknown"
-    scale = MM_PER_UNIT[unit]
-    if scale != 1.0:
-        affine[:3] *= scale
-        notes.append(f"The file's unit is {unit}: sizes are converted to mm, outputs keep the file's unit.")
-    carried = {
-        "xyzt_units": int(header["xyzt_units"]),
-        "qform_code": int(qform_code),
-        "sform_code": int(sform_code),
-        "unit_scale": scale,
-    }
-    return affine, carried, notes
-
-
-def _qform(header: nibabel.Nifti1Header) -> tuple[np.ndarray | None, int]:
-    """The qform and its code; no qform where its quaternion is broken."""
-    from nibabel.spatialimages import HeaderDataError
-
-    try:
-        return header.get_qform(coded=True)
-    except (HeaderDataError, ValueError):
-        return None, int(header["qform_code"])
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:150] or type(error).__name__
+def _is_exact_in_float32(image: nibabel.spatialimages.SpatialImage) -> bool:
+    dtype, stored = image.get_data_dtype(), image.dataobj
+    return dtype.itemsize <= 2 or dtype == np.float32 or (stored.slope, stored.inter) == (1.0, 0.0)

@@ -12,12 +12,13 @@ import numpy as np
 from medzsad.errors import BadInput
 from medzsad.scans.images2d import is_image, read_image
 from medzsad.scans.in_memory import scan_in_memory
-from medzsad.scans.modality import parse_modality
+from medzsad.scans.modality import hu_note, parse_modality
 from medzsad.scans.naming import check_name
-from medzsad.scans.nifti import is_nifti, read_nifti
+from medzsad.scans.own_results import is_result, refuse_result
 from medzsad.scans.scan import Modality, Scan
+from medzsad.scans.volume_files import is_listed_volume, is_volume, read_volume
 
-FORMATS = "NIfTI (.nii, .nii.gz), DICOM, PNG, JPEG or TIFF"
+FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage, MGZ, DICOM, PNG, JPEG or TIFF"
 
 
 def read_scan(
@@ -36,11 +37,11 @@ def read_scan(
     >>> scan = read_scan(voxels, affine=affine, modality="ct")      # doctest: +SKIP
 
     Args:
-        path: a NIfTI file, a 2D image, a DICOM file, a folder with a DICOM series, or a DICOMDIR. Or an
-            object: a NumPy array of real numbers: (X, Y, Z) or (X, Y, Z, 3), with ``affine``; or a 2D image,
-            (rows, columns) or uint8 (rows, columns, 3), without. A MONAI ``MetaTensor`` (C, X, Y, Z) or
-            (C, X, Y), see :func:`medzsad.scans.tensors.scan_of_tensor`; a nibabel image; a SimpleITK image,
-            whose LPS becomes RAS+.
+        path: a NIfTI, NRRD, MetaImage or MGZ file, a 2D image, a DICOM file, a folder with a DICOM series, or
+            a DICOMDIR. Or an object: a NumPy array of real numbers: (X, Y, Z) or (X, Y, Z, 3), with
+            ``affine``; or a 2D image, (rows, columns) or uint8 (rows, columns, 3), without. A MONAI
+            ``MetaTensor`` (C, X, Y, Z) or (C, X, Y), see :func:`medzsad.scans.tensors.scan_of_tensor`; a
+            nibabel image; a SimpleITK image, whose LPS becomes RAS+.
         series: DICOM SeriesInstanceUID, or a beginning or end of it that only one series has. Without it the
             series with the most slices is read, and the others are listed in the notes.
         volume: which volume of a 4D file, series or array, counted from 0.
@@ -72,18 +73,20 @@ def read_scan(
     if name is not None:
         scan = replace(scan, name=check_name(name))
     _check_values(scan)
-    return _with_modality(scan, wanted, how)
+    scan = _with_modality(scan, wanted, how)
+    note = hu_note(scan.voxels) if scan.modality is Modality.CT else None
+    return replace(scan, notes=(*scan.notes, note)) if note else scan
 
 
 def _read(path: Path, series: str | None, volume: int | None) -> Scan:
     if not path.exists():
         raise BadInput(f"{path} does not exist; check the path.")
-    if series is not None and (is_nifti(path) or is_image(path)):
+    if series is not None and (is_volume(path) or is_image(path)):
         raise BadInput(f"{path} is not DICOM: --series only chooses among DICOM series; leave it out.")
     if path.is_file() and path.stat().st_size == 0:
         raise BadInput(f"{path} is empty (0 bytes); copy or export it again.")
-    if path.is_file() and is_nifti(path):
-        return read_nifti(path, volume=volume)
+    if path.is_file() and is_volume(path):
+        return read_volume(path, volume=volume)
     if path.is_file() and is_image(path):
         if volume not in (None, 0):
             raise BadInput(f"{path} is one image: --volume {volume} does not exist; leave the option out.")
@@ -98,15 +101,17 @@ def find_scans(path: str | Path) -> list[Path]:
 
     A file is itself. A folder that holds DICOM slices is one scan; a folder of DICOM images that are no
     slices (radiographs, mammograms), of NIfTI files or of 2D images is one scan a file, and its subfolders
-    are searched too. Hidden files and folders are skipped.
+    are searched too. Hidden files and folders are skipped, and medzsad's own results.
 
     Raises:
-        BadInput: there is no such place, or no scan in it.
+        BadInput: there is no such place, no scan in it, or it is a result of medzsad (a scan that was saved
+            beside its results is a scan).
     """
     path = Path(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist; check the path.")
     if path.is_file():
+        refuse_result(path)
         return [path]
     found = _scans_in(path)
     if not found:
@@ -117,9 +122,9 @@ def find_scans(path: str | Path) -> list[Path]:
 def _scans_in(folder: Path) -> list[Path]:
     from medzsad.scans.dicom_files import holds_slices, is_dicom
 
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    entries = sorted(e for e in folder.iterdir() if not e.name.startswith(".") and not is_result(e))
     files = [entry for entry in entries if entry.is_file()]
-    found = [file for file in files if is_nifti(file) or is_image(file)]
+    found = [file for file in files if is_listed_volume(file) or is_image(file)]
     dicom = [file for file in files if file not in set(found) and is_dicom(file) and file.name != "DICOMDIR"]
     if dicom and holds_slices(dicom[0]):
         return [folder, *found]

@@ -39,8 +39,9 @@ class Scan:
     """One volume or one 2D image, as read.
 
     Attributes:
-        voxels: float32 (X, Y, Z), or (X, Y, Z, 3) for colour (0 to 255). CT in HU; other modalities in stored
-            units after the slope and intercept. A 2D image is (X, Y, 1) with X its columns and Y its rows.
+        voxels: float32 (X, Y, Z), or (X, Y, Z, 3) for colour (0 to 255, or as ``details["range"]``
+            says). CT in HU; other modalities in stored units after the slope and intercept. A 2D image is
+            (X, Y, 1) with X its columns and Y its rows.
         affine: float64 (4, 4), voxel index to world mm, RAS+ (NIfTI convention). For 2D images without
             geometry, pixels of 1 mm, X to the patient's left and Y to the feet (the radiological display).
         modality: see :class:`Modality`.
@@ -49,9 +50,10 @@ class Scan:
         source: the file or folder that was read; of a scan that was handed over in memory, what it was in
             angle brackets (``<array>``), which is no file's name.
         is_2d: whether results are written as images instead of NIfTI volumes.
-        has_geometry: whether the affine is known (False for PNG, JPEG and TIFF: sizes in mm mean nothing).
-        header: for NIfTI, what the outputs take over: ``xyzt_units``, ``qform_code``, ``sform_code`` and
-            ``unit_scale`` (mm per spatial unit of the file).
+        has_geometry: whether sizes in mm are known: False for PNG, JPEG and TIFF, and for files without a
+            usable voxel size.
+        header: for NIfTI, what the outputs take over: ``nifti_version``, ``xyzt_units``, ``unit_scale`` (mm
+            per spatial unit of the file), both matrices' fields and their codes.
         notes: sentences that the user should read: what was repaired, resampled, assumed or chosen.
         details: JSON-serialisable facts for the report (no patient data), such as the DICOM series UID.
         frames: for DICOM, the images that the voxels are from, in their order along the stack. They know

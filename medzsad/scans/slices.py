@@ -35,6 +35,10 @@ PLANE_OF_AXIS = {axis: plane for plane, axis in STACK_AXIS.items()}
 EDGES = {Plane.AXIAL: "RLAP", Plane.CORONAL: "RLSI", Plane.SAGITTAL: "APSI"}
 
 
+def _rounded(spacing: float) -> float:
+    return round(spacing, 5) if spacing >= 1 else float(f"{spacing:.5g}")
+
+
 @dataclass(frozen=True)
 class CanonicalView:
     """The bridge between a grid's own voxel axes and the canonical ones.
@@ -43,7 +47,8 @@ class CanonicalView:
         order: native axis behind each canonical axis.
         flips: whether each canonical axis runs against its native axis.
         shape: canonical shape.
-        spacing: canonical spacing in mm, rounded to 1e-5 so that equal grids slice equally.
+        spacing: canonical spacing in mm, rounded (to 1e-5 mm, or to 5 digits of less than 1 mm) so that equal
+            grids slice equally.
     """
 
     order: tuple[int, int, int]
@@ -67,7 +72,7 @@ class CanonicalView:
             tuple(order),
             tuple(flips),
             tuple(scan.shape[axis] for axis in order),
-            tuple(round(scan.spacing[axis], 5) for axis in order),
+            tuple(_rounded(scan.spacing[axis]) for axis in order),
         )
 
     def to_canonical(self, array: np.ndarray) -> np.ndarray:

@@ -3,11 +3,16 @@ from __future__ import annotations
 import json
 
 import dataset_factory as factory
+import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 
+from medzsad.datasets.checking import check_dataset
 from medzsad.datasets.opening import open_dataset
 from medzsad.errors import BadInput
+
+GRID = np.diag([1.0, 1.0, 2.0, 1.0])
 
 
 def cases(root, names=("pat1", "pat2", "pat10"), brainmask=False):
@@ -188,3 +193,68 @@ def test_a_wrong_tree_is_shown_the_expected_ones(tmp_path):
         open_dataset("volumes", tmp_path)
     for part in ("imagesTr/", "dataset.json", "CASE/"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["clean", "noise", "nearly one", "scaled", "negative"])
+def test_labels_are_rounded(tmp_path, how):
+    """What resampling and scaling to integers leave of 0 and 1."""
+    whole = np.zeros((5, 6, 4), dtype=np.float32)
+    whole[2, 3, 1:3] = 1
+    path = tmp_path / "labels" / "a.nii.gz"
+    factory.scan_volume(tmp_path / "images" / "a.nii.gz")
+    if how == "scaled":
+        image = nibabel.Nifti1Image(np.where(whole > 0, 32767, -32768).astype(np.int16), GRID)
+        image.header.set_slope_inter(1 / 65535, 32768 / 65535 + 1e-7)
+        path.parent.mkdir()
+        image.to_filename(path)
+    else:
+        noise = np.random.default_rng(0).uniform(0, 1e-6, whole.shape)
+        values = {"clean": whole, "noise": whole + noise, "nearly one": whole * 0.9999, "negative": whole}
+        factory.volume(path, values[how].astype(np.float32) - (how == "negative") * (whole == 0), GRID)
+    (sample,) = open_dataset("volumes", tmp_path)
+    np.testing.assert_array_equal(sample.read_label(), whole > 0)
+    told = check_dataset("volumes", tmp_path).of_kind("label-values")
+    assert len(told) == (how != "clean")
+    word = "below 0" if how == "negative" else "rounded"
+    assert all(word in problem.message for problem in told)
+    assert check_dataset("volumes", tmp_path).ok
+
+
+def test_classes_are_rounded_too(tmp_path):
+    factory.scan_volume(tmp_path / "images" / "a.nii.gz")
+    values = np.zeros((5, 6, 4), dtype=np.float32)
+    values[0, 0], values[1, 1] = 3.9999, 2.0001
+    factory.volume(tmp_path / "labels" / "a.nii.gz", values, GRID)
+    (sample,) = open_dataset("volumes", tmp_path, labels=[4])
+    np.testing.assert_array_equal(sample.read_label(), values > 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "8 NaN"), (1 / 255, "rounded"), (0.3, "largest is 0.3")]
+)
+def test_labels_that_are_none(tmp_path, value, words):
+    factory.scan_volume(tmp_path / "images" / "a.nii.gz")
+    values = np.zeros((5, 6, 4), dtype=np.float32)
+    values[0, :2] = value
+    factory.volume(tmp_path / "labels" / "a.nii.gz", values, GRID)
+    (sample,) = open_dataset("volumes", tmp_path)
+    problems = check_dataset("volumes", tmp_path).problems
+    assert any(words in problem.message for problem in problems)
+    if words != "rounded":
+        with pytest.raises(BadInput, match=words):
+            sample.read_label()
+
+
+def test_scan_and_label_in_other_units_and_formats(tmp_path):
+    """They lie on one grid all the same."""
+    micron = nibabel.Nifti1Image(np.random.default_rng(0).random((5, 6, 4)), np.diag([1000, 1000, 2000, 1]))
+    micron.header.set_xyzt_units("micron")
+    (tmp_path / "images").mkdir()
+    micron.to_filename(tmp_path / "images" / "a.nii.gz")
+    label = factory.label_volume(tmp_path / "labels" / "twin.nii.gz")
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(label)), str(tmp_path / "labels" / "a.nrrd"))
+    label.unlink()
+    (sample,) = open_dataset("volumes", tmp_path)
+    assert sample.label.name == "a.nrrd"
+    assert sample.read_label().sum() == 2
+    assert sample.read_scan().spacing == (1, 1, 2)

@@ -18,7 +18,8 @@ from PIL import Image
 from report_cases import make_picture, make_volume
 
 from medzsad.cohort import predict_many
-from medzsad.results.html_index import index_entry, write_index
+from medzsad.errors import OutputNotWritable
+from medzsad.results.html_index import index_entry, remove_outdated_index, write_index
 from medzsad.results.html_report import asset, content_policy, embed_json, render_html_report
 from medzsad.results.viewer_volumes import viewer_volumes
 from medzsad.scans.scan import Modality
@@ -300,3 +301,17 @@ def test_one_convention_of_coordinates_and_the_threshold_in_the_chart():
     assert f"<td>{' '.join(side)} {'S' if z >= 0 else 'I'} {abs(z):.1f}</td>" in page
     assert 'class="threshold"' in page
     assert "largest sum of the map inside first" in page
+
+
+def test_an_index_goes_when_a_scan_of_it_was_done_anew(tmp_path):
+    files = make_volume().save(tmp_path, formats=("html",))
+    page = write_index([index_entry(make_volume(), files["html"])] * 2, tmp_path)
+    remove_outdated_index(tmp_path, ["another"])
+    assert page.exists()
+    remove_outdated_index(tmp_path, ["turned"])
+    assert not page.exists()
+    page.write_text("<html>mine</html>")
+    remove_outdated_index(tmp_path, ["turned"])
+    with pytest.raises(OutputNotWritable, match="not written by medzsad"):
+        write_index([], tmp_path)
+    assert page.read_text() == "<html>mine</html>"

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+from report_cases import make_volume
 
-from medzsad.errors import OutputNotWritable
+from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.results.html_report import render_html_report
 from medzsad.results.prediction import ScanPrediction, SliceScore
+from medzsad.results.report import report
 from medzsad.results.writing import prepare_folder
 from medzsad.scans.intensity import intensity_scaling
-from medzsad.scans.readers import read_scan
+from medzsad.scans.own_results import ENDINGS, mark_of, may_be_replaced
+from medzsad.scans.readers import find_scans, read_scan
 from medzsad.scans.slices import Plane
 
 
@@ -81,3 +86,66 @@ def test_prepare_folder_says_what_it_created(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputNotWritable, match="file"):
         prepare_folder(tmp_path / "file")
+
+
+def test_every_result_is_known_as_one(image_prediction, tmp_path):
+    for prediction in (image_prediction, make_volume()):
+        formats = ("nifti", "overlay", "json", "scan", "slices", "html", "seg.nrrd")
+        for path in prediction.save(tmp_path / prediction.scan.name, formats=formats).values():
+            assert mark_of(path)[0] == prediction.fingerprint, path
+            assert path.name.removeprefix(prediction.scan.name) in ENDINGS
+            assert may_be_replaced(path)
+        with pytest.raises(BadInput, match="no scans"):
+            find_scans(tmp_path / prediction.scan.name)
+
+
+def test_results_of_an_earlier_scan_of_the_same_name_go(image_prediction, tmp_path):
+    formats = ("nifti", "overlay", "json", "slices", "html")
+    image_prediction.save(tmp_path / "out", formats=formats)
+    (tmp_path / "out" / "photo_notes.txt").write_text("mine")
+    image_prediction.save(tmp_path / "out", formats=("json",))  # the same prediction: its files stay
+    assert len(list((tmp_path / "out").iterdir())) == 7
+    other = replace(image_prediction, anomaly_map=image_prediction.anomaly_map / 2)
+    files = other.save(tmp_path / "out", formats=("json",))
+    assert sorted((tmp_path / "out").iterdir()) == sorted(
+        [tmp_path / "out" / "photo_notes.txt", files["json"]]
+    )
+
+
+def test_results_of_an_older_version_go_too(image_prediction, tmp_path):
+    (tmp_path / "photo.json").write_text(json.dumps({"mask_labels": {}, "slices": []}))
+    Image.new("L", (3, 3)).save(tmp_path / "photo_overlay.png")
+    image_prediction.save(tmp_path, formats=("json",))
+    assert not (tmp_path / "photo_overlay.png").exists()
+    assert (tmp_path / "photo.png").exists()
+
+
+@pytest.mark.parametrize("name", ["photo.json", "photo_mask.png"])
+def test_what_is_no_result_is_not_replaced(image_prediction, tmp_path, name):
+    (tmp_path / name).write_text('{"EchoTime": 3}')
+    with pytest.raises(OutputNotWritable, match=rf"{name} was not written by medzsad"):
+        image_prediction.save(tmp_path)
+    assert (tmp_path / name).read_text() == '{"EchoTime": 3}'
+    assert not (tmp_path / "photo_anomaly.png").exists()
+    assert not list(tmp_path.glob(".medzsad-*"))
+
+
+def test_unknown_voxel_size_means_no_millilitres(tmp_path):
+    known = make_volume()
+    unknown = replace(known, scan=replace(known.scan, has_geometry=False))
+    page = render_html_report(unknown)
+    assert "mL)" in render_html_report(known)
+    assert "mL)" not in page
+    assert '"voxel_ml": null' in page
+    document = report(unknown)
+    assert document["scan"]["spacing_mm"] is None
+    assert len(document["lesions"]) == 2
+    assert all(lesion["volume_ml"] is None for lesion in document["lesions"])
+
+
+@pytest.mark.parametrize("size", [1.0, 0.05, 4e-6])
+def test_voxels_of_any_size_are_drawn(tmp_path, size):
+    prediction = make_volume()
+    affine = prediction.affine @ np.diag([size, size, size, 1.0])
+    small = replace(prediction, scan=replace(prediction.scan, affine=affine))
+    assert len(small.save(tmp_path, formats=("overlay", "html", "nifti", "json"))) == 5

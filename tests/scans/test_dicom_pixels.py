@@ -160,3 +160,36 @@ def save_as_is(dataset: pydicom.Dataset, path: Path) -> Path:
     """Write without checking that the pixels fit their transfer syntax."""
     dataset.save_as(path)
     return path
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize("bits", [10, 12, 15])
+def test_spare_high_bits_do_not_count(tmp_path: Path, bits: int, signed: int) -> None:
+    """pydicom 2 leaves them as they are; the standard says that their content is anything."""
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    values = np.linspace(low, high, 64).astype(np.int32).reshape(8, 8)
+    stored = (values & (2**bits - 1)).astype(np.uint16)
+    stored[::2] |= np.uint16(1 << bits)  # no sign, in half of the rows
+    dataset = image(
+        stored, BitsStored=bits, HighBit=bits - 1, PixelRepresentation=signed, RescaleIntercept=-7
+    )
+    scan = read_scan(save(dataset, tmp_path / "b.dcm"))
+    np.testing.assert_array_equal(scan.voxels[:, :, 0], values.T - 7)
+
+
+def test_values_in_the_high_bits(tmp_path: Path) -> None:
+    values = np.arange(64, dtype=np.uint16).reshape(8, 8) * 60
+    dataset = image(values << 4, BitsStored=12, HighBit=15, PixelRepresentation=0)
+    np.testing.assert_array_equal(read_scan(save(dataset, tmp_path / "h.dcm")).voxels[:, :, 0], values.T)
+    wrong = image(values, BitsStored=12, HighBit=15, PixelRepresentation=0)  # they are not there
+    wrong_path = save(wrong, tmp_path / "w.dcm")
+    np.testing.assert_array_equal(read_scan(wrong_path).voxels[:, :, 0], values.T)
+
+
+def test_padding_of_12_bits_is_found(tmp_path: Path) -> None:
+    values = np.arange(64, dtype=np.int16).reshape(8, 8)
+    values[0] = -2000
+    stored = (values & 0x0FFF).astype(np.uint16)
+    padding = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1, "PixelPaddingValue": -2000}
+    scan = read_scan(save(image(stored, **padding), tmp_path / "p.dcm"))
+    assert scan.details["padding_value"] == scan.voxels.min() == -2000

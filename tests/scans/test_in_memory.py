@@ -173,3 +173,18 @@ def test_an_array_is_read_without_torch_and_predicted_without_monai() -> None:
         "medzsad.predict(s, 'brightness', device='cpu'); assert 'monai' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_nibabel_image_changed_in_memory_counts_as_it_is(tmp_path):
+    """Its owner's affine and voxel sizes, not those of its file; and it is left alone."""
+    voxels = np.random.default_rng(0).normal(100, 20, (5, 6, 7)).astype(np.float32)
+    nibabel.Nifti1Image(voxels, np.diag([2.0, 3, 4, 1])).to_filename(tmp_path / "a.nii")
+    image = nibabel.load(tmp_path / "a.nii")
+    image.affine[:3, 3] = (9, 8, 7)
+    before = image.header.binaryblock
+    np.testing.assert_array_equal(read_scan(image).affine[:3, 3], (9, 8, 7))
+    assert image.header.binaryblock == before
+    unknown = nibabel.Nifti1Image(voxels, None)
+    unknown.header["pixdim"][1:4] = (0, 3, 4)
+    with pytest.raises(BadInput, match="affine"):
+        read_scan(unknown)

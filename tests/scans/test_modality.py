@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medzsad.errors import BadInput
-from medzsad.scans.modality import guess_modality, parse_modality
+from medzsad.scans.modality import guess_modality, hu_note, parse_modality
 from medzsad.scans.scan import Modality
 
 
@@ -33,3 +33,28 @@ def test_guesses() -> None:
     assert guess_modality(phantom(0, 400)) is Modality.MR
     assert guess_modality(phantom(-3, 1)) is Modality.MR
     assert guess_modality(np.zeros((2, 2, 2, 3))) is Modality.RGB
+
+
+def head(shift: float = 0.0) -> np.ndarray:
+    """Air, tissue and bone of a head CT, with a detector's noise."""
+    rng = np.random.default_rng(0)
+    voxels = np.full((16, 16, 8), -1000.0)
+    voxels[4:12, 4:12] = 40
+    voxels[4:5, 4:12] = 1000
+    return (voxels + rng.normal(0, 5, voxels.shape) + shift).astype(np.float32)
+
+
+def test_values_that_are_no_hu_are_said() -> None:
+    assert hu_note(head()) is None
+    assert "may not be HU" in hu_note(head(1024).clip(0))
+    assert "may not be HU" in hu_note(head(1000))  # noise falls below 0
+    padded = head(1000)
+    padded[:, :, 0] = -2000
+    assert "may not be HU" in hu_note(padded)
+    padded = head()
+    padded[:, :, 0] = -2000
+    assert hu_note(padded) is None
+    inside = head()[4:11, 5:11]  # no air, and bone
+    assert "may not be HU" in hu_note(inside)  # nothing tells it from a shifted one
+    inside[3, 3, 3] = -60  # a little fat does
+    assert hu_note(inside[1:]) is None

@@ -108,3 +108,14 @@ def test_scan_becomes_a_metatensor(tmp_path: Path) -> None:
     tensor = scan.as_metatensor()
     assert tuple(tensor.shape) == (1, 4, 5, 6)
     np.testing.assert_array_equal(tensor.affine, scan.affine)
+
+
+@pytest.mark.parametrize("modality", ["ct", None])
+def test_a_ct_that_is_not_in_hu_is_said(tmp_path: Path, modality: str | None) -> None:
+    head = np.full((16, 16, 8), -1000, np.int16)
+    head[4:12, 4:12], head[4, 4:12] = 40, 900
+    shifted = read_scan(nifti(tmp_path / "s.nii.gz", (head + 1024).astype(np.uint16)), modality=modality)
+    assert any("may not be HU" in note for note in shifted.notes) == (modality == "ct")
+    right = read_scan(nifti(tmp_path / "r.nii.gz", head), modality=modality)
+    assert right.modality is Modality.CT
+    assert not any("HU" in note for note in right.notes)

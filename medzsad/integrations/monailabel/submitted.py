@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from monailabel.interfaces.datastore import Datastore
 
-from medzsad.datasets.volume_files import same_grid
+from medzsad.datasets.volume_files import label_values, marks_of, same_grid
 from medzsad.errors import BadInput
 from medzsad.scans.images2d import is_image
 from medzsad.scans.nifti import is_nifti
@@ -88,11 +88,11 @@ def _volume_label(label: Path, image: Path, converted: Path) -> tuple[Path, bool
     if not is_nifti(image):
         raise BadInput(f"{image} is not NIfTI, as training needs it")
     if is_nifti(label) and not same_grid(label, image):
-        return label, bool((np.asanyarray(nibabel.load(label).dataobj) > 0).any())
-    marked = _resampled(label, image)
+        return label, bool(marks_of(label_values(label), label, None).any())
+    resampled = _resampled(label, image)
     # The image's own affine: through ITK it would lose its last digits.
-    nibabel.Nifti1Image(marked.astype(np.uint8), nibabel.load(image).affine).to_filename(converted)
-    return converted, bool(marked.any())
+    nibabel.Nifti1Image(resampled.astype(np.uint8), nibabel.load(image).affine).to_filename(converted)
+    return converted, bool(resampled.any())
 
 
 def _resampled(label: Path, image: Path) -> np.ndarray:
@@ -109,7 +109,7 @@ def _resampled(label: Path, image: Path) -> np.ndarray:
         nearest, total = SimpleITK.sitkNearestNeighbor, None
         for part in parts:
             moved = SimpleITK.Resample(part, reference, SimpleITK.Transform(), nearest, 0.0)
-            values = SimpleITK.GetArrayFromImage(moved).T > 0
+            values = SimpleITK.GetArrayFromImage(moved).T > 0.5
             total = values if total is None else total | values
     except RuntimeError as error:
         raise BadInput(f"{label} cannot be read, or not be brought onto its image's grid") from error
@@ -128,10 +128,10 @@ def _flat_label(label: Path, image: Path, converted: Path) -> tuple[Path, bool]:
     except RuntimeError as error:
         raise BadInput(f"{label} cannot be read") from error
     size = image_size(image)
-    marked = values.squeeze() > 0
-    if marked.ndim == 3 and marked.shape[:2] == size:  # a picture in colour
-        marked = marked.any(axis=-1)
-    if marked.shape != size:
+    marks = values.squeeze() > 0.5
+    if marks.ndim == 3 and marks.shape[:2] == size:  # a picture in colour
+        marks = marks.any(axis=-1)
+    if marks.shape != size:
         raise BadInput(f"{label} is not of its image's size")
-    Image.fromarray(marked.astype(np.uint8) * 255).save(converted)
-    return converted, bool(marked.any())
+    Image.fromarray(marks.astype(np.uint8) * 255).save(converted)
+    return converted, bool(marks.any())
