@@ -68,8 +68,12 @@ from medzsad.errors import BadInput, MedzsadError
     metavar="RULE",
     help="Of the map: a number from 0 to 1, a percentile such as p99.5, or otsu [default: the model's own].",
 )
-@click.option("--series", metavar="UID", help="Which DICOM series of a folder [default: the largest].")
-@click.option("--volume", type=int, metavar="N", help="Which volume of a 4D file, from 0.")
+@click.option(
+    "--series",
+    metavar="UID",
+    help="Which DICOM series of a folder: its UID, or the end of it [default: the largest].",
+)
+@click.option("--volume", type=int, metavar="N", help="Which volume of a 4D file or series, from 0.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Slices at once [default: by device].")
 @threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")

@@ -53,14 +53,18 @@ def is_table(text: str) -> bool:
     return text.lower().endswith(".csv") and not is_url(text)
 
 
-def read_manifest(inputs: Iterable[str], headers: Mapping[str, str] | None = None) -> list[ScanItem]:
+def read_manifest(
+    inputs: Iterable[str], headers: Mapping[str, str] | None = None, *, series: str | None = None
+) -> list[ScanItem]:
     """The scans that the inputs stand for, each once, in the order of their ids.
 
     Args:
-        inputs: files, folders (see :func:`medzsad.scans.readers.find_scans`), ``.csv`` tables with a column
+        inputs: files, folders (see :func:`medzsad.scans.readers.locate_scans`), ``.csv`` tables with a column
             ``scan`` and, if wanted, the others of :data:`COLUMNS`, and ``dicomweb://`` URLs of a study, a
             series, or a query for studies.
         headers: HTTP headers for queries.
+        series: which series the run reads of every folder; by default, each of several studies in a folder is
+            a scan.
 
     Returns:
         The scans. A path that does not exist is one, too: it fails when its turn comes, and stops no other.
@@ -78,7 +82,8 @@ def read_manifest(inputs: Iterable[str], headers: Mapping[str, str] | None = Non
                 else:
                     found[row] = None
         else:
-            found.update(dict.fromkeys(_expand(text, headers or {})))
+            scans = _expand(text, headers or {})
+            found.update(dict.fromkeys(replace(s, series=None) if series else s for s in scans))
     items = given + _with_ids(list(found))
     if not items:
         raise BadInput("there is no scan in the inputs")
@@ -93,7 +98,7 @@ def read_manifest(inputs: Iterable[str], headers: Mapping[str, str] | None = Non
 
 
 def _expand(text: str, headers: Mapping[str, str]) -> list[ScanItem]:
-    from medzsad.scans.readers import find_scans
+    from medzsad.scans.readers import locate_scans
 
     if is_query(text):
         return [ScanItem("", url) for url in find_studies(text, dict(headers))]
@@ -101,7 +106,7 @@ def _expand(text: str, headers: Mapping[str, str]) -> list[ScanItem]:
     if is_url(text):
         return [ScanItem("", text)]
     try:
-        return [ScanItem("", os.path.abspath(path)) for path in find_scans(text)]
+        return [ScanItem("", os.path.abspath(place.path), place.series) for place in locate_scans(text)[0]]
     except BadInput:
         return [ScanItem("", os.path.abspath(text))]
 
@@ -116,9 +121,8 @@ def _with_ids(items: list[ScanItem]) -> list[ScanItem]:
         name = _remote_name(item.source) if item.is_remote else names[item.source]
         if item.source in many and (item.series or item.modality or item.plane):
             # Of several rows for one place, what tells them apart.
-            name = "_".join(
-                part for part in (name, (item.series or "")[-8:], item.modality, item.plane) if part
-            )
+            series = (item.series or "")[-8:].replace("/", "-")
+            name = "_".join(part for part in (name, series, item.modality, item.plane) if part)
         named.append(replace(item, id=_bounded(name)))
     return named
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from medzsad.results.writing import prepare_folder
 
 if TYPE_CHECKING:
     from medzsad.results.html_index import IndexEntry
+    from medzsad.scans.readers import ScanPlace
 
 
 def predict_many(
@@ -29,7 +31,7 @@ def predict_many(
     """Predicts every scan of ``inputs`` and writes its files to ``out``.
 
     Args:
-        inputs: files and folders (see :func:`medzsad.scans.readers.find_scans`).
+        inputs: files and folders (see :func:`medzsad.scans.readers.locate_scans`).
         out: folder of the results; created where missing.
         say: gets notes about the scans and the detector, line by line; a note that several scans have is told
             of the first, and at the end of how many more.
@@ -47,16 +49,19 @@ def predict_many(
 
     predictor = Predictor(PredictSettings(**settings), say=say)
     outcome = Outcome()
-    paths = _expand(inputs, outcome)
-    names = unique_names(paths)
+    places = _expand(inputs, outcome, say)
+    if predictor.settings.series:  # the user's choice, in whatever folder it lies
+        places = list(dict.fromkeys(replace(place, series=None) for place in places))
+    names = unique_names([place.named_after for place in places])
     index: list[IndexEntry] = []
     notes: Counter[str] = Counter()
-    created = prepare_folder(out) if paths else None
+    created = prepare_folder(out) if places else None
     try:
-        for path, name in zip(paths, names, strict=True):
+        for place, name in zip(places, names, strict=True):
+            path = place.path
             try:
                 phase(f"reading {shortened(name)}")
-                scan = predictor.read(path, name)
+                scan = predictor.read(path, name, series=place.series)
             except Exception as error:
                 outcome.failed.append((path, error))
                 continue
@@ -90,17 +95,21 @@ def predict_many(
     return outcome
 
 
-def _expand(inputs: Iterable[Path], outcome: Outcome) -> list[Path]:
+def _expand(inputs: Iterable[Path], outcome: Outcome, say: Callable[[str], None] | None) -> list[ScanPlace]:
     """All scans of the inputs, each once; inputs without any are listed as failed."""
-    from medzsad.scans.readers import find_scans
+    from medzsad.scans.readers import locate_scans
 
-    paths: dict[Path, None] = {}
+    found: dict[ScanPlace, None] = {}
     for path in inputs:
         try:
-            paths.update(dict.fromkeys(find_scans(path)))
+            places, notes = locate_scans(path)
         except BadInput as error:
             outcome.failed.append((path, error))
-    return list(paths)
+            continue
+        found.update(dict.fromkeys(places))
+        for note in notes if say else ():
+            say(f"{path}: {note}")
+    return list(found)
 
 
 def _remove_if_empty(top: Path, folder: Path) -> None:

@@ -69,7 +69,7 @@ def run_cohort(
         check_address(ray)
     began = time.monotonic()
     shard = shard or Shard()
-    items = read_manifest(inputs, headers)
+    items = read_manifest(inputs, headers, series=settings.series)
     share = [item for item in items if shard.holds(item.id)]
     description = describe(settings)
     store = open_store(out)

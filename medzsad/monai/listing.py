@@ -8,7 +8,8 @@ from pathlib import Path
 
 from medzsad.cohort import unique_names
 from medzsad.datasets.opening import open_dataset
-from medzsad.scans.readers import find_scans
+from medzsad.errors import BadInput
+from medzsad.scans.readers import locate_scans
 
 
 def scans_at(place: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[dict[str, str]]:
@@ -17,10 +18,17 @@ def scans_at(place: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -
     Names are those of the results of ``medzsad predict``; no two are the same.
 
     Raises:
-        BadInput: there is no such place, or no scan in it.
+        BadInput: there is no such place, no scan in it, or a DICOM folder that holds the scans of several
+            people or studies, of which a path cannot name one.
     """
     places = [place] if isinstance(place, str | os.PathLike) else list(place)
-    paths = list(dict.fromkeys(path for one in places for path in find_scans(Path(one))))
+    found = list(dict.fromkeys(scan for one in places for scan in locate_scans(Path(one))[0]))
+    several = next((scan.path for scan in found if scan.series), None)
+    if several is not None:
+        raise BadInput(
+            f"{several} holds DICOM images of several people or studies; give each a folder of its own."
+        )
+    paths = [scan.path for scan in found]
     return [{"image": str(p), "name": n} for p, n in zip(paths, unique_names(paths), strict=True)]
 
 

@@ -233,6 +233,11 @@ def check_source(scan: Scan, kinds: Iterable[str] = ()) -> None:
             f"{scan.source} has no FrameOfReferenceUID or ImagePositionPatient, so DICOM results cannot say "
             "where they lie; leave --dicom out."
         )
+    if scan.frames[0].tile:
+        raise BadInput(
+            f"{scan.source} is a Siemens mosaic, whose slices DICOM results cannot refer to; "
+            "leave --dicom out."
+        )
     files = {frame.path for frame in scan.frames}
     if 1 < len(files) < len(scan.frames):
         raise BadInput(

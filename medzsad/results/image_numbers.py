@@ -35,9 +35,10 @@ class ImageNumbers:
 def image_numbers(scan: Scan) -> ImageNumbers:
     """Return the numbers of the DICOM images that a scan was read from."""
     frames, slices = scan.frames, scan.shape[STACK]
-    numbers = np.array([frame.number for frame in frames])
-    if len(set(numbers.tolist())) != len(frames) or not frames:
+    known = {frame.number for frame in frames}
+    if None in known or len(known) != len(frames) or not frames:
         return ImageNumbers()  # all the same or missing: they say nothing
+    numbers = np.array([frame.number for frame in frames])
     if not scan.details.get("geometry", {}).get("resampled"):
         return ImageNumbers(tuple(numbers.tolist())) if len(frames) == slices else ImageNumbers()
     middle = np.array([(frames[0].rows - 1) / 2, (frames[0].columns - 1) / 2, 1.0])

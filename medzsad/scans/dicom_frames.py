@@ -6,22 +6,53 @@ groups. Both become the same record, so that sorting and checking a series need 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.scans.dicom_files import B_VALUE_TAGS, SeriesKey, UnusableFile, is_whole_slide, series_key
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# What tells volumes at the same positions apart, in the order it is tried.
-VOLUME_KEYS = (
-    "TemporalPositionIdentifier", "TemporalPositionIndex", "EchoNumbers", "EchoTime", "EffectiveEchoTime",
-    "DiffusionBValue", "TriggerTime", "AcquisitionNumber", "ImageType", "AcquisitionTime", "ContentTime",
-)  # fmt: skip
+# What tells volumes apart, in the order it is tried, and the functional groups that it lies in where it is
+# not at the top of the header.
+VOLUME_KEYS: dict[str, tuple[str, ...]] = {
+    "StackID": ("FrameContentSequence",),
+    "TemporalPositionIdentifier": (),
+    "TemporalPositionIndex": ("FrameContentSequence",),
+    "EchoNumbers": (),
+    "EchoTime": (),
+    "EffectiveEchoTime": ("MREchoSequence",),
+    "InversionTime": (),
+    "FlipAngle": ("MRTimingAndRelatedParametersSequence",),
+    "DiffusionBValue": ("MRDiffusionSequence",),
+    "DiffusionGradientOrientation": ("MRDiffusionSequence", "DiffusionGradientDirectionSequence"),
+    "NominalCardiacTriggerDelayTime": ("CardiacSynchronizationSequence",),
+    "NominalPercentageOfCardiacPhase": ("CardiacSynchronizationSequence",),
+    "TriggerTime": (),
+    "FrameReferenceTime": (),
+    "EnergyWindowVector": (),
+    "RRIntervalVector": (),
+    "TimeSlotVector": (),
+    "PhaseVector": (),
+    "TimeSliceVector": (),
+    "KVP": (),
+    "ConvolutionKernel": (),
+    "ComplexImageComponent": ("MRImageFrameTypeSequence",),
+    "FrameType": ("MRImageFrameTypeSequence",),
+    "ImageType": (),
+    "FrameOfReferenceUID": (),
+    "AcquisitionNumber": (),
+    "FrameAcquisitionNumber": ("FrameContentSequence",),
+    "ConcatenationUID": (),
+    "AcquisitionTime": (),
+    "ContentTime": (),
+}
+NM_CLASS = "1.2.840.10008.5.1.4.1.1.20"
 
 
 @dataclass(frozen=True)
@@ -39,11 +70,12 @@ class Frame:
         spacing_source: the DICOM attribute that the spacing is from.
         thickness: mm to the next slice as the header claims it, or None.
         location: ``SliceLocation``, or None.
-        number: ``InstanceNumber``.
+        number: ``InstanceNumber``, or None.
         slope, intercept: the rescale of this frame.
         is_scout: whether its image type says LOCALIZER.
-        keys: values of :data:`VOLUME_KEYS`.
+        keys: values of :data:`VOLUME_KEYS`, None where there is none.
         header: the file's header.
+        tile: row and column of the first pixel within the file's image, where slices lie side by side in it.
     """
 
     path: Path
@@ -57,12 +89,18 @@ class Frame:
     spacing_source: str
     thickness: float | None
     location: float | None
-    number: int
+    number: int | None
     slope: float
     intercept: float
     is_scout: bool
     keys: dict[str, Any] = field(repr=False)
     header: Dataset = field(repr=False)
+    tile: tuple[int, int] | None = None
+
+    @property
+    def series(self) -> SeriesKey:
+        """What tells its series from others."""
+        return getattr(self.header, "series_key", None) or series_key(self.header, self.path)
 
     @property
     def has_place(self) -> bool:
@@ -76,58 +114,136 @@ class Frame:
 
 
 def frames_of(header: Dataset, path: Path) -> list[Frame]:
-    """The frames of one file.
+    """Return the frames of one file.
 
     Raises:
-        BadInput: numbers that cannot be, such as a negative pixel spacing or skewed axes.
+        UnusableFile: numbers that cannot be, such as a negative pixel spacing or skewed axes; or a kind of
+            image that cannot be read as slices: tiles of a whole slide, projections of a tomogram, a mosaic
+            that does not say how many slices it holds.
     """
     count = max(1, _integer(header.get("NumberOfFrames"), 1))
+    image_type = [str(part).upper() for part in header.get("ImageType") or []]
+    if count > 1 and is_whole_slide(header):
+        raise UnusableFile(
+            path,
+            f"a whole-slide image cut into {count} tiles (microscopy), which is not read",
+            "export the region of interest as PNG or TIFF",
+        )
+    if _is_nuclear(header):
+        return _nuclear_frames(header, path, count, image_type)
     shared = _first(header.get("SharedFunctionalGroupsSequence"))
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
-    return [
+    frames = [
         _frame(header, path, index, [per_frame[index] if index < len(per_frame) else None, shared], count > 1)
         for index in range(count)
     ]
+    if "MOSAIC" in image_type and count == 1:
+        from medzsad.scans.dicom_mosaics import tiles_of
+
+        return tiles_of(frames[0])
+    return frames
 
 
 def _frame(header: Dataset, path: Path, index: int, groups: list[Dataset | None], many: bool) -> Frame:
-    def look_up(sequence: str, name: str) -> Any:
+    def look_up(name: str, *sequences: str) -> Any:
         for group in groups:
-            item = _first(group.get(sequence)) if group is not None else None
-            if item is not None and item.get(name) is not None:
+            item = group
+            for sequence in sequences:
+                item = _first(item.get(sequence)) if item is not None else None
+            if sequences and item is not None and item.get(name) is not None:
                 return item.get(name)
         # A classic multi-frame file has one position at most, which cannot be that of every frame.
         return None if many and name == "ImagePositionPatient" else header.get(name)
 
-    axes = _axes(look_up("PlaneOrientationSequence", "ImageOrientationPatient"), path)
-    spacing, source = _spacing(header, look_up("PixelMeasuresSequence", "PixelSpacing"), path)
-    between = _number(look_up("PixelMeasuresSequence", "SpacingBetweenSlices"))
-    thickness = between or _number(look_up("PixelMeasuresSequence", "SliceThickness"))
-    keys = {name: header.get(name) for name in VOLUME_KEYS}
-    keys["TemporalPositionIndex"] = look_up("FrameContentSequence", "TemporalPositionIndex")
-    keys["EffectiveEchoTime"] = look_up("MREchoSequence", "EffectiveEchoTime")
-    keys["DiffusionBValue"] = look_up("MRDiffusionSequence", "DiffusionBValue")
+    axes = _axes(look_up("ImageOrientationPatient", "PlaneOrientationSequence"), path)
+    spacing, source = _spacing(header, look_up("PixelSpacing", "PixelMeasuresSequence"), path)
+    between = _number(look_up("SpacingBetweenSlices", "PixelMeasuresSequence"))
+    thickness = between or _number(look_up("SliceThickness", "PixelMeasuresSequence"))
+    keys = {name: look_up(name, *sequences) for name, sequences in VOLUME_KEYS.items()}
+    if keys["DiffusionBValue"] is None:
+        keys["DiffusionBValue"] = _private_b_value(header)
     image_type = [str(part).upper() for part in header.get("ImageType") or []]
-    slope = _number(look_up("PixelValueTransformationSequence", "RescaleSlope"))
+    slope = _number(look_up("RescaleSlope", "PixelValueTransformationSequence"))
+    number = _number(header.get("InstanceNumber"))
     return Frame(
         path=path,
         index=index,
         rows=int(header.Rows),
         columns=int(header.Columns),
         samples=_integer(header.get("SamplesPerPixel"), 1),
-        position=_vector(look_up("PlanePositionSequence", "ImagePositionPatient"), 3),
+        position=_vector(look_up("ImagePositionPatient", "PlanePositionSequence"), 3),
         axes=axes,
         spacing=spacing,
         spacing_source=source,
         thickness=abs(thickness) if thickness else None,
         location=_number(header.get("SliceLocation")),
-        number=_integer(header.get("InstanceNumber"), 0),
+        number=None if number is None else int(number),
         slope=1.0 if slope is None or slope == 0 else slope,
-        intercept=_number(look_up("PixelValueTransformationSequence", "RescaleIntercept")) or 0.0,
+        intercept=_number(look_up("RescaleIntercept", "PixelValueTransformationSequence")) or 0.0,
         is_scout="LOCALIZER" in image_type or "SCOUT" in image_type,
         keys={name: _plain(value) for name, value in keys.items()},
         header=header,
     )
+
+
+def _is_nuclear(header: Dataset) -> bool:
+    return header.get("SOPClassUID") == NM_CLASS and bool(header.get("DetectorInformationSequence"))
+
+
+def _nuclear_frames(header: Dataset, path: Path, count: int, image_type: list[str]) -> list[Frame]:
+    """Nuclear medicine: one position for all, at the detector, and a vector for all that frames differ in.
+
+    Raises:
+        UnusableFile: projections, of which a tomogram is still to be computed.
+    """
+    kind = image_type[2] if len(image_type) > 2 else ""
+    if count > 1 and "TOMO" in kind and "RECON" not in kind:
+        raise UnusableFile(
+            path, f"{count} projections of a SPECT ({kind}), no slices", "give the reconstructed series"
+        )
+    detector = header.DetectorInformationSequence[0]
+    first = _frame(header, path, 0, [None, None], count > 1)
+    axes = _axes(detector.get("ImageOrientationPatient"), path) or first.axes
+    corner = _vector(detector.get("ImagePositionPatient"), 3)
+    corner = first.position if corner is None else corner
+    # Its sign says on which side of the first slice the others lie (PS3.3, C.8.4.15).
+    step = _number(header.get("SpacingBetweenSlices")) or first.thickness
+    order = _per_frame(header, "SliceVector", count) or [float(index + 1) for index in range(count)]
+    placed = axes is not None and corner is not None and (count == 1 or "RECON" in kind) and step
+    vectors = {name: _per_frame(header, name, count) for name in VOLUME_KEYS if name.endswith("Vector")}
+    return [
+        replace(
+            first,
+            index=index,
+            axes=axes,
+            position=corner + (order[index] - 1) * step * np.cross(*axes) if placed else None,
+            keys=first.keys | {name: vector and vector[index] for name, vector in vectors.items()},
+        )
+        for index in range(count)
+    ]
+
+
+def _per_frame(header: Dataset, name: str, count: int) -> list[float] | None:
+    """A vector with a number for each frame."""
+    values = header.get(name)
+    if count == 1 and _number(values) is not None:
+        return [float(values)]
+    vector = _vector(values, count)
+    return None if vector is None else vector.tolist()
+
+
+def _private_b_value(header: Dataset) -> float | None:
+    for tag in B_VALUE_TAGS:
+        if tag in header:
+            value = header[tag].value
+            # GE adds flags above 10^6 to the first of several numbers.
+            number = _number(
+                value[0]
+                if isinstance(value, Sequence) and not isinstance(value, str | bytes) and value
+                else value
+            )
+            return None if number is None else number % 1e6
+    return None
 
 
 def _axes(values: Any, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
@@ -138,9 +254,7 @@ def _axes(values: Any, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     along_columns, along_rows = cosines[:3], cosines[3:]
     lengths = np.linalg.norm(along_columns), np.linalg.norm(along_rows)
     if min(lengths) < 0.5 or abs(along_columns @ along_rows) > 0.01 * lengths[0] * lengths[1]:
-        raise BadInput(
-            f"{path} has an ImageOrientationPatient that is no pair of perpendicular axes; export it again."
-        )
+        raise UnusableFile(path, "an ImageOrientationPatient that is no pair of perpendicular axes")
     along_columns = along_columns / lengths[0]
     along_rows = along_rows - (along_rows @ along_columns) * along_columns  # headers round to a few digits
     return along_columns, along_rows / np.linalg.norm(along_rows)
@@ -157,7 +271,7 @@ def _spacing(header: Dataset, measured: Any, path: Path) -> tuple[tuple[float, f
         pair = _vector(values, 2)
         if pair is not None:
             if min(pair) <= 0:
-                raise BadInput(f"{path} has a {name} that is not positive; correct its header.")
+                raise UnusableFile(path, f"a {name} that is not positive")
             return (float(pair[1]), float(pair[0])), name
     region = _first(header.get("SequenceOfUltrasoundRegions"))
     # Unit code 3 is centimetres (PS3.3, C.8.5.5); other regions are spectra or time axes.

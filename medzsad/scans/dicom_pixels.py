@@ -51,6 +51,9 @@ class PixelReader:
                 f"{frame.path} holds {len(self._frames)} frames, its header says more; export it again."
             )
         pixels = self._frames[frame.index]
+        if frame.tile:
+            row, column = frame.tile
+            pixels = pixels[row : row + frame.rows, column : column + frame.columns]
         if pixels.ndim == 3:
             return pixels.astype(np.float32)
         return self._rescale(pixels, frame)

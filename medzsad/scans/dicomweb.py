@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,8 +190,13 @@ def _chosen(client: DICOMwebClient, remote: RemoteSeries) -> tuple[str, str, str
 
 
 def _frames(client: DICOMwebClient, remote: RemoteSeries, uid: str) -> list[Frame]:
-    headers = (_header(entry) for entry in client.retrieve_series_metadata(remote.study, uid))
-    return [frame for header in headers if not not_an_image(header) for frame in frames_of(header, Path(uid))]
+    frames: list[Frame] = []
+    for entry in client.retrieve_series_metadata(remote.study, uid):
+        header = _header(entry)
+        if not not_an_image(header):
+            with suppress(BadInput):  # a bad header costs no other series; of its own series it is said later
+                frames += frames_of(header, Path(uid))
+    return frames
 
 
 def _header(entry: dict[str, Any]) -> Dataset:

@@ -21,7 +21,7 @@ def read_identity(scan: Scan) -> dict[str, str]:
     import pydicom
 
     uid = scan.details.get("series_uid")
-    for path in _files(scan.source):
+    for path in dict.fromkeys(frame.path for frame in scan.frames) or _files(scan.source):
         try:
             with quiet():
                 header = pydicom.dcmread(
@@ -30,7 +30,7 @@ def read_identity(scan: Scan) -> dict[str, str]:
                     stop_before_pixels=True,
                     specific_tags=["SeriesInstanceUID", *IDENTITY_TAGS],
                 )
-                if uid is not None and str(header.get("SeriesInstanceUID")) != uid:
+                if uid and str(header.get("SeriesInstanceUID")) != uid:
                     continue
                 values = {label: str(header.get(tag) or "") for tag, label in IDENTITY_TAGS.items()}
         except Exception:  # pydicom raises whatever its parser stumbles over; another file may do
@@ -43,5 +43,5 @@ def _files(source: Path) -> list[Path]:
     if source.name.upper() == "DICOMDIR":
         source = source.parent
     if source.is_dir():
-        return dicom_files(source)
+        return dicom_files(source)[0]
     return [source] if source.is_file() and is_dicom(source) else []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.scans.folders import walk, why_unreadable
 from medzsad.scans.images2d import is_image, read_image
 from medzsad.scans.in_memory import scan_in_memory
 from medzsad.scans.modality import hu_note, parse_modality
@@ -79,12 +82,15 @@ def read_scan(
 
 
 def _read(path: Path, series: str | None, volume: int | None) -> Scan:
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         raise BadInput(f"{path} does not exist; check the path.")
     if series is not None and (is_volume(path) or is_image(path)):
         raise BadInput(f"{path} is not DICOM: --series only chooses among DICOM series; leave it out.")
-    if path.is_file() and path.stat().st_size == 0:
+    fault = why_unreadable(path)
+    if fault == "an empty file":
         raise BadInput(f"{path} is empty (0 bytes); copy or export it again.")
+    if fault:
+        raise BadInput(f"{path} is {fault}; fetch its content, or check its permissions.")
     if path.is_file() and is_volume(path):
         return read_volume(path, volume=volume)
     if path.is_file() and is_image(path):
@@ -96,42 +102,94 @@ def _read(path: Path, series: str | None, volume: int | None) -> Scan:
     return read_dicom(path, series=series, volume=volume)
 
 
-def find_scans(path: str | Path) -> list[Path]:
-    """The scans at a place, each a path that :func:`read_scan` takes.
+@dataclass(frozen=True, slots=True)
+class ScanPlace:
+    """Where a scan lies: what :func:`read_scan` takes.
 
-    A file is itself. A folder that holds DICOM slices is one scan; a folder of DICOM images that are no
-    slices (radiographs, mammograms), of NIfTI files or of 2D images is one scan a file, and its subfolders
-    are searched too. Hidden files and folders are skipped, and medzsad's own results.
+    Attributes:
+        path: a file or folder.
+        series: which series of the folder, where it holds the scans of several studies.
+    """
+
+    path: Path
+    series: str | None = None
+
+    @property
+    def named_after(self) -> Path:
+        """A path to name results after: the scan's own, with the end of the series where that is needed."""
+        tail = re.sub(r"[^0-9A-Za-z]+", "-", (self.series or "")[-8:]).strip("-")
+        return self.path.with_name(f"{self.path.name}_{tail}") if tail and self.path.name else self.path
+
+
+def find_scans(path: str | Path) -> list[Path]:
+    """Return the files and folders with the scans at a place; see :func:`locate_scans`, which also tells the
+    scans of several people in one folder apart.
 
     Raises:
         BadInput: there is no such place, no scan in it, or it is a result of medzsad (a scan that was saved
             beside its results is a scan).
     """
+    return list(dict.fromkeys(place.path for place in locate_scans(path)[0]))
+
+
+def locate_scans(path: str | Path) -> tuple[list[ScanPlace], list[str]]:
+    """Return the scans at a place, and notes on files that are none.
+
+    A file is itself. In a folder and its subfolders, every NIfTI file, 2D image and DICOM image that is no
+    slice (radiograph, photograph, ultrasound) is a scan; DICOM slices are a scan for each folder and study
+    (:func:`~medzsad.scans.dicom_find.dicom_scans`). Links that lead nowhere, empty files and files that may
+    not be opened are scans that fail when they are read, unless DICOM slices lie beside them, whose reader
+    says so. Hidden files and folders are skipped, and medzsad's own results. A DICOMDIR stands for its
+    folder.
+
+    Raises:
+        BadInput: there is no such place, no scan in it, or it is a result of medzsad (a scan that was saved
+            beside its results is a scan).
+    """
+    from medzsad.scans.dicom_files import is_dicom, is_media_directory, may_be_dicom, read_outline
+    from medzsad.scans.dicom_find import dicom_scans
+
     path = Path(path)
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         raise BadInput(f"{path} does not exist; check the path.")
-    if path.is_file():
-        refuse_result(path)
-        return [path]
-    found = _scans_in(path)
+    if not path.is_dir():
+        if path.is_file():
+            refuse_result(path)
+        is_index = path.is_file() and is_dicom(path) and is_media_directory(read_outline(path))
+        return locate_scans(path.parent) if is_index else ([ScanPlace(path)], [])
+    found: list[ScanPlace] = []
+    dicom: list[Path] = []
+    faults: list[Path] = []
+    results: set[Path] = set()  # folders of pictures
+    for folder, files, unreadable in walk(path):
+        if folder != path and (is_result(folder) or not results.isdisjoint(folder.parents)):
+            results.add(folder)
+            continue
+        files = [file for file in files if not is_result(file)]
+        named = {file for file in files if is_listed_volume(file) or is_image(file)}
+        named |= {file for file in unreadable if is_volume(file) or is_image(file)}
+        found += map(ScanPlace, named)
+        dicom += [file for file in files if file not in named and is_dicom(file)]
+        faults += [file for file in unreadable if file not in named and may_be_dicom(file)]
+    of_dicom = dicom_scans(dicom)
+    found += [ScanPlace(*place) for place in of_dicom.places]
+    holds_dicom = {parent for file in dicom for parent in file.parents}
+    alone = [file for file in faults if file.parent not in {good.parent for good in dicom}]
+    counts = Counter(file.parent for file in alone)
+    for file in alone:  # several are one series, most likely, and fail once as their folder does
+        several = counts[file.parent] > 1 and file.parent not in holds_dicom
+        found.append(ScanPlace(file.parent if several else file))
     if not found:
-        raise BadInput(f"{path} holds no scans; give a file or a folder with {FORMATS} files.")
-    return found
+        what = f" ({' '.join(of_dicom.notes)})" if of_dicom.notes else ""
+        raise BadInput(f"{path} holds no scans{what}; give a file or a folder with {FORMATS} files.")
+    return sorted(set(found), key=_in_order), of_dicom.notes
 
 
-def _scans_in(folder: Path) -> list[Path]:
-    from medzsad.scans.dicom_files import holds_slices, is_dicom
-
-    entries = sorted(e for e in folder.iterdir() if not e.name.startswith(".") and not is_result(e))
-    files = [entry for entry in entries if entry.is_file()]
-    found = [file for file in files if is_listed_volume(file) or is_image(file)]
-    dicom = [file for file in files if file not in set(found) and is_dicom(file) and file.name != "DICOMDIR"]
-    if dicom and holds_slices(dicom[0]):
-        return [folder, *found]
-    found = sorted(found + dicom)
-    for subfolder in (entry for entry in entries if entry.is_dir()):
-        found += _scans_in(subfolder)
-    return found
+def _in_order(place: ScanPlace) -> tuple[object, ...]:
+    """A key that sorts the files of a folder before its subfolders."""
+    is_file = not place.path.is_dir()
+    *folders, name = place.path.parts
+    return [*((1, folder) for folder in folders), (0 if is_file else 1, name)], place.series or ""
 
 
 def _check_values(scan: Scan) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cohort_factory import write_scan
+from dicom_factory import write as write_dicom
 
 from medzsad.cohort.manifest import ScanItem, read_manifest
 from medzsad.errors import BadInput
@@ -23,6 +25,24 @@ def test_folders_files_and_links_each_once(tmp_path):
     assert [item.id for item in items] == ["p1_t1", "p2_t1"]
     assert items[0].source == str(a)
     assert read_manifest([str(a), str(tmp_path)]) == items
+
+
+def test_people_in_one_folder_are_scans_of_their_own(tmp_path):
+    for index in range(2):
+        for k in range(3):
+            tags = {
+                "PatientID": f"P{index}",
+                "SeriesInstanceUID": f"1.2.{index}",
+                "StudyInstanceUID": f"1.{index}",
+            }
+            pixels = np.arange(20, dtype=np.int16).reshape(4, 5)
+            write_dicom(tmp_path / f"ct/{index}{k}.dcm", pixels, ImagePositionPatient=[0, 0, k], **tags)
+    source = str(tmp_path / "ct")
+    assert read_manifest([source]) == [
+        ScanItem("ct_1.2.0", source, "1.2.0"),
+        ScanItem("ct_1.2.1", source, "1.2.1"),
+    ]
+    assert read_manifest([source], series="1.2.1") == [ScanItem("ct", source)]
 
 
 def test_a_table_with_all_columns_is_read_relative_to_its_folder(tmp_path, monkeypatch):

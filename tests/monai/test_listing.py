@@ -20,3 +20,14 @@ def test_places_give_scans_with_names_of_their_own(heads: list[Path], tmp_path: 
         scans_at(tmp_path / "nowhere")
     with pytest.raises(BadInput, match="no volumes in a layout"):
         labelled_scans_at(tmp_path / "a")
+
+
+def test_people_in_one_folder_are_refused(tmp_path: Path) -> None:
+    from dicom_factory import ramp, write
+
+    for index in range(2):
+        for k, pixels in enumerate(ramp(3)):
+            tags = {"PatientID": f"P{index}", "SeriesInstanceUID": f"1.2.{index}"}
+            write(tmp_path / f"{index}{k}.dcm", pixels, ImagePositionPatient=[0, 0, k], **tags)
+    with pytest.raises(BadInput, match="several people or studies"):
+        scans_at(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,34 @@ def ramp(count: int, rows: int = 6, columns: int = 5) -> np.ndarray:
     """int16 (count, rows, columns) in which every pixel differs, and grows by 100 from slice to slice."""
     slices = np.arange(count, dtype=np.int16)[:, None, None] * 100
     return slices + np.arange(rows * columns, dtype=np.int16).reshape(rows, columns)
+
+
+def write_volumes(
+    folder: Path,
+    tags: Callable[[int, int], dict[str, Any]],
+    *,
+    volumes: int = 3,
+    slices: int = 6,
+    shift: float = 0.0,
+    missing: Iterable[tuple[int, int]] = (),
+    slice_by_slice: bool = False,
+) -> Path:
+    """A folder with an MR series of several volumes; values of slice k of volume v begin at 1000 v + k.
+
+    Args:
+        folder: made if needed.
+        tags: of volume ``v`` and slice ``k``, beside position (``2 * k + shift * v``) and number.
+        volumes, slices: how many.
+        shift: mm along z from volume to volume.
+        missing: (volume, slice) that are not written; the numbers leave them out, too.
+        slice_by_slice: numbers run over the volumes of a slice first.
+    """
+    order = [(v, k) for v in range(volumes) for k in range(slices)]
+    if slice_by_slice:
+        order = [(v, k) for k in range(slices) for v in range(volumes)]
+    for number, (v, k) in enumerate(order, start=1):
+        if (v, k) not in set(missing):
+            pixels = np.arange(20, dtype=np.int16).reshape(4, 5) + np.int16(1000 * v + k)
+            place = {"ImagePositionPatient": [0.0, 0.0, 2.0 * k + shift * v], "InstanceNumber": number}
+            write(folder / f"{number:03d}.dcm", pixels, **(place | {"Modality": "MR"} | tags(v, k)))
+    return folder

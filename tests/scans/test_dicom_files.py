@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_factory import ramp, write, write_series
+from dicom_factory import SERIES, ramp, write, write_series
 
 from medzsad.errors import BadInput
-from medzsad.scans.dicom_files import dicom_files, holds_slices, is_dicom, read_header
+from medzsad.scans.dicom_files import dicom_files, is_dicom, read_header, stands_alone
 from medzsad.scans.readers import read_scan
 
 TEST_FILES = Path(pydicom.__file__).parent / "data/test_files"
@@ -38,14 +38,25 @@ def test_files_are_found_below(tmp_path: Path) -> None:
     (tmp_path / "a/readme.txt").write_text("hello")
     shutil.copy(tmp_path / "a/b/0001.dcm", tmp_path / "a/.hidden")
     shutil.copy(TEST_FILES / "dicomdirtests/DICOMDIR", tmp_path / "DICOMDIR")
-    assert [path.name for path in dicom_files(tmp_path)] == ["0001.dcm", "0002.dcm"]
+    found, unreadable = dicom_files(tmp_path)
+    assert [path.name for path in found] == ["DICOMDIR", "0001.dcm", "0002.dcm"]
+    assert unreadable == {}
 
 
 def test_slices_and_images_of_their_own(tmp_path: Path) -> None:
     alone = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
-    assert holds_slices(write(tmp_path / "ct.dcm", ramp(1)[0]))
-    assert not holds_slices(write(tmp_path / "dx.dcm", ramp(1)[0], Modality="DX", **alone))
-    assert not holds_slices(write(tmp_path / "mg.dcm", ramp(1)[0], Modality="MG"))
+
+    def is_alone(**tags: object) -> bool:
+        return stands_alone(read_header(write(tmp_path / "a.dcm", ramp(1)[0], **tags)))
+
+    assert not is_alone()
+    assert not is_alone(**alone)  # a CT slice, wherever it lies
+    assert not is_alone(Modality="US")  # of a swept volume
+    assert is_alone(Modality="MG")
+    for modality in ("DX", "XC", "ES", "US", "OT"):
+        assert is_alone(Modality=modality, SOPClassUID="1.2.3", **alone)
+    assert is_alone(Modality=None, SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.4", **alone)
+    assert is_alone(Modality=None, SOPClassUID="1.2.840.10008.5.1.4.1.1.1.1", **alone)
 
 
 def test_damaged_header(tmp_path: Path) -> None:
@@ -54,6 +65,17 @@ def test_damaged_header(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"b\.dcm") as caught:
         read_scan(tmp_path / "b.dcm")
     assert "\n" not in str(caught.value)
+
+
+def test_odd_values_of_the_patient_cost_no_image(tmp_path: Path) -> None:
+    whole = write(
+        tmp_path / "a.dcm", ramp(1)[0], SeriesNumber=12345678, PatientBirthDate="20000101"
+    ).read_bytes()
+    (tmp_path / "a.dcm").write_bytes(
+        whole.replace(b"12345678", b"no digit").replace(b"20000101", b"some day")
+    )
+    assert read_header(tmp_path / "a.dcm").series_key.uid == SERIES
+    assert read_scan(tmp_path).shape == (5, 6, 1)
 
 
 def test_headers_hold_nothing_about_the_patient(tmp_path: Path) -> None:

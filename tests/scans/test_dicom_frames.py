@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +69,49 @@ def test_cine_without_places(tmp_path: Path) -> None:
     assert scan.modality is Modality.XRAY
     assert not scan.has_geometry
     assert any("4 frames have no position" in note for note in scan.notes)
+
+
+def nuclear(path: Path, kind: str, count: int = 4, **tags: Any) -> Path:
+    dataset = image(
+        ramp(count),
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.20",
+        Modality="NM",
+        NumberOfFrames=count,
+        ImageType=["ORIGINAL", "PRIMARY", kind, "EMISSION"],
+        **(NO_PLACE | tags),
+    )
+    detector = functional_group()
+    detector.ImagePositionPatient, detector.ImageOrientationPatient = [-3.0, -4.0, 5.0], list(AXIAL)
+    dataset.DetectorInformationSequence = Sequence([detector])
+    return save(dataset, path)
+
+
+@pytest.mark.parametrize("step", [2.5, -2.5])
+def test_spect_slices_lie_on_the_side_that_the_sign_says(tmp_path: Path, step: float) -> None:
+    scan = read_scan(nuclear(tmp_path / "n.dcm", "RECON TOMO", SpacingBetweenSlices=step))
+    np.testing.assert_array_equal(scan.voxels, ramp(4)[:: int(np.sign(step))].transpose(2, 1, 0))
+    np.testing.assert_allclose(scan.affine[:3, 3], (3, 4, 5 if step > 0 else 5 - 3 * 2.5))
+    assert scan.spacing[2] == 2.5
+    assert scan.has_geometry
+
+
+def test_gated_spect_is_several_volumes(tmp_path: Path) -> None:
+    vectors = {"TimeSlotVector": [1, 1, 2, 2], "SliceVector": [2, 1, 2, 1], "SpacingBetweenSlices": 2.0}
+    path = nuclear(tmp_path / "n.dcm", "RECON GATED TOMO", **vectors)
+    with pytest.raises(BadInput, match=r"2 volumes .* TimeSlotVector"):
+        read_scan(path)
+    np.testing.assert_array_equal(read_scan(path, volume=1).voxels, ramp(4)[[3, 2]].transpose(2, 1, 0))
+
+
+def test_spect_projections_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="projections of a SPECT"):
+        read_scan(nuclear(tmp_path / "n.dcm", "TOMO"))
+
+
+def test_tiles_of_a_whole_slide_are_refused(tmp_path: Path) -> None:
+    tags = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "Modality": "SM", "TotalPixelMatrixColumns": 10}
+    with pytest.raises(BadInput, match="whole-slide image cut into 4 tiles"):
+        read_scan(save(image(ramp(4), NumberOfFrames=4, **tags, **NO_PLACE), tmp_path / "w.dcm"))
 
 
 def test_ultrasound_region_calibration(tmp_path: Path) -> None:

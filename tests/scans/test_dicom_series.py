@@ -61,7 +61,7 @@ def test_two_series_in_one_folder(tmp_path: Path) -> None:
     for chosen in (other, "99999999", "1.2.3.9"):
         scan = read_scan(folder, series=chosen)
         assert (scan.shape[2], scan.details["series_uid"]) == (2, other)
-        assert noted(scan, "as asked")
+        assert noted(scan, "as chosen")
     with pytest.raises(BadInput, match=r"no series that --series 7\.7 names"):
         read_scan(folder, series="7.7")
     with pytest.raises(BadInput, match=r"2 series that --series 1\.2 names"):
@@ -236,6 +236,91 @@ def test_slices_without_position(tmp_path: Path) -> None:
     np.testing.assert_array_equal(numbered.voxels, slices[::-1].transpose(2, 1, 0))
     assert noted(numbered, "InstanceNumber")
     assert not numbered.has_geometry
+
+
+@pytest.mark.parametrize("number", [None, 1])
+def test_slices_without_position_and_number(tmp_path: Path, number: int | None) -> None:
+    slices = ramp(12)
+    for index, pixels in enumerate(slices):
+        write(tmp_path / f"IM{index + 1}", pixels, ImagePositionPatient=None, InstanceNumber=number)
+    scan = read_scan(tmp_path)
+    np.testing.assert_array_equal(scan.voxels, slices.transpose(2, 1, 0))
+    assert noted(scan, "no InstanceNumber of their own", "the order of their file names")
+    assert not noted(scan, "sorted by InstanceNumber")
+
+
+def test_numbers_that_do_not_say_the_order_are_refused(tmp_path: Path) -> None:
+    for index, pixels in enumerate(ramp(6)):
+        number = 50 - index if index % 2 else None
+        write(tmp_path / f"IM{index + 1}", pixels, ImagePositionPatient=None, InstanceNumber=number)
+    with pytest.raises(BadInput, match="3 have no InstanceNumber"):
+        read_scan(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["InstanceNumber", "SliceLocation"])
+def test_echoes_without_position_are_two_volumes(tmp_path: Path, key: str) -> None:
+    for index, pixels in enumerate(ramp(8)):
+        place = {"ImagePositionPatient": None, "InstanceNumber": None, "Modality": "MR"}
+        place[key] = index if key == "InstanceNumber" else index % 4
+        write(tmp_path / f"{index}", pixels, EchoTime=1 + index // 4, **place)
+    with pytest.raises(BadInput, match=r"2 volumes .* EchoTime"):
+        read_scan(tmp_path)
+    np.testing.assert_array_equal(read_scan(tmp_path, volume=1).voxels, ramp(8)[4:].transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("directions", "parallel", "kind"), [(12, 1, "radial"), (12, 2, "radial"), (3, 1, "scouts")]
+)
+def test_images_in_many_directions_are_no_volume(
+    tmp_path: Path, directions: int, parallel: int, kind: str
+) -> None:
+    for index in range(directions * parallel):
+        angle = np.pi * (index // parallel) / directions
+        along = np.array([np.cos(angle), np.sin(angle), 0])
+        normal = np.array([-along[1], along[0], 0])
+        tags = {
+            "ImageOrientationPatient": [*along, 0, 0, -1],
+            "ImagePositionPatient": list(-9 * along + index % parallel * normal),
+        }
+        write(tmp_path / f"{index}.dcm", ramp(1)[0] + index, Modality="MR", **tags)
+    count = directions * parallel
+    with pytest.raises(BadInput, match=rf"{count} images in {directions} directions .*{kind}"):
+        read_scan(tmp_path)
+    assert read_scan(tmp_path / "1.dcm").shape == (5, 6, 1)
+
+
+def test_scouts_of_many_directions_do_not_hide_a_small_scan(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "case", ramp(3), [0, 2, 4])
+    for index in range(9):
+        along = [float(np.cos(index)), float(np.sin(index)), 0]
+        tags = {
+            "ImageOrientationPatient": [*along, 0, 0, -1],
+            "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"],
+        }
+        write(folder / f"scout{index}.dcm", ramp(1)[0], **tags)
+    assert read_scan(folder).shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        (0.4685, 0.46849, True),  # printed with five digits
+        (0.47, 0.4685, True),  # and with two
+        (0.46849, 0.46851, True),
+        (1, 0.9999, True),
+        (0.488281, 0.4931, False),
+        (1, 0.98, False),
+    ],
+)
+def test_printed_digits_of_the_pixel_spacing(tmp_path: Path, one: float, other: float, is_same: bool) -> None:
+    for index, pixels in enumerate(ramp(6)):
+        spacing = [one] * 2 if index % 2 else [other] * 2
+        write(tmp_path / f"{index}.dcm", pixels, ImagePositionPatient=[0, 0, index], PixelSpacing=spacing)
+    scan = read_scan(tmp_path)
+    assert scan.shape[2] == (6 if is_same else 3)
+    assert noted(scan, "another pixel spacing") is not is_same
+    if is_same:
+        assert scan.spacing[0] == pytest.approx(max(one, other, key=lambda value: len(str(value))), rel=1e-4)
 
 
 def test_no_modality_is_guessed_and_said(tmp_path: Path) -> None:

@@ -96,6 +96,15 @@ def test_find_scans(tmp_path: Path) -> None:
     assert find_scans(volumes[0]) == [volumes[0]]
 
 
+def test_a_folder_that_is_an_entry_of_itself(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "a/t1.nii.gz", varied())
+    (tmp_path / "a/self").symlink_to(tmp_path)
+    (tmp_path / "empty.nii.gz").touch()
+    assert find_scans(tmp_path) == [tmp_path / "empty.nii.gz", path]
+    with pytest.raises(BadInput, match="empty"):
+        read_scan(tmp_path / "empty.nii.gz")
+
+
 def test_find_radiographs_one_by_one(tmp_path: Path) -> None:
     alone = {"Modality": "DX", "ImagePositionPatient": None, "ImageOrientationPatient": None}
     files = [write(tmp_path / f"{i}.dcm", ramp(1)[0], **alone) for i in range(3)]
