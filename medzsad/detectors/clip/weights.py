@@ -72,7 +72,7 @@ def load_clip_state(
         )
     tensors = {}
     for name in list(raw):
-        tensor, key = raw.pop(name), name.removeprefix("module.")
+        tensor, key = raw.pop(name), unwrapped(name)
         if key.startswith(_TEXT_PARTS):
             key = f"text.{key}"
         if key.startswith("visual.") or (text and key.startswith("text.")):
@@ -87,7 +87,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], bool]
     """Reads the tensors of a file, whatever its suffix says, without running anything in it.
 
     Returns:
-        The tensors by name, and whether the file is a TorchScript archive.
+        The tensors by name (those of nested dictionaries and lists joined by dots, without what training
+        programs put before, see :func:`unwrapped`), and whether the file is a TorchScript archive.
 
     Raises:
         ModelNotReady: if the file cannot be read or holds more than tensors.
@@ -101,10 +102,15 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], bool]
     if head.startswith(b"version https://git-lfs"):
         raise ModelNotReady(f"{path}: a Git LFS pointer, not the weights themselves; fetch the real file")
     if head[8:9] == b"{":
-        return _read_safetensors(path), False
-    if _is_torchscript(path):
-        return _read_torchscript(path), True
-    return _read_state_dict(path), False
+        tensors, archive = _read_safetensors(path), False
+    elif _is_torchscript(path):
+        tensors, archive = _read_torchscript(path), True
+    else:
+        content = read_pytorch_file(path)
+        if not isinstance(content, Mapping):
+            raise ModelNotReady(f"{path}: holds a {type(content).__name__}, not a state dict")
+        tensors, archive = _flatten(content), False
+    return {unwrapped(name): tensor for name, tensor in tensors.items()}, archive
 
 
 def install(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, origin: str, model: str) -> None:
@@ -179,14 +185,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    content = read_pytorch_file(path)
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping):
-        raise ModelNotReady(f"{path}: holds a {type(content).__name__}, not a state dict")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+def unwrapped(name: str) -> str:
+    """Return a tensor's name without what training programs put before it, as ``model.`` or ``module.``."""
+    parts = [part for part in name.split(".") if part != "module"]
+    while len(parts) > 1 and parts[0] in ("state_dict", "model_state_dict", "model"):
+        del parts[0]
+    return ".".join(parts)
 
 
 def read_pytorch_file(path: str | os.PathLike[str]) -> Any:
@@ -211,31 +215,16 @@ def read_pytorch_file(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def read_published_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Reads the tensors of an adapter that a method's authors published, or of its safetensors copy.
-
-    Returns:
-        Tensors by name; those of nested dictionaries are named ``outer.inner``.
-
-    Raises:
-        ModelNotReady: if the file is missing, damaged, or holds anything that could run code.
-    """
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            is_safetensors = file.read(9)[8:9] == b"{"
-    except FileNotFoundError as error:
-        raise ModelNotReady(f"{path}: no such file") from error
-    except OSError as error:
-        raise ModelNotReady(f"{path}: cannot be read ({error.strerror or error})") from error
-    return _flatten(_read_safetensors(path) if is_safetensors else read_pytorch_file(path))
-
-
 def _flatten(content: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors of nested dictionaries and lists, their names joined by dots."""
     flat: dict[str, Tensor] = {}
-    for name, value in content.items() if isinstance(content, Mapping) else ():
+    todo = [(prefix, content)]
+    while todo:  # no recursion: a file may nest as deep as it likes
+        name, value = todo.pop()
         if isinstance(value, Tensor):
-            flat[f"{prefix}{name}"] = value
-        else:
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat[name] = value
+        elif isinstance(value, Mapping):
+            todo += reversed([(f"{name}.{key}" if name else str(key), part) for key, part in value.items()])
+        elif isinstance(value, list | tuple):
+            todo += reversed([(f"{name}.{i}" if name else str(i), part) for i, part in enumerate(value)])
     return flat
