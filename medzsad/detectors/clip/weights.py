@@ -1,8 +1,7 @@
 """CLIP weights: from an open_clip tag, a local file or a state dict to plain float32 tensors.
 
-Nothing is ever unpickled: PyTorch files are read with ``weights_only=True``, safetensors hold no code. The
-archives that OpenAI published are TorchScript; ``torch.jit.load`` reads those without pickle, and only their
-tensors are taken, whose names and shapes are checked before use.
+Nothing in a file is run: PyTorch files are read with ``weights_only=True``, safetensors hold no code, and of
+TorchScript archives, as OpenAI published, the tensors alone (:mod:`medzsad.detectors.clip.torchscript`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import json
 import os
 import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 
 from medzsad.detectors.cache import METADATA_KEY, read_header
 from medzsad.detectors.clip.pretrained import HINT, find_weights
+from medzsad.detectors.clip.torchscript import is_torchscript, read_torchscript
 from medzsad.errors import ModelNotReady
 
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
@@ -97,14 +96,18 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], bool]
     try:
         with open(path, "rb") as file:
             head = file.read(24)
-    except OSError as error:
-        raise ModelNotReady(f"{path}: cannot be read ({error.strerror or error})") from error
+    except FileNotFoundError as error:
+        raise ModelNotReady(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ModelNotReady(
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})"
+        ) from error
     if head.startswith(b"version https://git-lfs"):
         raise ModelNotReady(f"{path}: a Git LFS pointer, not the weights themselves; fetch the real file")
     if head[8:9] == b"{":
         tensors, archive = _read_safetensors(path), False
-    elif _is_torchscript(path):
-        tensors, archive = _read_torchscript(path), True
+    elif is_torchscript(path):
+        tensors, archive = read_torchscript(path), True
     else:
         content = read_pytorch_file(path)
         if not isinstance(content, Mapping):
@@ -152,25 +155,6 @@ def _named_openai(path: Path) -> bool:
     name = path.name.lower()
     # In the hub's cache the folder says it: models--timm--vit_large_patch14_clip_336.openai.
     return "openai" in name or "quickgelu" in name or any(p.endswith(".openai") for p in path.parts)
-
-
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(
-                name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist()
-            )
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
-def _read_torchscript(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecated for new models; these archives are from 2021
-            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
-    except (RuntimeError, ValueError, AttributeError) as error:
-        raise ModelNotReady(f"{path}: not a readable TorchScript archive, perhaps damaged") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
