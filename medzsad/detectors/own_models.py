@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from medzsad.detectors.zoo import (
     users_of,
 )
 from medzsad.errors import ModelNotReady
+from medzsad.text_files import parse_json
 
 if TYPE_CHECKING:
     from medzsad.detectors.head_layouts import Tower
@@ -293,10 +293,11 @@ def _backbone_of(known: Catalogue, source: Recognised) -> str | None:
 
 
 def _header(source: Recognised) -> dict[str, Any]:
-    try:
-        return dict(json.loads(source.header or ""))
-    except (ValueError, TypeError) as error:
-        raise ModelNotReady(f"{source.path}: a medzsad checkpoint with damaged metadata") from error
+    damaged = f"{source.path}: a medzsad checkpoint with damaged metadata"
+    header = parse_json(source.header or "", damaged, ModelNotReady)
+    if not isinstance(header, dict) or not isinstance(header.get("settings", {}), dict):
+        raise ModelNotReady(damaged)
+    return header
 
 
 def _register(file: WeightFile, models: dict[str, dict[str, Any]]) -> None:

@@ -21,6 +21,7 @@ from medzsad.detectors.cache import METADATA_KEY, read_header
 from medzsad.detectors.clip.pretrained import HINT, find_weights
 from medzsad.detectors.clip.torchscript import is_torchscript, read_torchscript
 from medzsad.errors import ModelNotReady
+from medzsad.limits import require_file
 
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 _TEXT_PARTS = ("text_projection", "positional_embedding", "token_embedding.", "transformer.", "ln_final.")
@@ -92,16 +93,12 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], bool]
     Raises:
         ModelNotReady: if the file cannot be read or holds more than tensors.
     """
-    path = Path(path)
+    path = require_file(path, ModelNotReady)
     try:
         with open(path, "rb") as file:
             head = file.read(24)
-    except FileNotFoundError as error:
-        raise ModelNotReady(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ModelNotReady(
-            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})"
-        ) from error
+    except OSError as error:
+        raise ModelNotReady(f"{path}: cannot be read ({error.strerror or error})") from error
     if head.startswith(b"version https://git-lfs"):
         raise ModelNotReady(f"{path}: a Git LFS pointer, not the weights themselves; fetch the real file")
     if head[8:9] == b"{":
