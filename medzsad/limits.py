@@ -107,9 +107,11 @@ def check_packed(path: object, unpacked: float) -> None:
         )
 
 
-def check_batch(size: int, batch: int, subject: str) -> None:
-    """Raise BadInput if a batch of images, ``size`` pixels on a side, is more than a network may get."""
-    check_limit(float(size) * float(size) * max(1, batch), "MEDZSAD_MAX_PIXELS", subject, "pixels a batch")
+def check_batch(size: int, batch: int, subject: str, kind: type[MedzsadError] = BadInput) -> None:
+    """Raise ``kind`` if a batch of images, ``size`` pixels on a side, is more than a network may get."""
+    check_limit(
+        float(size) * float(size) * max(1, batch), "MEDZSAD_MAX_PIXELS", subject, "pixels a batch", kind
+    )
 
 
 def require_file(path: str | os.PathLike[str], kind: type[MedzsadError] = BadInput) -> Path:
@@ -130,6 +132,14 @@ def require_file(path: str | os.PathLike[str], kind: type[MedzsadError] = BadInp
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
         raise kind(f"{path}: {what}, not a file; give a file.")
     return Path(path)
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is something of that name; False for names that nothing can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
 
 
 def available_memory() -> int | None:

@@ -80,13 +80,34 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("MEDZSAD_DEBUG"):
             raise
+        reason = surroundings_line(error)
+        if reason is not None:
+            click.echo(f"error: {reason}", err=True)
+            return MedzsadError.exit_code
         click.echo(f"internal error: {internal_error_line(error)}", err=True)
         return 1
 
 
 def main() -> None:
     """Entry point of the console script."""
+    from medzsad.cli.terminal import guard
+
+    guard()
     sys.exit(run())
+
+
+def surroundings_line(error: Exception) -> str | None:
+    """Return one line for an error that is no bug but memory's, the disk's or a file name's; else None."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "there is not enough memory for this; use fewer or smaller images at once, or another machine."
+    if isinstance(error, OSError):
+        name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return " ".join(f"{name}{error.strerror or error}".split())
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return "a path begins with ~, but there is no home folder (HOME is not set); give the whole path."
+    if isinstance(error, ValueError) and "null byte" in str(error):
+        return "a file name holds a NUL character; no file can have such a name."
+    return None
 
 
 def internal_error_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medzsad.errors import BadInput
+from medzsad.scans.claims import check_deflated
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -136,6 +137,7 @@ def holds_slices(path: Path) -> bool:
 def _read(path: Path, **options: object) -> Dataset:
     import pydicom
 
+    check_deflated(path)
     try:
         with quiet():
             dataset = pydicom.dcmread(path, force=True, **options)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.limits import check_volume
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -82,6 +83,7 @@ def frames_of(header: Dataset, path: Path) -> list[Frame]:
         BadInput: numbers that cannot be, such as a negative pixel spacing or skewed axes.
     """
     count = max(1, _integer(header.get("NumberOfFrames"), 1))
+    check_volume(path, int(header.Rows), int(header.Columns), count, packed=True)
     shared = _first(header.get("SharedFunctionalGroupsSequence"))
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     return [
