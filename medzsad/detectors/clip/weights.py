@@ -183,7 +183,9 @@ def read_pytorch_file(path: str | os.PathLike[str]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: the file either loads or is refused
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Opened here, since PyTorch goes by the ending of a name.
+            with open(path, "rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelNotReady(f"{path}: no such file") from error
     except pickle.UnpicklingError as error:
