@@ -14,6 +14,7 @@ import numpy as np
 
 from medzsad.errors import BadInput
 from medzsad.limits import check_volume
+from medzsad.scans.sanity import FARTHEST_MM, LARGEST_VALUE, SMALLEST_MM
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -64,6 +65,17 @@ class Frame:
     is_scout: bool
     keys: dict[str, Any] = field(repr=False)
     header: Dataset = field(repr=False)
+
+    def __post_init__(self) -> None:
+        numbers = [*(self.position if self.position is not None else ()), *(self.spacing or ())]
+        numbers += [self.thickness or 0, self.location or 0]
+        too_small = self.spacing is not None and min(self.spacing) < SMALLEST_MM
+        if max(map(abs, numbers)) > FARTHEST_MM or too_small:
+            raise BadInput(f"{self.path} has a position or spacing that cannot be; correct its header.")
+        if max(abs(self.slope), abs(self.intercept)) > LARGEST_VALUE:
+            raise BadInput(
+                f"{self.path} has a rescale slope or intercept that cannot be; correct its header."
+            )
 
     @property
     def has_place(self) -> bool:

@@ -63,6 +63,7 @@ def originals(folder: Path) -> None:
     for suffix in ("png", "jpg", "tif", "bmp"):
         Image.fromarray(picture).save(folder / f"image.{suffix}")
     dicom(folder / "slice.dcm")
+    deflated_bomb(folder / "deflated.dcm", 2**30)
 
 
 def dicom(path: Path, **tags: Any) -> None:
@@ -386,7 +387,7 @@ def bombs(folder: Path, base: Path, rng: random.Random) -> Made:
         struct.pack_into("<4h", header, 40, 3, *rng.choice(((30000,) * 3, (1000, 1000, 900), (2, 2, 30000))))
         (folder / "x.nii.gz").write_bytes(gzip.compress(bytes(header) + bytes(10**8), 9))
     elif kind == 1:
-        deflated_bomb(folder / "x.dcm", 2**30)
+        (folder / "x.dcm").write_bytes((base / "deflated.dcm").read_bytes())
     elif kind == 2:
         dicom(folder / "x.dcm", NumberOfFrames=str(rng.choice((9_999_999, 2**31 - 1))))
     elif kind == 3:
