@@ -10,7 +10,7 @@ import sys
 import click
 
 from medzsad import __version__
-from medzsad.errors import MedzsadError
+from medzsad.errors import MedzsadError, explained
 
 # Command -> (module, one line for --help).
 COMMANDS = {
@@ -80,10 +80,10 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("MEDZSAD_DEBUG"):
             raise
-        reason = surroundings_line(error)
-        if reason is not None:
-            click.echo(f"error: {reason}", err=True)
-            return MedzsadError.exit_code
+        known = explained(error)
+        if isinstance(known, MedzsadError):
+            click.echo(f"error: {known}", err=True)
+            return known.exit_code
         click.echo(f"internal error: {internal_error_line(error)}", err=True)
         return 1
 
@@ -94,20 +94,6 @@ def main() -> None:
 
     guard()
     sys.exit(run())
-
-
-def surroundings_line(error: Exception) -> str | None:
-    """Return one line for an error that is no bug but memory's, the disk's or a file name's; else None."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return "there is not enough memory for this; use fewer or smaller images at once, or another machine."
-    if isinstance(error, OSError):
-        name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        return " ".join(f"{name}{error.strerror or error}".split())
-    if isinstance(error, RuntimeError) and "home directory" in str(error):
-        return "a path begins with ~, but there is no home folder (HOME is not set); give the whole path."
-    if isinstance(error, ValueError) and "null byte" in str(error):
-        return "a file name holds a NUL character; no file can have such a name."
-    return None
 
 
 def internal_error_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from medzsad.cohort.manifest import ScanItem
 from medzsad.cohort.predictor import Predictor, PredictSettings
 from medzsad.cohort.rows import Circumstances, Row, done_row, failed_row, failure
 from medzsad.cohort.store import OUTCOME, ResultStore, open_store, place_of
-from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable
+from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, explained
 from medzsad.text_files import parse_json
 from medzsad.threads import limit_threads
 
@@ -112,7 +112,8 @@ class Worker:
                 raise
             except Exception as error:
                 about = self.job.about(time.perf_counter() - began, attempt)
-                return self._commit_failure(item, failed_row(item, error, about, hidden=tuple(hidden)), mark)
+                row = failed_row(item, explained(error, item.id), about, hidden=tuple(hidden))
+                return self._commit_failure(item, row, mark)
 
     def _done(self, item: ScanItem, mark: str, began: float, attempt: int, hidden: list[Path]) -> Row:
         predictor = self._predictor

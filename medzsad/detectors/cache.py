@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from medzsad.atomic import sweep
 from medzsad.errors import ModelNotReady, OutputNotWritable
 
 METADATA_KEY = "medzsad_weights"
@@ -168,6 +169,7 @@ def landing(path: Path) -> Iterator[Path]:
     make_folder(folder)
     make_folder(path.parent)
     try:
+        sweep(folder, "*.writing")
         handle, name = tempfile.mkstemp(dir=folder, prefix=f"{path.stem}=", suffix=".writing")
         os.close(handle)
     except OSError as error:
