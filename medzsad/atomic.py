@@ -12,13 +12,14 @@ from pathlib import Path
 
 PREFIX = ".medzsad-"
 """How the names of files and folders begin that are still being written."""
-_OLD_S = 24 * 3600
+LEFT_BEHIND_S = 24 * 3600
+"""After which what a killed run was writing is taken away."""
 
 
 def sweep(folder: Path, pattern: str = f"{PREFIX}*") -> None:
     """Remove what killed runs left in a folder: unfinished files and folders of ours, older than a day."""
     try:
-        left = [path for path in folder.glob(pattern) if time.time() - path.lstat().st_mtime > _OLD_S]
+        left = [path for path in folder.glob(pattern) if time.time() - path.lstat().st_mtime > LEFT_BEHIND_S]
     except OSError:
         return
     for path in left:

@@ -21,7 +21,7 @@ import numpy as np
 import pydicom
 import torch
 from PIL import Image
-from pydicom.uid import generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
 sys.path.append(str(Path(__file__).parents[1] / "scans"))
 from dicom_factory import image, save
@@ -73,19 +73,14 @@ def dicom(path: Path, **tags: Any) -> None:
 
 
 def deflated_bomb(path: Path, zeros: int) -> None:
-    """Write a deflated DICOM file of a few kilobytes that inflates to ``zeros`` bytes of pixels."""
-    plain = path.with_suffix(".plain")
-    dicom(plain, Rows=60_000, Columns=60_000)
-    content = plain.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99", 1)
-    plain.unlink()
-    pixels = content.index(b"\xe0\x7f\x10\x00OW")
-    start = content.index(b"\x08\x00", 132 + 12 + 150)
+    """Write a deflated DICOM file of a few kilobytes that inflates to ``zeros`` bytes and more."""
+    dataset = image(np.zeros((12, 12), np.int16))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    content = save(dataset, path).read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")
     pack = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     with path.open("wb") as file:
-        file.write(content[:start])
-        file.write(
-            pack.compress(content[start:pixels] + b"\xe0\x7f\x10\x00OW\0\0" + struct.pack("<I", zeros))
-        )
+        file.write(content[:start] + pack.compress(zlib.decompress(content[start:], -zlib.MAX_WBITS)))
         for _ in range(zeros >> 20):
             file.write(pack.compress(bytes(1 << 20)))
         file.write(pack.flush())
