@@ -43,7 +43,7 @@ def changed(path: Path, place: int, form: str, *values: float) -> bytearray:
         (40, "<4h", (3, 2000, 2000, 32000), "slices"),
         (108, "<f", (np.inf,), "voxels begin at byte inf"),
         (108, "<f", (1e30,), "voxels begin at byte"),
-        (280, "<f", (1e30,), "mm, which cannot be"),
+        (280, "<f", (1e30,), "which cannot be|maps to no volume"),
         (292, "<f", (1e12,), "from the origin"),
         (112, "<2f", (1e30, 0), "values up to"),
         (112, "<2f", (1e-40, 0), "constant"),
