@@ -7,6 +7,8 @@ exits with :attr:`MedzsadError.exit_code`, without a traceback.
 
 from __future__ import annotations
 
+import os
+
 
 class MedzsadError(Exception):
     """Base of every error that is the input's, the settings' or the surroundings' fault, never a bug."""
@@ -24,6 +26,28 @@ class ModelNotReady(MedzsadError):  # noqa: N818
 
 class OutputNotWritable(MedzsadError):  # noqa: N818
     """A place that results cannot be written to."""
+
+
+def explained(error: Exception, subject: object = None) -> Exception:
+    """Return BadInput for an error of memory, disk or file names, which is no bug; others as they are.
+
+    Args:
+        error: what was raised.
+        subject: the file it is about, for errors that do not say.
+    """
+    if isinstance(error, MedzsadError):
+        return error
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        where = f"{subject}: " if subject is not None else ""
+        return BadInput(f"{where}not enough memory is free; use fewer or smaller images at once.")
+    if isinstance(error, OSError):
+        return BadInput(f"{os.fspath(error.filename)}: {error.strerror}" if error.filename else text)
+    if isinstance(error, RuntimeError) and "home directory" in text:
+        return BadInput("a path begins with ~, but there is no such home folder; give the whole path.")
+    if isinstance(error, ValueError) and "null byte" in text:
+        return BadInput("a file name holds a NUL character; no file can have such a name.")
+    return error
 
 
 class GeometryWarning(UserWarning):

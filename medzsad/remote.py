@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medzsad.atomic import PREFIX, sweep
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.results.dicom_objects import DICOM_FORMATS
 from medzsad.scans.dicomweb import RemoteSeries, access_headers, fetch_series, parse_remote, store_files
 
 if TYPE_CHECKING:
     from medzsad.cohort import Outcome
+
+
+FETCHED = f"{PREFIX}fetched-"  # folders with series of a server
 
 
 @dataclass
@@ -113,7 +117,8 @@ def fetched(
         wanted.append(RemoteSeries(_http(server), study, series))
     if any(isinstance(one, RemoteSeries) for one in wanted):
         result.headers = access_headers(headers)
-    folder = Path(tempfile.mkdtemp(prefix="medzsad-")).resolve()
+    sweep(Path(tempfile.gettempdir()), f"{FETCHED}*")
+    folder = Path(tempfile.mkdtemp(prefix=FETCHED)).resolve()
     try:
         for number, one in enumerate(wanted):
             if isinstance(one, Path):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
-from medzsad.atomic import replacing
+from medzsad.atomic import replacing, sweep
 
 
 def test_a_file_appears_with_its_folder_and_replaces_an_older_one(tmp_path: Path) -> None:
@@ -59,3 +61,20 @@ def test_a_checkpoint_on_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None
     assert "cannot write the checkpoint" in done.stdout
     assert done.stdout.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_runs_left_goes_after_a_day_and_nothing_else(tmp_path: Path) -> None:
+    old = time.time() - 25 * 3600
+    for name in (".medzsad-old", ".medzsad-new", "results", ".medzsad"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+        os.utime(tmp_path / name, (old, old) if name != ".medzsad-new" else None)
+    (tmp_path / ".medzsad-old.partial").touch()
+    os.utime(tmp_path / ".medzsad-old.partial", (old, old))
+    outside = tmp_path / "results"
+    (tmp_path / ".medzsad-link").symlink_to(outside)
+    os.utime(tmp_path / ".medzsad-link", (old, old), follow_symlinks=False)
+    sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".medzsad", ".medzsad-new", "results"]
+    assert (outside / "file").exists()
+    sweep(tmp_path / "nothing")

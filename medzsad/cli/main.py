@@ -10,7 +10,7 @@ import sys
 import click
 
 from medzsad import __version__
-from medzsad.errors import MedzsadError
+from medzsad.errors import MedzsadError, explained
 
 # Command -> (module, one line for --help).
 COMMANDS = {
@@ -80,12 +80,19 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("MEDZSAD_DEBUG"):
             raise
+        known = explained(error)
+        if isinstance(known, MedzsadError):
+            click.echo(f"error: {known}", err=True)
+            return known.exit_code
         click.echo(f"internal error: {internal_error_line(error)}", err=True)
         return 1
 
 
 def main() -> None:
     """Entry point of the console script."""
+    from medzsad.cli.terminal import guard
+
+    guard()
     sys.exit(run())
 
 

@@ -84,17 +84,34 @@ def fetch(names: tuple[str, ...], quiet: bool) -> None:
 @click.option("--backbone", metavar="NAME", help="For a new adapter: the CLIP weights it was trained on.")
 @click.option("--architecture", metavar="NAME", help="For new CLIP weights: open_clip's name of the model.")
 @click.option("--unverified", is_flag=True, help="Accept a file whose hash is not the catalogue's.")
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="THEIRS=OURS",
+    help="HeadCLIP's weights in a layout that is not recognised: which tensor is what. Repeatable.",
+)
+@click.option(
+    "--head-parametrisation",
+    type=click.Choice(["raw", "softmax", "sigmoid"]),
+    default="raw",
+    show_default=True,
+    help="What HeadCLIP's head weights are in the file: factors, or before a softmax or sigmoid.",
+)
 def import_(file: Path, name: str, **options: Any) -> None:
     """Make a local file the weights NAME; a new NAME becomes a new model.
 
-    Recognised by their content are weights of AnomalyCLIP, AdaCLIP, OpenAI's CLIP and open_clip, and medzsad
-    checkpoints. Nothing in the file is run.
+    Recognised by their content are weights of HeadCLIP, AnomalyCLIP, AdaCLIP, OpenAI's CLIP and open_clip,
+    and medzsad checkpoints. Nothing in the file is run. Where a file is not recognised, its tensors are
+    listed; say which is what with --map (see docs/models.md).
     """
     from medzsad.detectors.own_models import import_file
 
     done = import_file(file, name, **options)
     state = "verified" if done.verified else f"not verified, sha256 {done.sha256}"
     click.echo(f"{done.file.name}: imported as {done.file.kind} weights ({state})")
+    for note in done.notes:
+        click.echo(f"  {note}")
     if done.models:
         click.echo(f"used by: {', '.join(done.models)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ from medzsad.errors import BadInput
 from medzsad.scans.dicomweb import parse_remote
 from medzsad.scans.dicomweb_query import find_studies, is_query
 from medzsad.sharding import hash_of
+from medzsad.text_files import read_text
 
 COLUMNS = ("scan", "id", "series", "modality", "plane")
 ID = re.compile(r"[^\s/\\.-][^/\\]*")
@@ -159,16 +161,11 @@ def _remote_name(url: str) -> str:
 def _read_table(path: Path) -> list[ScanItem]:
     """The rows of a CSV table; relative paths are relative to the table's folder."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = [name.strip().lower() for name in reader.fieldnames or []]
-            _check_header(path, header)
-            reader.fieldnames = header
-            rows = [_row(path, reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or error}); check the path.") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is no UTF-8 text; save the table as CSV in UTF-8.") from error
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+        header = [name.strip().lower() for name in reader.fieldnames or []]
+        _check_header(path, header)
+        reader.fieldnames = header
+        rows = [_row(path, reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise BadInput(f"{path} is no CSV table ({error}).") from error
     if not rows:

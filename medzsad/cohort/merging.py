@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from medzsad.cohort.rows import DONE
 from medzsad.cohort.store import READERS, SETTINGS, ResultStore
 from medzsad.cohort.table import TABLE, ordered_by, read_parts, write_table
 from medzsad.cohort.worker import THUMBNAIL
+from medzsad.errors import BadInput
+from medzsad.text_files import parse_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -54,7 +55,10 @@ def merge(store: ResultStore) -> Merged:
 
 
 def _with_reports(store: ResultStore) -> bool:
-    return bool(json.loads(store.read(SETTINGS) or b"{}").get("report"))
+    settings = parse_json(store.read(SETTINGS) or b"{}", f"{store.url}/{SETTINGS}")
+    if not isinstance(settings, dict):
+        raise BadInput(f"{store.url}/{SETTINGS} is damaged; run again what wrote it, into another place.")
+    return bool(settings.get("report"))
 
 
 def _write_index(store: ResultStore, done: pyarrow.Table) -> int:

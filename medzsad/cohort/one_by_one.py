@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medzsad.cohort.names import unique_names
 from medzsad.cohort.outcome import Outcome, shortened
 from medzsad.cohort.predictor import Predictor, PredictSettings
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, explained
 from medzsad.results.writing import prepare_folder
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def predict_many(
                 phase(f"reading {shortened(name)}")
                 scan = predictor.read(path, name, series=place.series)
             except Exception as error:
-                outcome.failed.append((path, error))
+                outcome.failed.append((path, explained(error, path)))
                 continue
             phase(f"loading {predictor.settings.model}")
             predictor.load()  # a model that is not ready stops all
@@ -80,7 +80,7 @@ def predict_many(
                 if predictor.settings.report:
                     index.append(index_entry(prediction, files["html"]))
             except Exception as error:
-                outcome.failed.append((path, error))
+                outcome.failed.append((path, explained(error, path)))
         if len(index) > 1:
             write_index(index, out)
         else:

@@ -23,6 +23,7 @@ from medzsad.cohort.table import PartWriter, require_pyarrow
 from medzsad.cohort.worker import Job, settled
 from medzsad.errors import BadInput
 from medzsad.sharding import Shard
+from medzsad.text_files import parse_json
 
 
 def run_cohort(
@@ -136,9 +137,9 @@ def _check_settings(store: ResultStore, description: dict[str, Any]) -> None:
         store.write(SETTINGS, (json.dumps(description, indent=2) + "\n").encode())
         return
     try:
-        there = json.loads(content)
+        there = parse_json(content, f"{store.url}/{SETTINGS}")
         different = [key for key in description if description[key] != there.get(key)]
-    except (ValueError, AttributeError) as error:
+    except (BadInput, AttributeError) as error:
         raise BadInput(f"{store.url}/{SETTINGS} is damaged; choose another place for the results.") from error
     if different:
         listed = ", ".join(f"{key} {there.get(key)} there, {description[key]} now" for key in different[:3])

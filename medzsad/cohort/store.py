@@ -11,14 +11,13 @@ import errno
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
 
-from medzsad.atomic import replacing
+from medzsad.atomic import replacing, sweep
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.results.writing import prepare_folder
 from medzsad.sharding import hash_of
@@ -26,7 +25,6 @@ from medzsad.sharding import hash_of
 OUTCOME = "outcome.json"
 SETTINGS = "cohort.json"  # of all results of a store, at its root
 READERS = 16  # threads that look for what is there
-LEFT_BEHIND_S = 24 * 3600  # after which what a killed worker was writing is taken away
 
 
 def place_of(scan: str) -> str:
@@ -92,10 +90,7 @@ class FolderStore:
     def prepare(self) -> None:
         prepare_folder(self.root)
         # Other workers may be at work here: what is young is theirs.
-        for folder in (self.root / "scans").glob(".medzsad-*"):
-            with contextlib.suppress(OSError):
-                if time.time() - folder.stat().st_mtime > LEFT_BEHIND_S:
-                    shutil.rmtree(folder, ignore_errors=True)
+        sweep(self.root / "scans")
 
     def read(self, path: str) -> bytes | None:
         with self._explained():

@@ -16,7 +16,8 @@ from medzsad.cohort.manifest import ScanItem
 from medzsad.cohort.predictor import Predictor, PredictSettings
 from medzsad.cohort.rows import Circumstances, Row, done_row, failed_row, failure
 from medzsad.cohort.store import OUTCOME, ResultStore, open_store, place_of
-from medzsad.errors import ModelNotReady, OutputNotWritable
+from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, explained
+from medzsad.text_files import parse_json
 from medzsad.threads import limit_threads
 
 # So many workers may die at a scan before it counts as failed.
@@ -61,11 +62,11 @@ def settled(store: ResultStore, item: ScanItem, digest: str, mark: str | None = 
     if content is None:
         return None
     try:
-        stored = json.loads(content)
+        stored = parse_json(content, OUTCOME)
         if (stored.pop("fingerprint"), stored["settings"]) != (mark or fingerprint(item), digest):
             return None
         return Row(**stored)
-    except (ValueError, KeyError, TypeError, AttributeError):  # of another version, or damaged
+    except (BadInput, KeyError, TypeError, AttributeError):  # of another version, or damaged
         return None
 
 
@@ -111,7 +112,8 @@ class Worker:
                 raise
             except Exception as error:
                 about = self.job.about(time.perf_counter() - began, attempt)
-                return self._commit_failure(item, failed_row(item, error, about, hidden=tuple(hidden)), mark)
+                row = failed_row(item, explained(error, item.id), about, hidden=tuple(hidden))
+                return self._commit_failure(item, row, mark)
 
     def _done(self, item: ScanItem, mark: str, began: float, attempt: int, hidden: list[Path]) -> Row:
         predictor = self._predictor

@@ -10,6 +10,7 @@ from medzsad.errors import BadInput
 from medzsad.scans import images2d
 from medzsad.scans.images2d import SUFFIXES, is_image
 from medzsad.scans.library_warnings import heard
+from medzsad.scans.pillow import open_picture
 
 __all__ = ["MASK_RULES", "SUFFIXES", "image_size", "is_image", "read_image", "read_mask", "resize_mask"]
 
@@ -106,10 +107,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         BadInput: missing or not an image.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        with heard(), Image.open(path, formats=images2d.PILLOW_FORMATS) as image:
+        with heard(), open_picture(path) as image:
             tags = getattr(image, "tag_v2", {})  # of TIFFs: some versions of Pillow turn their size already
             width, height = tags.get(256, image.size[0]), tags.get(257, image.size[1])
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation by 90 degrees

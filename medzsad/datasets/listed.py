@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -11,6 +11,7 @@ from medzsad.datasets.files import SPLITS, child, child_file, images_in, relativ
 from medzsad.datasets.reading import Found, Problem, Request
 from medzsad.datasets.samples import GOOD, Sample
 from medzsad.errors import BadInput
+from medzsad.text_files import read_json, read_text
 
 
 def read_visa(base: Path, request: Request) -> Found | None:
@@ -86,20 +87,6 @@ def read_meta(base: Path, request: Request) -> Found | None:
     return Found(tuple(samples))
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        BadInput: if it cannot be read.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or error}); check the path.") from error
-    except ValueError as error:
-        raise BadInput(f"{path} is not valid JSON ({error}); correct it.") from error
-
-
 def _meta_sample(row: dict[str, Any], name: str, base: Path) -> Sample:
     image, label = _locate(row["img_path"], base), int(bool(int(row["anomaly"])))
     mask = _locate(row["mask_path"], base) if label and row.get("mask_path") else None
@@ -112,9 +99,9 @@ def _meta_sample(row: dict[str, Any], name: str, base: Path) -> Sample:
 def _rows(path: Path) -> list[list[str]]:
     """The lines of a CSV file below its header, without empty ones; values without surrounding blanks."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [[value.strip() for value in row] for row in csv.reader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        table = io.StringIO(read_text(path), newline="")
+        rows = [[value.strip() for value in row] for row in csv.reader(table)]
+    except csv.Error as error:
         raise BadInput(f"{path} cannot be read as CSV ({error}); check the file.") from error
     return [row for row in rows[1:] if any(row)]
 

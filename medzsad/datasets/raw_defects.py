@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medzsad.atomic import sweep
 from medzsad.datasets.class_folders import read_mvtec
 from medzsad.datasets.files import Masks, child, class_homes, images_in, relative_id, subfolders
 from medzsad.datasets.images import read_image, read_mask
@@ -75,6 +76,7 @@ def prepare_ksdd(root: str | Path, out: str | Path) -> Path:
         raise BadInput(f"{root} holds no kos01/Part0.jpg with Part0_label.bmp; give KolektorSDD's folder.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        sweep(out.parent)
         staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=".medzsad-"))
         try:
             whole = staging / "whole"  # inside, because the staging folder itself is for this user only

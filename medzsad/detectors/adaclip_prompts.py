@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medzsad.detectors.adaclip_settings import AdaCLIPSettings
 from medzsad.detectors.clip.backbone import BlockHook, FrozenCLIP
-from medzsad.detectors.clip.weights import read_published_file
+from medzsad.detectors.clip.weights import read_tensors
 from medzsad.errors import ModelNotReady
 
 INIT_STD = 0.02
@@ -180,7 +180,7 @@ def read_published(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dic
     """
     tensors = {
         name.removeprefix(PUBLISHED_PREFIX): value
-        for name, value in read_published_file(path).items()
+        for name, value in read_tensors(path)[0].items()
         if name.startswith(PUBLISHED_PREFIX)
     }
     if not any(name.startswith("patch_token_layer.head.") for name in tensors):

@@ -48,6 +48,10 @@ class AnomalyCLIP(HeadCLIP):
                 raise ModelNotReady("the checkpoint has head weights other than 1: it is HeadCLIP's")
         return detector
 
+    @classmethod
+    def _from_published(cls, *args: Any) -> AnomalyCLIP:
+        raise ModelNotReady("the file has head weights: it is HeadCLIP's; use method headclip")
+
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What training changes: the prompts."""
         return [] if self.prompts is None else list(self.prompts.parameters())

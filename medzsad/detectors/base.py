@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.devices import float32_products
 from medzsad.errors import ModelNotReady
+from medzsad.limits import check_batch
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -71,6 +72,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         threshold: float | str = 0.5,
     ) -> None:
         super().__init__()
+        check_batch(image_size, 1, f"image_size {image_size}", ModelNotReady)
         self.image_size = int(image_size)
         self.threshold = threshold
         self.precision = "fp32"

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from medzsad.atomic import sweep
 from medzsad.errors import ModelNotReady, OutputNotWritable
 
 METADATA_KEY = "medzsad_weights"
@@ -84,9 +85,11 @@ def read_header(path: Path) -> tuple[dict[str, str], int]:
         raw = file.read(length) if 2 <= length <= _LONGEST_HEADER else b""
     try:
         header = json.loads(raw)
-        metadata = header.pop("__metadata__", {})
-        ends = [entry["data_offsets"][1] for entry in header.values()]
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        metadata = header.pop("__metadata__", None) or {}
+        ends = [int(entry["data_offsets"][1]) for entry in header.values()]
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise TypeError("metadata that are no texts")
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise ModelNotReady(f"{path}: not a safetensors file, perhaps damaged") from error
     return metadata, 8 + length + max(ends, default=0)
 
@@ -166,6 +169,7 @@ def landing(path: Path) -> Iterator[Path]:
     make_folder(folder)
     make_folder(path.parent)
     try:
+        sweep(folder, "*.writing")
         handle, name = tempfile.mkstemp(dir=folder, prefix=f"{path.stem}=", suffix=".writing")
         os.close(handle)
     except OSError as error:

@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from medzsad.errors import ModelNotReady
+from medzsad.text_files import read_yaml
 
 SECTIONS = ("files", "models")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -25,15 +26,7 @@ def read_catalogue(path: Path) -> Sections:
     Raises:
         ModelNotReady: if the file cannot be read or has another form.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelNotReady(f"{path}: the catalogue cannot be read ({error.strerror or error})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelNotReady(f"{path}: the catalogue is not valid YAML ({reason})") from error
+    content = read_yaml(path, ModelNotReady)
     content = {} if content is None else content
     if not isinstance(content, Mapping) or not set(content) <= set(SECTIONS):
         raise ModelNotReady(f"{path}: a catalogue holds two maps, 'files' and 'models', and nothing else")

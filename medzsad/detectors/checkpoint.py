@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from medzsad.atomic import replacing
 from medzsad.errors import ModelNotReady, OutputNotWritable
+from medzsad.limits import require_file
+from medzsad.text_files import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +72,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = require_file(path, ModelNotReady)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -82,14 +84,21 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"{path}: not a readable safetensors file, perhaps damaged or cut short; copy it again"
         ) from error
     try:
-        header = json.loads(metadata["medzsad"])
+        header = parse_json(metadata["medzsad"], f"{path}: not a medzsad checkpoint", ModelNotReady)
         if header["format"] != FORMAT:
             raise ModelNotReady(
                 f"{path}: checkpoint format {header['format']!r} is not {FORMAT!r}; "
                 "it was written by another version of medzsad"
             )
-        return Checkpoint(header["method"], tensors, header["settings"], header["training"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        found = Checkpoint(header["method"], tensors, header["settings"], header["training"])
+    except (KeyError, TypeError) as error:
         raise ModelNotReady(
             f"{path}: a safetensors file, but not a medzsad checkpoint (no metadata)"
         ) from error
+    parts_fit = isinstance(found.settings, dict) and isinstance(found.training, dict)
+    if not isinstance(found.method, str) or not parts_fit:
+        raise ModelNotReady(f"{path}: a medzsad checkpoint with damaged metadata; copy it again")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ModelNotReady(f"{path}: {name} holds values that are no finite numbers; make it anew")
+    return found

@@ -22,6 +22,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Raises:
         ModelNotReady: if there is no such device here.
     """
+    if str(device).partition(":")[0] == "meta":
+        raise ModelNotReady("device 'meta' computes nothing; use 'cpu' or 'auto'")
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

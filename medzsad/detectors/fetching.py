@@ -17,6 +17,7 @@ from typing import Any
 from medzsad.detectors import cache
 from medzsad.detectors.zoo import WeightFile
 from medzsad.errors import ModelNotReady
+from medzsad.limits import require_file
 
 CONNECT_TIMEOUT = 5.0  # seconds
 READ_TIMEOUT = 30.0
@@ -50,6 +51,7 @@ def hash_file(path: Path) -> Hashes:
     Raises:
         ModelNotReady: if it cannot be read.
     """
+    require_file(path, ModelNotReady)
     sha256, blob = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
     try:
         blob.update(f"blob {path.stat().st_size}\0".encode())

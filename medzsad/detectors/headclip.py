@@ -25,7 +25,10 @@ from medzsad.detectors.clip.building import (
     public_settings,
     require_named_weights,
 )
+from medzsad.detectors.clip.weights import read_tensors
+from medzsad.detectors.head_layouts import tower_of
 from medzsad.detectors.head_weights import HeadWeights
+from medzsad.detectors.headclip_files import read_headclip
 from medzsad.detectors.headclip_settings import HeadCLIPSettings
 from medzsad.detectors.organs import OBJECT
 from medzsad.detectors.prompts import PromptLearner, load_anomalyclip_prompts
@@ -174,12 +177,45 @@ class HeadCLIP(AnomalyDetector):
         organ: str | None = None,
         class_name: str | None = None,
     ) -> HeadCLIP:
-        """See the base class; ``adapter`` is a published AnomalyCLIP checkpoint. Prompts name no organ."""
+        """See the base class; prompts name no organ and no class.
+
+        ``adapter`` is a published AnomalyCLIP checkpoint, or prompts and head weights in a layout that
+        :mod:`medzsad.detectors.headclip_files` recognises.
+        """
         if organ is not None or class_name is not None:
             raise ModelNotReady(f"{cls.method}'s prompts are object-agnostic: it has no use for an organ")
         if adapter is None:
             raise ModelNotReady(f"{cls.method} needs learned prompts (an AnomalyCLIP checkpoint)")
-        return cls.from_anomalyclip(adapter, HeadCLIPSettings.from_dict(settings), clip_weights=clip_weights)
+        config = HeadCLIPSettings.from_dict(settings)
+        tensors, _ = read_tensors(adapter)
+        found = read_headclip(tensors, lambda: tower_of(config.backbone), origin=str(adapter))
+        if found is None:
+            return cls.from_anomalyclip(adapter, config, clip_weights=clip_weights)
+        return cls._from_published(found[0], config, clip_weights, str(adapter))
+
+    @classmethod
+    def _from_published(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: HeadCLIPSettings,
+        clip_weights: Weights | None,
+        origin: str,
+    ) -> HeadCLIP:
+        """A trained detector from prompts and head weights in the form of ``headclip_files``."""
+        heads = _part(tensors, "head_weights.")
+        config = replace(
+            config,
+            head_paths="+".join(heads),
+            head_parametrisation="raw",
+            head_layers=tuple(range(1, len(next(iter(heads.values()))) + 1)) if "image" in heads else None,
+        )
+        prompts = PromptLearner.from_tensors(_part(tensors, "prompt_learner."), origin=origin)
+        detector = cls.build(config, clip_weights=clip_weights, with_text_tower=False, prompts=prompts)
+        with torch.no_grad():
+            for path, factors in heads.items():
+                layers = detector.head_weights.layers[path]
+                getattr(detector.head_weights, path).copy_(factors[[layer - 1 for layer in layers]])
+        return detector
 
     @property
     def settings(self) -> dict[str, Any]:

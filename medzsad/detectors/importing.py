@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,12 @@ from safetensors.torch import save_file
 
 from medzsad import __version__
 from medzsad.detectors import cache
-from medzsad.detectors.clip.weights import read_published_file, read_tensors
+from medzsad.detectors.clip.weights import read_tensors
 from medzsad.detectors.clip_shapes import check_fits
 from medzsad.detectors.fetching import Hashes
+from medzsad.detectors.head_layouts import Tower, tower_of
+from medzsad.detectors.headclip_files import how_to_map, read_headclip
+from medzsad.detectors.tensor_names import listing
 from medzsad.detectors.zoo import WeightFile
 from medzsad.errors import ModelNotReady, OutputNotWritable
 
@@ -36,9 +40,11 @@ class Recognised:
         path: the file.
         kind: one of :data:`medzsad.detectors.zoo.KINDS`.
         tensors: by name, of the type they were stored in: a CLIP's with open_clip's names, AnomalyCLIP's as
-            ``prompt_learner.*``, AdaCLIP's as ``clip_model.*``, a medzsad checkpoint's as they are.
+            ``prompt_learner.*``, AdaCLIP's as ``clip_model.*``, HeadCLIP's as
+            :mod:`medzsad.detectors.headclip_files` says, a medzsad checkpoint's as they are.
         quick_gelu: for CLIP, True if the file shows that it was trained with QuickGELU, else None.
         header: for a medzsad checkpoint, its own metadata, which must be kept.
+        notes: lines for the user: how the file was understood, and what of it is not used.
     """
 
     path: Path
@@ -46,27 +52,41 @@ class Recognised:
     tensors: dict[str, Tensor]
     quick_gelu: bool | None = None
     header: str | None = None
+    notes: tuple[str, ...] = ()
 
 
-def recognise(path: Path) -> Recognised:
-    """Reads a file and tells from its tensors' names whose it is.
+def recognise(
+    path: Path,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    parametrisation: str = "raw",
+    tower: Callable[[], Tower] = lambda: tower_of(None),
+) -> Recognised:
+    """Reads a file and tells from its tensors' names and shapes whose it is.
+
+    Args:
+        path: the file.
+        mapping, parametrisation, tower: see :func:`~medzsad.detectors.headclip_files.read_headclip`.
 
     Raises:
         ModelNotReady: if it cannot be read, could run code, or is of no kind that is known.
     """
     tensors, archive = read_tensors(path)
     metadata = _metadata(path)
-    if "medzsad" in metadata:
+    if "medzsad" in metadata and not mapping:
         return Recognised(path, "medzsad", tensors, header=metadata["medzsad"])
-    if not tensors:
-        tensors = read_published_file(path)  # nested, as AnomalyCLIP's
-    tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    if "ctx_pos" in tensors:  # the bare state dict of AnomalyCLIP's prompt learner
+    if "ctx_pos" in tensors and not mapping:  # the bare state dict of AnomalyCLIP's prompt learner
         tensors = {f"prompt_learner.{name}": tensor for name, tensor in tensors.items()}
-    if "prompt_learner.ctx_pos" in tensors:
-        return Recognised(path, "anomalyclip", _part(tensors, "prompt_learner."))
-    if any(name.startswith("clip_model.patch_token_layer.") for name in tensors):
+    if any(name.startswith("clip_model.patch_token_layer.") for name in tensors) and not mapping:
         return Recognised(path, "adaclip", _part(tensors, "clip_model."))
+    found = read_headclip(tensors, tower, mapping=mapping, parametrisation=parametrisation, origin=str(path))
+    if found is not None:
+        kind = "headclip" if any(name.startswith("head_weights.") for name in found[0]) else "anomalyclip"
+        return Recognised(path, kind, found[0], notes=tuple(found[1]))
+    if "prompt_learner.ctx_pos" in tensors:
+        prompts = _part(tensors, "prompt_learner.")
+        left = {name: tensor for name, tensor in tensors.items() if name not in prompts}
+        return Recognised(path, "anomalyclip", prompts, notes=(f"not used: {listing(left)}",) if left else ())
     if "visual.conv1.weight" in tensors and "visual.class_embedding" in tensors:
         openai = archive or set(tensors) >= _OPENAI_EXTRAS
         return Recognised(path, "clip", tensors, quick_gelu=True if openai else None)
@@ -77,8 +97,8 @@ def recognise(path: Path) -> Recognised:
     if "visual.conv1.weight" in tensors or any(name.startswith("visual.trunk.") for name in tensors):
         raise ModelNotReady(f"{path}: a CLIP whose image tower is no ViT of open_clip's; it cannot be used")
     raise ModelNotReady(
-        f"{path}: holds neither CLIP weights (OpenAI's or open_clip's), nor AnomalyCLIP's or AdaCLIP's, nor "
-        "a medzsad checkpoint"
+        f"{path}: holds neither CLIP weights (OpenAI's or open_clip's), nor HeadCLIP's, AnomalyCLIP's or "
+        f"AdaCLIP's, nor a medzsad checkpoint; {how_to_map(tensors)}"
     )
 
 
@@ -103,6 +123,7 @@ def install(file: WeightFile, source: Recognised, hashes: Hashes, *, verified: b
         check_fits(source.tensors, file.architecture, str(source.path))
     quick_gelu = file.quick_gelu if file.quick_gelu is not None else source.quick_gelu
     record: dict[str, Any] = {
+        **({"notes": list(source.notes)} if source.notes else {}),
         "kind": file.kind,
         "source": file.original_name if source.path == cache.partial(file.name) else source.path.name,
         "source_sha256": hashes.sha256,

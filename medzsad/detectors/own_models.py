@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +22,14 @@ from medzsad.detectors.zoo import (
     users_of,
 )
 from medzsad.errors import ModelNotReady
+from medzsad.text_files import parse_json
 
 if TYPE_CHECKING:
+    from medzsad.detectors.head_layouts import Tower
     from medzsad.detectors.importing import Recognised
 
 DEFAULT_BACKBONE = "clip-vit-l-14-336-openai"
-_METHOD_OF_KIND = {"anomalyclip": "anomalyclip", "adaclip": "adaclip"}
+_METHOD_OF_KIND = {"headclip": "headclip", "anomalyclip": "anomalyclip", "adaclip": "adaclip"}
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class Imported:
         verified: whether its hash is the catalogue's.
         models: the models that use it, new ones first.
         sha256: of the original.
+        notes: lines for the user: how the file was understood, and what of it is not used.
     """
 
     file: WeightFile
     verified: bool
     models: list[str]
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -74,27 +77,39 @@ def import_file(
     backbone: str | None = None,
     architecture: str | None = None,
     unverified: bool = False,
+    mapping: Iterable[str] = (),
+    head_parametrisation: str = "raw",
 ) -> Imported:
     """Makes a local file the weights ``name``, or registers new models under that name.
 
     Args:
-        path: a file of AnomalyCLIP's, AdaCLIP's, OpenAI's CLIP or open_clip's, or a medzsad checkpoint.
+        path: a file of HeadCLIP's, AnomalyCLIP's, AdaCLIP's, OpenAI's CLIP or open_clip's, or a
+            medzsad checkpoint.
         name: a weight file or a model of the catalogue, or a new name.
         backbone: for a new adapter, the CLIP weight file it sits on.
         architecture: for a new CLIP, open_clip's model name; guessed by default.
         unverified: accept a file whose hash is not the catalogue's.
+        mapping: for HeadCLIP's weights, ``THEIRS=OURS`` (see :mod:`medzsad.detectors.headclip_files`).
+        head_parametrisation: what HeadCLIP's head weights stand for in the file: ``"raw"`` factors, or what a
+            ``"softmax"`` or ``"sigmoid"`` makes factors of, as HeadCLIP's setting of that name says.
 
     Raises:
         ModelNotReady: if the file is not recognised, or does not fit ``name``.
         OutputNotWritable: if the cache cannot be written.
     """
     from medzsad.detectors.fetching import hash_file, mismatch
+    from medzsad.detectors.headclip_files import parse_map
     from medzsad.detectors.importing import install, recognise
 
     check_name(name, "--as")
     path = Path(path).expanduser()
     known = catalogue()
-    source = recognise(path)
+    source = recognise(
+        path,
+        mapping=parse_map(mapping),
+        parametrisation=head_parametrisation,
+        tower=lambda: tower_for(known, [name], backbone or DEFAULT_BACKBONE),
+    )
     hashes = hash_file(path)
     file = _target(known, name, source)
     models: dict[str, dict[str, Any]] = {}
@@ -116,7 +131,22 @@ def import_file(
     if models:
         _register(file, models)
     using = [*models, *(n for n in users_of(file.name, catalogue().models) if n not in models)]
-    return Imported(file, verified, using, hashes.sha256)
+    return Imported(file, verified, using, hashes.sha256, source.notes)
+
+
+def tower_for(known: Catalogue, names: Iterable[str], default: str = DEFAULT_BACKBONE) -> Tower:
+    """The sizes of the CLIP that a model among ``names``, or a model that uses one of them, sits on.
+
+    Raises:
+        ModelNotReady: if ``default``, taken where no model is known, is no CLIP of the catalogue.
+    """
+    from medzsad.detectors.head_layouts import tower_of
+
+    clips = [known.models[n].clip for n in names if n in known.models]
+    clips += [known.models[user].clip for n in names for user in users_of(n, known.models)]
+    clip = next((c for c in clips if c is not None), default)
+    _check_backbone(known, clip)
+    return tower_of(known.files[clip].architecture)
 
 
 def remove(name: str) -> Removed:
@@ -198,12 +228,17 @@ def _describe_new(
     file = WeightFile(name, source.kind)
     title = f"Imported from {source.path.name}"
     clip = backbone or (_backbone_of(known, source) if source.kind == "medzsad" else DEFAULT_BACKBONE)
-    if clip is not None and (clip not in known.files or known.files[clip].kind != "clip"):
-        clips = ", ".join(n for n, f in known.files.items() if f.kind == "clip")
-        raise ModelNotReady(f"--backbone {clip!r} is no CLIP of the catalogue; use one of {clips}")
+    if clip is not None:
+        _check_backbone(known, clip)
     method = _METHOD_OF_KIND.get(source.kind) or _method_of(source)
     model = {"method": method, "title": title, "clip": clip, "adapter": name}
     return file, {name: {key: value for key, value in model.items() if value is not None}}
+
+
+def _check_backbone(known: Catalogue, clip: str) -> None:
+    if clip not in known.files or known.files[clip].kind != "clip":
+        clips = ", ".join(n for n, f in known.files.items() if f.kind == "clip")
+        raise ModelNotReady(f"--backbone {clip!r} is no CLIP of the catalogue; use one of {clips}")
 
 
 def _describe_clip(
@@ -258,10 +293,11 @@ def _backbone_of(known: Catalogue, source: Recognised) -> str | None:
 
 
 def _header(source: Recognised) -> dict[str, Any]:
-    try:
-        return dict(json.loads(source.header or ""))
-    except (ValueError, TypeError) as error:
-        raise ModelNotReady(f"{source.path}: a medzsad checkpoint with damaged metadata") from error
+    damaged = f"{source.path}: a medzsad checkpoint with damaged metadata"
+    header = parse_json(source.header or "", damaged, ModelNotReady)
+    if not isinstance(header, dict) or not isinstance(header.get("settings", {}), dict):
+        raise ModelNotReady(damaged)
+    return header
 
 
 def _register(file: WeightFile, models: dict[str, dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from medzsad.detectors import cache
 from medzsad.detectors.fetching import Progress, Unreachable, download, dropped_file, hash_file, mismatch
 from medzsad.detectors.locking import locked
-from medzsad.detectors.zoo import WeightFile, ZooEntry, absent_parts, weight_files
+from medzsad.detectors.zoo import WeightFile, ZooEntry, absent_parts, catalogue, weight_files
 from medzsad.errors import ModelNotReady
 
 
@@ -116,10 +116,12 @@ def _prepare_one(
                 )
         # Only now, for it needs torch.
         from medzsad.detectors.importing import install, recognise
+        from medzsad.detectors.own_models import tower_for
 
         try:
             verified = file.sha256 is not None or file.git_blob is not None
-            install(file, recognise(path), hashes, verified=verified)
+            source = recognise(path, tower=lambda: tower_for(catalogue(), [file.name]))
+            install(file, source, hashes, verified=verified)
         except ModelNotReady:
             if dropped is None:
                 path.unlink(missing_ok=True)  # complete, but of no use: downloading on would not mend it

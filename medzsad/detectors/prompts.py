@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.clip.weights import read_published_file
+from medzsad.detectors.clip.weights import read_tensors
 from medzsad.errors import ModelNotReady
 
 INIT_STD = 0.02
@@ -169,7 +169,7 @@ def load_anomalyclip_prompts(path: str | os.PathLike[str]) -> PromptLearner:
         ModelNotReady: if the file is missing, damaged, unsafe, or holds something else.
     """
     prefix = "prompt_learner."
-    found = read_published_file(path)
+    found, _ = read_tensors(path)
     tensors = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
     if not tensors:
         raise ModelNotReady(f"{path}: not an AnomalyCLIP checkpoint (no entry 'prompt_learner')")

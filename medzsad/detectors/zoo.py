@@ -21,7 +21,7 @@ from medzsad.detectors.model_names import unknown_model
 from medzsad.detectors.registry import METHODS
 from medzsad.errors import ModelNotReady
 
-KINDS = ("clip", "anomalyclip", "adaclip", "medzsad")
+KINDS = ("clip", "headclip", "anomalyclip", "adaclip", "medzsad")
 WITHOUT_CLIP = ("mini", "brightness", "darkness", "asymmetry")
 """Methods that no CLIP is needed for."""
 
@@ -32,7 +32,8 @@ class WeightFile:
 
     Attributes:
         name: what the user types; also names its place in the cache.
-        kind: ``"clip"``, or who learned the adapter: ``"anomalyclip"``, ``"adaclip"``, ``"medzsad"``.
+        kind: ``"clip"``, or who learned the adapter: ``"headclip"``, ``"anomalyclip"``, ``"adaclip"``,
+            ``"medzsad"``.
         architecture: for CLIP, open_clip's model name, or ``{embed_dim, vision_cfg, text_cfg}``.
         tag: for CLIP, open_clip's pretrained tag.
         quick_gelu: for CLIP, whether the weights were trained with QuickGELU; None if that is not known.

@@ -20,6 +20,7 @@ from medzsad.evaluation.contact_sheet import Tile, draw_sheet
 from medzsad.evaluation.outcome import ClassOutcome
 from medzsad.results.images2d import write_anomaly_png
 from medzsad.results.nifti import write_volume
+from medzsad.scans.pillow import open_picture
 
 if TYPE_CHECKING:
     from medzsad.scans.scan import Scan
@@ -53,7 +54,7 @@ class CaseFiles:
 
         def parts() -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
             # Read again for the few that are drawn: all maps together may not fit into memory.
-            with Image.open(path, formats=("PNG",)) as stored:
+            with open_picture(path) as stored:
                 heat = np.asarray(stored, dtype=np.float32) / 65535
             mask = sample.read_mask() if sample.mask is not None else None
             return np.moveaxis(read_image(sample.image), 0, -1), heat, mask

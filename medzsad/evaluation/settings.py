@@ -8,6 +8,7 @@ from typing import Any
 from medzsad.datasets.images import MASK_RULES
 from medzsad.errors import BadInput
 from medzsad.evaluation.published import published_figures
+from medzsad.limits import check_batch
 from medzsad.metrics.bootstrap import Draws
 
 PAPERS_SIZE = 518
@@ -56,6 +57,7 @@ class EvaluationSettings:
     class_name: str | None = None
 
     def __post_init__(self) -> None:
+        check_batch(self.size or 0, 1, f"--size {self.size}")
         rules = (
             (f"framing must be one of {', '.join(FRAMINGS)}", self.framing in FRAMINGS),
             (f"mode must be one of {', '.join(MODES)}", self.mode in MODES),

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector
+from medzsad.limits import check_batch
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, pixel_spacing, slice_image
 
 # A slice with less foreground than this part of the largest slice's is noise at the edge of the body.
@@ -99,6 +100,7 @@ class SliceWisePredictor:
         scores: list[float] = []
         probabilities: list[float] = []
         batch_size = self.batch_size or default_batch_size(network)
+        check_batch(network.image_size, batch_size, f"a batch of {batch_size} slices")
         queue = iter(self.progress(indices, total=len(indices)) if self.progress else indices)
         for batch in _batches(queue, batch_size):
             images = torch.stack([frame.cut(self._image(volume, foreground, index)) for index in batch])

@@ -18,6 +18,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medzsad.atomic import sweep
 from medzsad.detectors.cache import METADATA_KEY
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
 from medzsad.detectors.loading import load_detector, run_adapter
@@ -155,6 +156,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".medzsad-"))
         temporary.chmod(0o755)  # mkdtemp makes folders private
         yield temporary

@@ -262,7 +262,8 @@ def _scan_facts(document: dict[str, Any]) -> dict[str, str]:
         facts["spacing (mm)"] = " x ".join(f"{value:.4g}" for value in scan["spacing_mm"])
         facts["orientation"] = scan["orientation"]
     facts["modality"] = f"{scan['modality']} ({scan['modality_source']})"
-    return facts | _flat(scan["details"])
+    # The series' UID leads to the patient; it is in the JSON, not on a page that is passed on.
+    return facts | _flat({name: value for name, value in scan["details"].items() if name != "series_uid"})
 
 
 def _seconds(timings: dict[str, float]) -> dict[str, str]:

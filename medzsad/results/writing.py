@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medzsad.atomic import PREFIX, sweep
 from medzsad.errors import OutputNotWritable
 from medzsad.results.dicom_objects import DICOM_FORMATS, dicom_writers
 from medzsad.results.images2d import as_displayed, write_anomaly_png, write_mask_png
@@ -100,7 +101,8 @@ def prepare_folder(folder: Path) -> Path | None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".medzsad-"):
+        sweep(folder)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=PREFIX):
             pass
     except OSError as error:
         reason = "it is a file, not a folder" if folder.is_file() else error.strerror or str(error)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medzsad.errors import BadInput
+from medzsad.scans.claims import check_deflated
 from medzsad.scans.folders import walk
 
 if TYPE_CHECKING:
@@ -102,6 +104,17 @@ class UnusableFile(BadInput):
         self.reason = reason
 
 
+@contextlib.contextmanager
+def unusable(path: Path, reason: str) -> Iterator[None]:
+    """Turn a refusal into that of one file, which costs no other file of its folder; its words stay."""
+    try:
+        yield
+    except BadInput as error:
+        fault = UnusableFile(path, reason)
+        fault.args = error.args
+        raise fault from error
+
+
 def is_dicom(path: Path) -> bool:
     """Whether the file starts as DICOM does, with its preamble or, as some old files, without one."""
     try:
@@ -163,6 +176,8 @@ def read_outline(path: Path) -> Dataset:
     from pydicom.filereader import read_partial
     from pydicom.tag import Tag
 
+    with unusable(path, "more than may be unpacked"):
+        check_deflated(path)
     names = [*TAGS, *PERSON_TAGS, *SERIES_TAGS]
     tags = [tag for tag in map(Tag, names) if tag <= 0x00280011]
     try:
@@ -290,6 +305,8 @@ def _keyed(header: Dataset, path: Path) -> Dataset:
 def _read(path: Path, **options: object) -> Dataset:
     import pydicom
 
+    with unusable(path, "more than may be unpacked"):
+        check_deflated(path)
     try:
         with quiet():
             dataset = pydicom.dcmread(path, force=True, **options)

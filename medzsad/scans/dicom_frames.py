@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.scans.dicom_files import B_VALUE_TAGS, SeriesKey, UnusableFile, is_whole_slide, series_key
+from medzsad.limits import check_volume
+from medzsad.scans.dicom_files import (
+    B_VALUE_TAGS,
+    SeriesKey,
+    UnusableFile,
+    is_whole_slide,
+    series_key,
+    unusable,
+)
+from medzsad.scans.sanity import FARTHEST_MM, LARGEST_VALUE, SMALLEST_MM
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -102,6 +111,15 @@ class Frame:
         """What tells its series from others."""
         return getattr(self.header, "series_key", None) or series_key(self.header, self.path)
 
+    def __post_init__(self) -> None:
+        numbers = [*(self.position if self.position is not None else ()), *(self.spacing or ())]
+        numbers += [self.thickness or 0, self.location or 0]
+        too_small = self.spacing is not None and min(self.spacing) < SMALLEST_MM
+        if max(map(abs, numbers)) > FARTHEST_MM or too_small:
+            raise UnusableFile(self.path, "a position or spacing that cannot be")
+        if max(abs(self.slope), abs(self.intercept)) > LARGEST_VALUE:
+            raise UnusableFile(self.path, "a rescale slope or intercept that cannot be")
+
     @property
     def has_place(self) -> bool:
         """Whether position and orientation are known."""
@@ -122,6 +140,8 @@ def frames_of(header: Dataset, path: Path) -> list[Frame]:
             that does not say how many slices it holds.
     """
     count = max(1, _integer(header.get("NumberOfFrames"), 1))
+    with unusable(path, "more pixels than may be decoded"):
+        check_volume(path, int(header.Rows), int(header.Columns), count, packed=True)
     image_type = [str(part).upper() for part in header.get("ImageType") or []]
     if count > 1 and is_whole_slide(header):
         raise UnusableFile(

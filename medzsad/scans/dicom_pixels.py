@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.scans.claims import check_compressed_frames
 from medzsad.scans.dicom_files import quiet, read_dataset
 from medzsad.scans.dicom_frames import Frame
 from medzsad.scans.scan import Modality
@@ -108,6 +109,7 @@ def _decode(dataset: Dataset, path: Path) -> np.ndarray:
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise BadInput(f"{path} is DICOM without pixel data; give the file that holds the image.")
     _complete_meta(dataset)
+    check_compressed_frames(dataset, path)
     try:
         with quiet():
             pixels, colour_space = _pixel_array(dataset)

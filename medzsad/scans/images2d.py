@@ -14,14 +14,13 @@ import numpy as np
 from medzsad.errors import BadInput
 from medzsad.scans.affines import display_affine
 from medzsad.scans.library_warnings import heard
+from medzsad.scans.pillow import open_picture
 from medzsad.scans.scan import Modality, Scan
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-# What a file of these names may hold (MPO is JPEG's): Pillow knows formats that run programs, such as EPS.
-PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 PHOTOMETRIC, SUBFILE, BITS = 262, 254, 258  # TIFF tags
 WHITE_IS_ZERO = 0
 ORIENTATION = 274  # EXIF's and TIFF's
@@ -47,12 +46,11 @@ def read_image(path: Path) -> Scan:
     Raises:
         BadInput: not an image, cut short, several pages, or colours of a kind that is not read.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     notes: list[str] = []
     try:
-        # Of an open file: by name, Pillow 13 maps it into memory, and scrambles a turned TIFF.
-        with heard() as warnings, path.open("rb") as file, Image.open(file, formats=PILLOW_FORMATS) as image:
+        with heard() as warnings, open_picture(path) as image:
             if 0 in image.size:
                 raise BadInput(f"{path} holds no pixels; export it again.")
             _choose_page(image, path, notes)
@@ -65,8 +63,6 @@ def read_image(path: Path) -> Scan:
             raise BadInput(f"{path} is not a readable image; check that it is complete.") from error
         with heard() as warnings:
             pixels, mode = _grey_if_equal(read_deep_tiff(path)), "deep TIFF"
-    except Image.DecompressionBombError as error:
-        raise BadInput(f"{path} is too large for a scan; crop or shrink it and try again.") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"{path} is cut short or damaged; copy or export it again.") from error
 

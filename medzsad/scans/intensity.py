@@ -10,6 +10,7 @@ import numpy as np
 from medzsad.errors import BadInput
 from medzsad.scans.ct_window import default_window
 from medzsad.scans.foreground import foreground_mask, padding_value
+from medzsad.scans.sanity import LARGEST_VALUE
 from medzsad.scans.scan import Modality, Scan
 
 __all__ = ["WINDOWS", "IntensityScaling", "foreground_mask", "intensity_scaling"]
@@ -139,6 +140,8 @@ def parse_windows(window: str, scan: Scan | None = None) -> list[tuple[float, fl
             ) from error
         if not (np.isfinite(centre) and np.isfinite(width) and width > 0):
             raise BadInput(f"--window {part} has no width; give CENTRE,WIDTH such as 40,80.")
+        if abs(centre) > LARGEST_VALUE or not 1 / LARGEST_VALUE < width < LARGEST_VALUE:
+            raise BadInput(f"--window {part} is beyond what a scan holds; give CENTRE,WIDTH such as 40,80.")
         windows.append((centre, width))
     return windows
 

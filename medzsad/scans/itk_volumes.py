@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.limits import check_volume
 from medzsad.scans.affines import LPS_TO_RAS
 from medzsad.scans.library_warnings import one_line
 from medzsad.scans.modality import guess_modality
@@ -134,6 +135,7 @@ def _opened(path: Path) -> SimpleITK.ImageFileReader:
         raise BadInput(
             f"{path} is {' x '.join(map(str, size))} voxels; a scan has 3 axes, or 4 with --volume."
         )
+    check_volume(path, *(*size, 1)[:3], packed=True)
     if len(size) == 4 and reader.GetNumberOfComponents() > 1:
         raise BadInput(f"{path} has four axes of several values each; export one volume.")
     return reader

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.scans.claims import check_nifti
 from medzsad.scans.library_warnings import heard, one_line
 from medzsad.scans.modality import guess_modality
 from medzsad.scans.naming import stem
@@ -57,10 +58,11 @@ def read_nifti(path: Path, *, volume: int | None = None) -> Scan:
         BadInput: not such a file, cut short, an axis of size zero, 4D without ``volume``, complex values, or
             an affine that maps to no volume.
     """
+    longest = check_nifti(path)
     with damage_said(path), heard("nibabel.global") as warnings:
         scan = scan_of_image(_load(path), path, stem(path), volume=volume)
         if _is_compressed(path):
-            _check_sum(path)
+            _check_sum(path, longest)
     return replace(scan, notes=(*scan.notes, *warnings))
 
 
@@ -149,11 +151,12 @@ def _has_gzip_magic(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _check_sum(path: Path) -> None:
+def _check_sum(path: Path, longest: float) -> None:
     """Raise ``BadGzipFile`` on a wrong check sum: nibabel stops reading before gzip would compare it."""
     with gzip.open(path) as file:
         while file.read(1 << 22):
-            pass
+            if file.tell() > longest:
+                raise BadInput(f"{path} holds far more than its header says; export it again.")
 
 
 def _load(path: Path) -> nibabel.spatialimages.SpatialImage:

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.limits import exists, require_file
 from medzsad.scans.folders import walk, why_unreadable
 from medzsad.scans.images2d import is_image, read_image
 from medzsad.scans.in_memory import scan_in_memory
 from medzsad.scans.modality import hu_note, parse_modality
 from medzsad.scans.naming import check_name
 from medzsad.scans.own_results import is_result, refuse_result
+from medzsad.scans.sanity import check_sane
 from medzsad.scans.scan import Modality, Scan
 from medzsad.scans.volume_files import is_listed_volume, is_volume, read_volume
 
@@ -82,8 +84,10 @@ def read_scan(
 
 
 def _read(path: Path, series: str | None, volume: int | None) -> Scan:
-    if not path.exists() and not path.is_symlink():
+    if not exists(path) and not path.is_symlink():
         raise BadInput(f"{path} does not exist; check the path.")
+    if not path.is_dir() and not path.is_symlink():
+        require_file(path)
     if series is not None and (is_volume(path) or is_image(path)):
         raise BadInput(f"{path} is not DICOM: --series only chooses among DICOM series; leave it out.")
     fault = why_unreadable(path)
@@ -150,7 +154,7 @@ def locate_scans(path: str | Path) -> tuple[list[ScanPlace], list[str]]:
     from medzsad.scans.dicom_find import dicom_scans
 
     path = Path(path)
-    if not path.exists() and not path.is_symlink():
+    if not exists(path) and not path.is_symlink():
         raise BadInput(f"{path} does not exist; check the path.")
     if not path.is_dir():
         if path.is_file():
@@ -195,6 +199,7 @@ def _in_order(place: ScanPlace) -> tuple[object, ...]:
 def _check_values(scan: Scan) -> None:
     """Refuse voxels that no detector can look at."""
     voxels = scan.voxels
+    check_sane(scan)
     if voxels.size == 0:
         raise BadInput(f"{scan.source} holds no voxels: its shape is {' x '.join(map(str, scan.shape))}.")
     # A sum is finite only if every voxel is, and takes no memory; counting is for the message.

@@ -15,6 +15,7 @@ from medzsad.datasets.catalog import find_entry
 from medzsad.detectors.adaclip_settings import AdaCLIPSettings
 from medzsad.detectors.headclip_settings import HeadCLIPSettings
 from medzsad.errors import BadInput
+from medzsad.limits import check_batch, check_limit
 from medzsad.training.augmentation import Augmentation
 from medzsad.training.objectives import LossWeights
 from medzsad.training.typed_yaml import compose_file, find, override, read_node, to_plain
@@ -191,6 +192,9 @@ class Recipe:
             raise BadInput(f"name {self.name!r} must be a plain word, for it names the run's folder")
         if not self.data:
             raise BadInput("data must hold at least one data set")
+        batches = (self.batch_size * self.accumulate, self.validation.batch_size)
+        check_batch(self.detector.image_size, max(batches), f"batch_size {max(batches)}")
+        check_limit(self.workers, "MEDZSAD_MAX_WORKERS", f"workers {self.workers}", "processes")
 
     def as_dict(self) -> dict[str, Any]:
         """JSON- and YAML-serialisable."""

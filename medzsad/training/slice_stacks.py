@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medzsad.atomic import sweep
 from medzsad.datasets.samples import VolumeSample
 from medzsad.errors import OutputNotWritable
 from medzsad.inference.slicewise import EMPTY_FRACTION, SliceFrame
@@ -145,6 +146,7 @@ def _cut(sample: VolumeSample, plane: str, stack: Path) -> None:
 def _store(stack: Path, images: np.ndarray, masks: np.ndarray, facts: dict[str, Any]) -> None:
     try:
         stack.parent.mkdir(parents=True, exist_ok=True)
+        sweep(stack.parent)
         staging = Path(tempfile.mkdtemp(dir=stack.parent, prefix=".medzsad-"))
         try:
             np.save(staging / "images.npy", images)

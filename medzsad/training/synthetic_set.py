@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from medzsad.atomic import sweep
 from medzsad.errors import OutputNotWritable
 
 SPLITS = {"test": 0, "train": 1, "valid": 2}
@@ -42,6 +43,7 @@ def make_synthetic_set(
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent)
         staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".medzsad-"))
         try:
             for number in range(count):

@@ -13,6 +13,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from medzsad.errors import BadInput
+from medzsad.text_files import compose_yaml, read_text
 
 _TAG = "tag:yaml.org,2002:"
 _NULL, _BOOL, _INT, _FLOAT, _STR = (f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "str"))
@@ -25,12 +26,7 @@ def compose_file(path: Path) -> MappingNode:
     Raises:
         BadInput: if the file cannot be read, is not YAML, or holds anything but a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise BadInput(f"{path}: cannot be read ({reason}); give a YAML file") from error
-    node = _compose(text, str(path))
+    node = compose_yaml(read_text(path), str(path))
     if not isinstance(node, MappingNode):
         raise BadInput(f"{path}: expected keys and values (key: value)")
     return node
@@ -46,7 +42,7 @@ def override(root: MappingNode, text: str) -> None:
     if not found or not all(dotted.split(".")):
         raise BadInput(f"{_OVERRIDE}{text!r}: expected key=value, such as optimiser.lr=1e-4")
     origin = f"{_OVERRIDE}{text!r}"
-    new = _compose(value, origin)
+    new = compose_yaml(value, origin)
     if new is None:
         new = ScalarNode(_NULL, "", yaml.Mark(origin, 0, 0, 0, None, None))
     *path, last = dotted.split(".")
@@ -103,20 +99,6 @@ def where(node: Node) -> str:
 def find(node: MappingNode, key: str) -> Node | None:
     """The value of ``key`` in a mapping; None if there is none."""
     return next((value for name, value in node.value if name.value == key), None)
-
-
-def _compose(text: str, name: str) -> Node | None:
-    loader = yaml.SafeLoader(text)
-    loader.name = name
-    try:
-        return loader.get_single_node()
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None or name.startswith(_OVERRIDE) else f":{mark.line + 1}"
-        reason = getattr(error, "problem", None) or "it cannot be parsed"
-        raise BadInput(f"{name}{line}: not YAML ({reason})") from error
-    finally:
-        loader.dispose()
 
 
 def _read_dataclass(node: Node, cls: type, replacing: Mapping[str, Any]) -> Any:

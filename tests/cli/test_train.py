@@ -64,7 +64,7 @@ def test_bad_input_is_one_line(medzsad, tmp_path) -> None:
     line = bad.read_text().splitlines().index("  lr: fast") + 1
     for arguments, message in (
         (("-c", bad), f"error: {bad}:{line}: expected a number, got 'fast'\n"),
-        (("-c", tmp_path / "none.yaml"), f"error: {tmp_path / 'none.yaml'}: cannot be read"),
+        (("-c", tmp_path / "none.yaml"), f"error: {tmp_path / 'none.yaml'}: no such file"),
         (("-c", SMOKE, "epoch=1"), "error: override 'epoch=1': unknown key 'epoch' (did you mean 'epochs'?)"),
         (("-c", SMOKE, "--data", "synthetic"), "error: --data synthetic: expected NAME=DIR"),
         (("-c", SMOKE, "--data", "visa=/x"), "error: the recipe smoke uses no data set 'visa'"),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from medzsad.cohort.store import LEFT_BEHIND_S, OUTCOME, FolderStore, open_store, place_of
+from medzsad.atomic import LEFT_BEHIND_S
+from medzsad.cohort.store import OUTCOME, FolderStore, open_store, place_of
 from medzsad.errors import BadInput, OutputNotWritable
 
 

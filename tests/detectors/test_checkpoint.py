@@ -57,7 +57,7 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
 
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    with pytest.raises(ModelNotReady, match="no such checkpoint file"):
+    with pytest.raises(ModelNotReady, match="no such file"):
         read_checkpoint(path)
     save_checkpoint(CHECKPOINT, path)
     path.write_bytes(path.read_bytes()[:-10])

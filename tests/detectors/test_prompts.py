@@ -101,7 +101,7 @@ def test_published_file_is_read_with_its_unused_parts_ignored(tmp_path: Path) ->
     ("content", "message"),
     [
         ({"state_dict": {}}, "no entry 'prompt_learner'"),
-        ([1, 2], "no entry 'prompt_learner'"),
+        ([1, 2], "holds a list, not a state dict"),
         ({"prompt_learner": {"ctx_pos": torch.zeros(1, 1, 2, 8)}}, "no complete prompts"),
         (
             {

@@ -29,6 +29,7 @@ from torch import Tensor
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.graphs.converting import OUTPUTS, convert
 from medzsad.detectors.graphs.image_side import at_size, image_side, networks_of
+from medzsad.scans.pillow import FORMATS
 
 Run = Callable[[Tensor], list[np.ndarray]]
 
@@ -38,7 +39,8 @@ def read_images(folder: Path, side: int, count: int | None) -> tuple[list[Path],
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
     order = np.random.default_rng(0).permutation(len(files))[:count]
     chosen = [files[i] for i in order]
-    images = [np.asarray(Image.open(f).convert("L").resize((side, side)), np.float32) / 255 for f in chosen]
+    opened = [Image.open(f, formats=FORMATS).convert("L").resize((side, side)) for f in chosen]
+    images = [np.asarray(image, np.float32) / 255 for image in opened]
     return chosen, torch.from_numpy(np.stack(images))[:, None].repeat(1, 3, 1, 1)
 
 

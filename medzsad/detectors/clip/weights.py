@@ -1,8 +1,7 @@
 """CLIP weights: from an open_clip tag, a local file or a state dict to plain float32 tensors.
 
-Nothing is ever unpickled: PyTorch files are read with ``weights_only=True``, safetensors hold no code. The
-archives that OpenAI published are TorchScript; ``torch.jit.load`` reads those without pickle, and only their
-tensors are taken, whose names and shapes are checked before use.
+Nothing in a file is run: PyTorch files are read with ``weights_only=True``, safetensors hold no code, and of
+TorchScript archives, as OpenAI published, the tensors alone (:mod:`medzsad.detectors.clip.torchscript`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import json
 import os
 import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +19,9 @@ from torch import Tensor, nn
 
 from medzsad.detectors.cache import METADATA_KEY, read_header
 from medzsad.detectors.clip.pretrained import HINT, find_weights
+from medzsad.detectors.clip.torchscript import is_torchscript, read_torchscript
 from medzsad.errors import ModelNotReady
+from medzsad.limits import require_file
 
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 _TEXT_PARTS = ("text_projection", "positional_embedding", "token_embedding.", "transformer.", "ln_final.")
@@ -72,7 +72,7 @@ def load_clip_state(
         )
     tensors = {}
     for name in list(raw):
-        tensor, key = raw.pop(name), name.removeprefix("module.")
+        tensor, key = raw.pop(name), unwrapped(name)
         if key.startswith(_TEXT_PARTS):
             key = f"text.{key}"
         if key.startswith("visual.") or (text and key.startswith("text.")):
@@ -87,12 +87,13 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], bool]
     """Reads the tensors of a file, whatever its suffix says, without running anything in it.
 
     Returns:
-        The tensors by name, and whether the file is a TorchScript archive.
+        The tensors by name (those of nested dictionaries and lists joined by dots, without what training
+        programs put before, see :func:`unwrapped`), and whether the file is a TorchScript archive.
 
     Raises:
         ModelNotReady: if the file cannot be read or holds more than tensors.
     """
-    path = Path(path)
+    path = require_file(path, ModelNotReady)
     try:
         with open(path, "rb") as file:
             head = file.read(24)
@@ -101,10 +102,15 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], bool]
     if head.startswith(b"version https://git-lfs"):
         raise ModelNotReady(f"{path}: a Git LFS pointer, not the weights themselves; fetch the real file")
     if head[8:9] == b"{":
-        return _read_safetensors(path), False
-    if _is_torchscript(path):
-        return _read_torchscript(path), True
-    return _read_state_dict(path), False
+        tensors, archive = _read_safetensors(path), False
+    elif is_torchscript(path):
+        tensors, archive = read_torchscript(path), True
+    else:
+        content = read_pytorch_file(path)
+        if not isinstance(content, Mapping):
+            raise ModelNotReady(f"{path}: holds a {type(content).__name__}, not a state dict")
+        tensors, archive = _flatten(content), False
+    return {unwrapped(name): tensor for name, tensor in tensors.items()}, archive
 
 
 def install(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, origin: str, model: str) -> None:
@@ -148,25 +154,6 @@ def _named_openai(path: Path) -> bool:
     return "openai" in name or "quickgelu" in name or any(p.endswith(".openai") for p in path.parts)
 
 
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(
-                name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist()
-            )
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
-def _read_torchscript(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecated for new models; these archives are from 2021
-            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
-    except (RuntimeError, ValueError, AttributeError) as error:
-        raise ModelNotReady(f"{path}: not a readable TorchScript archive, perhaps damaged") from error
-
-
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -179,14 +166,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    content = read_pytorch_file(path)
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping):
-        raise ModelNotReady(f"{path}: holds a {type(content).__name__}, not a state dict")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+def unwrapped(name: str) -> str:
+    """Return a tensor's name without what training programs put before it, as ``model.`` or ``module.``."""
+    parts = [part for part in name.split(".") if part != "module"]
+    while len(parts) > 1 and parts[0] in ("state_dict", "model_state_dict", "model"):
+        del parts[0]
+    return ".".join(parts)
 
 
 def read_pytorch_file(path: str | os.PathLike[str]) -> Any:
@@ -198,7 +183,9 @@ def read_pytorch_file(path: str | os.PathLike[str]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: the file either loads or is refused
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Opened here, since PyTorch goes by the ending of a name.
+            with open(path, "rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelNotReady(f"{path}: no such file") from error
     except pickle.UnpicklingError as error:
@@ -211,31 +198,16 @@ def read_pytorch_file(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def read_published_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Reads the tensors of an adapter that a method's authors published, or of its safetensors copy.
-
-    Returns:
-        Tensors by name; those of nested dictionaries are named ``outer.inner``.
-
-    Raises:
-        ModelNotReady: if the file is missing, damaged, or holds anything that could run code.
-    """
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            is_safetensors = file.read(9)[8:9] == b"{"
-    except FileNotFoundError as error:
-        raise ModelNotReady(f"{path}: no such file") from error
-    except OSError as error:
-        raise ModelNotReady(f"{path}: cannot be read ({error.strerror or error})") from error
-    return _flatten(_read_safetensors(path) if is_safetensors else read_pytorch_file(path))
-
-
 def _flatten(content: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors of nested dictionaries and lists, their names joined by dots."""
     flat: dict[str, Tensor] = {}
-    for name, value in content.items() if isinstance(content, Mapping) else ():
+    todo = [(prefix, content)]
+    while todo:  # no recursion: a file may nest as deep as it likes
+        name, value = todo.pop()
         if isinstance(value, Tensor):
-            flat[f"{prefix}{name}"] = value
-        else:
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat[name] = value
+        elif isinstance(value, Mapping):
+            todo += reversed([(f"{name}.{key}" if name else str(key), part) for key, part in value.items()])
+        elif isinstance(value, list | tuple):
+            todo += reversed([(f"{name}.{i}" if name else str(i), part) for i, part in enumerate(value)])
     return flat

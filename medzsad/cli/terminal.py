@@ -1,0 +1,56 @@
+"""What is printed: no raw control characters of file names, no warnings of libraries beside our lines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from typing import Any, TextIO
+
+# Control characters, less those of lines and progress bars; what terminals obey in a file name is spelt out.
+_CONTROL = re.compile(r"[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_ESCAPE = re.compile(r"\x1b(?!\[(?:\?25[lh]|[0-9]{0,2}[AKm]))")
+_CHATTY = ("nibabel.global", "pydicom", "PIL", "tifffile", "monai", "matplotlib")
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters spelt out as ``\\x1b``; colours and cursor moves of ours pass."""
+    text = _ESCAPE.sub(r"\\x1b", text)
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+
+
+class Guarded:
+    """A text stream that prints :func:`printable` text; everything else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write ``text``, and return how many characters it has."""
+        self._stream.write(printable(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Write each of ``lines``."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def guard() -> None:
+    """Guard this process's output: for the command line, where nobody else uses the streams."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            continue
+        if hasattr(stream, "reconfigure"):  # surrogates of file names that are no text
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, Guarded(stream))
+    if not sys.warnoptions and not os.environ.get("MEDZSAD_DEBUG"):
+        warnings.simplefilter("ignore")
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,106 @@
+"""Tables, lists, recipes and catalogues of users: text, JSON and YAML that cannot hang or blow up."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from medzsad.errors import BadInput, MedzsadError
+from medzsad.limits import check_limit, require_file
+
+if TYPE_CHECKING:
+    from yaml.nodes import Node
+
+DEEPEST = 64
+"""Levels of nesting; what people write has less than ten."""
+
+
+def read_text(path: str | os.PathLike[str], kind: type[MedzsadError] = BadInput) -> str:
+    """Return the text of a regular file in UTF-8, a byte order mark left out.
+
+    Raises:
+        BadInput, or ``kind``: if it is no regular file, larger than MEDZSAD_MAX_TEXT_MB, or no text in UTF-8.
+    """
+    path = require_file(path, kind)
+    check_limit(path.stat().st_size / 1e6, "MEDZSAD_MAX_TEXT_MB", path, "megabytes", kind)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise kind(f"{path}: no UTF-8 text; save it as such.") from error
+    except OSError as error:
+        raise kind(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def parse_json(text: str | bytes, origin: object, kind: type[MedzsadError] = BadInput) -> Any:
+    """Return what JSON says.
+
+    Raises:
+        BadInput, or ``kind``: if it is no JSON, or nested so deeply that nothing could be done with it.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise kind(f"{origin}: JSON nested too deeply; it is damaged.") from error
+    except ValueError as error:  # also of numbers with thousands of digits, and of no UTF-8
+        raise kind(f"{origin}: not valid JSON ({_one_line(error)})") from error
+
+
+def read_json(path: str | os.PathLike[str], kind: type[MedzsadError] = BadInput) -> Any:
+    """Return what a JSON file says; see :func:`read_text` and :func:`parse_json` for the errors."""
+    return parse_json(read_text(path, kind), path, kind)
+
+
+def compose_yaml(text: str, origin: object, kind: type[MedzsadError] = BadInput) -> Node | None:
+    """Return the nodes of a YAML text with their lines; None if it is empty.
+
+    Raises:
+        BadInput, or ``kind``: if it is no YAML, has aliases (a few can stand for millions of values), or
+            is nested more than :data:`DEEPEST` deep.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                mark = self.peek_event().start_mark
+                raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", mark)
+            self.depth += 1
+            if self.depth > DEEPEST:
+                mark = self.peek_event().start_mark
+                raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    try:
+        loader = Loader(text)
+        loader.name = str(origin)
+        return loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+        raise kind(f"{origin}{line}: not valid YAML ({error.problem or _one_line(error)})") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise kind(f"{origin}: not valid YAML ({_one_line(error)})") from error
+
+
+def parse_yaml(text: str, origin: object, kind: type[MedzsadError] = BadInput) -> Any:
+    """Return what YAML says, as ``yaml.safe_load`` does; see :func:`compose_yaml` for the errors."""
+    import yaml
+
+    node = compose_yaml(text, origin, kind)
+    try:
+        return None if node is None else yaml.SafeLoader("").construct_document(node)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # dates such as 2026-99-99
+        raise kind(f"{origin}: not valid YAML ({_one_line(error)})") from error
+
+
+def read_yaml(path: str | os.PathLike[str], kind: type[MedzsadError] = BadInput) -> Any:
+    """Return what a YAML file says; see :func:`read_text` and :func:`parse_yaml` for the errors."""
+    return parse_yaml(read_text(path, kind), path, kind)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
