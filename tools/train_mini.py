@@ -29,6 +29,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from combine_mini import calibrate, combine
+from slice_stage import train_slices
 from synthetic_images import SHARES, Batch, generate, load_slices
 from torch import Tensor
 
@@ -295,7 +296,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out", default=str(Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors")
     )
-    parser.add_argument("--stage", choices=STAGES, help="only this one")
+    parser.add_argument("--stage", choices=(*STAGES, "slice"), help="only this one")
     parser.add_argument(
         "--image-size", type=int, default=192, help="the detector's input, for slices of volumes"
     )
@@ -316,9 +317,13 @@ def main() -> None:
     """Runs the stages that are not done yet."""
     args = arguments()
     Path(args.work).mkdir(parents=True, exist_ok=True)
-    for name in [args.stage] if args.stage else STAGES:
+    for name in [args.stage] if args.stage else (*STAGES, "slice"):
         if stage_file(args, name).exists():
             print(f"{name}: done already")
+            continue
+        if name == "slice":
+            if not train_slices(args):
+                return  # stopped early, as asked
             continue
         with tempfile.TemporaryDirectory() as folder:
             meeting = f"{folder}/meeting"

@@ -1,0 +1,214 @@
+"""The stage of :mod:`train_mini` that makes the network for slices of volumes.
+
+It starts from the network for grey images and learns from :mod:`synthetic_slices`, in one process of one
+thread, in float32. All randomness comes from the seed and the number of the step, so a repetition gives the
+same weights bit for bit on one kind of machine, stopped and resumed or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from synthetic_slices import SliceBatch, Sources, generate, load_sources
+from torch import Tensor
+
+from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from medzsad.detectors.mini import COLOUR_PREFIX
+from medzsad.detectors.mini_network import MirrorUnit
+from medzsad.detectors.mini_slices import SliceNetwork
+
+
+@dataclass(frozen=True)
+class SliceStage:
+    """The settings of the training.
+
+    Attributes:
+        size: of the slices, in pixels.
+        batch: samples per step.
+        steps: of the optimiser.
+        rate: highest learning rate.
+        last: the learning rate at the end, as a part of ``rate``.
+        ema: share of the averaged weights that each step keeps.
+        dropped: share of samples that do not see their mirror image.
+    """
+
+    size: int = 192
+    batch: int = 8
+    steps: int = 2400
+    rate: float = 7e-4
+    last: float = 0.01
+    ema: float = 0.997
+    dropped: float = 0.4
+
+
+STAGE = SliceStage()
+HELD_OUT = 900_000  # chunks from here on are never trained on
+CHUNK = 4  # batches that are generated together: the generator has a cost per call
+TERMS = ("image", "focal", "dice", "lesion", "false", "brain")
+
+
+def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch) -> Tensor:
+    """The terms of the loss, in the order of :data:`TERMS`.
+
+    Image cross-entropy; pixel focal; dice over the batch and over each image with lesions; what is missed of
+    each lesion, small and large alike; the highest false alarms of each image; brain or not, where known.
+
+    Args:
+        pixel: logits (B, 2, h, w).
+        image: logits (B, 2).
+        brain: logits (B, h, w).
+        batch: what was shown.
+    """
+    half = pixel.shape[-2:]
+    marked = (batch.lesions > 0).float()
+    target = F.adaptive_avg_pool2d(marked[:, None], half)[:, 0]
+    log_p = pixel.log_softmax(1)
+    p = log_p.exp()
+    focal = -(target * p[:, 0].square() * log_p[:, 1] + 0.7 * (1 - target) * p[:, 1].square() * log_p[:, 0])
+    sick = batch.labels.bool()
+
+    def dice(dims: tuple[int, ...], chosen: Tensor) -> Tensor:
+        seen, wanted = p[chosen, 1], target[chosen]
+        overlap = (seen * wanted).sum(dims)
+        return (1 - (2 * overlap + 1) / (seen.sum(dims) + wanted.sum(dims) + 1)).mean()
+
+    everything = torch.ones_like(sick)
+    overlap = dice((0, 1, 2), everything) / 2
+    lesion = pixel.new_zeros(())
+    if sick.any():
+        overlap = overlap + dice((1, 2), sick) / 2
+        # Each lesion has a number of its own in the batch; 0 is what is no lesion.
+        most = int(batch.lesions.max()) + 1
+        number = F.adaptive_max_pool2d(batch.lesions[:, None].float(), half)[:, 0].long()
+        number = torch.where(number > 0, number + most * torch.arange(len(number)).view(-1, 1, 1), 0)
+        length = most * (len(number) + 1)
+        size = torch.zeros(length).index_add_(0, number.flatten(), target.flatten())
+        found = torch.zeros(length).index_add_(0, number.flatten(), (p[:, 1] * target).flatten())
+        there = size > 0.2
+        there[0] = False
+        if there.any():
+            lesion = (1 - found[there] / size[there]).mean()
+    wrong = (p[:, 1] * (target == 0)).flatten(1)
+    wrong = wrong.topk(max(1, wrong.shape[1] // 100), dim=1).values.square().mean()
+    known = batch.brain >= 0
+    where = F.adaptive_avg_pool2d(batch.brain.clamp_min(0)[:, None], half)[:, 0]
+    known = known[:, 0, 0].float()
+    each = F.binary_cross_entropy_with_logits(brain, where, reduction="none").mean((1, 2))
+    brain_term = (each * known).sum() / known.sum().clamp_min(1)
+    return torch.stack(
+        [
+            F.cross_entropy(image, batch.labels, label_smoothing=0.02),
+            10 * focal.mean(),
+            overlap,
+            0.5 * lesion,
+            1.0 * wrong,
+            0.3 * brain_term,
+        ]
+    )
+
+
+def train_slices(args: argparse.Namespace, stage: SliceStage = STAGE) -> bool:
+    """Runs the stage, or goes on with it; says whether it came to its end.
+
+    Args:
+        args: ``work``, ``data``, ``seed``, ``steps_factor``, ``stop_after`` and ``save_every`` of train_mini.
+        stage: the settings.
+    """
+    torch.set_num_threads(1)
+    sources = load_sources(args.data)
+    steps = max(2, round(stage.steps * args.steps_factor))
+    start = read_checkpoint(Path(args.work) / "grey.safetensors")
+    torch.manual_seed(args.seed)
+    network = SliceNetwork(**start.settings["network"])
+    network.start_from({k: v.float() for k, v in start.tensors.items() if not k.startswith(COLOUR_PREFIX)})
+    network = network.to(memory_format=torch.channels_last).train()
+    for module in network.modules():
+        if isinstance(module, MirrorUnit):
+            module.dropped = stage.dropped
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": 0.04},
+            {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=stage.rate,
+        betas=(0.9, 0.98),
+    )
+    average = {k: v.clone() for k, v in network.state_dict().items()}
+    step, seconds = 0, 0.0
+    saved = Path(args.work) / "slice-state.pt"
+    if saved.exists():
+        state = torch.load(saved, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        average, step, seconds = state["average"], state["step"], state["seconds"]
+        print(f"slice: resumed at step {step}", flush=True)
+
+    def save() -> None:
+        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average}
+        torch.save({**state, "step": step, "seconds": seconds}, f"{saved}.partial")
+        os.replace(f"{saved}.partial", saved)
+
+    begin, running, made_of, made = time.monotonic() - seconds, None, -1, None
+    until = steps if args.stop_after is None else min(steps, args.stop_after)
+    while step < until:
+        chunk, part = divmod(step, CHUNK)
+        if made_of != chunk:
+            made = generate(args.seed * 1_000_003 + chunk, CHUNK * stage.batch, stage.size, sources)
+            made_of = chunk
+        batch = SliceBatch(*(t[part * stage.batch : (part + 1) * stage.batch] for t in made))
+        torch.manual_seed(args.seed * 1_000_003 + step)  # which samples see their mirror image
+        falling = stage.last + (1 - stage.last) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        rate = stage.rate * min(1, (step + 1) / 100) * falling
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        decoded, image = network.decode(batch.images.contiguous(memory_format=torch.channels_last))
+        pixel = network.pixel_states(network.pixel_head(decoded))
+        parts = slice_losses(pixel, network.image_states(image), network.brain(decoded), batch)
+        optimiser.zero_grad(set_to_none=True)
+        parts.sum().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        step, seconds = step + 1, time.monotonic() - begin
+        keep = min(stage.ema, (1 + step) / (20 + step))
+        with torch.no_grad():
+            for key, value in network.state_dict().items():
+                average[key].lerp_(value, 1 - keep)
+        running = parts.detach() if running is None else 0.97 * running + 0.03 * parts.detach()
+        if step % 25 == 0:
+            shown = " ".join(f"{name} {value:.3f}" for name, value in zip(TERMS, running.tolist(), strict=True))
+            print(f"slice step {step} of {steps}, {seconds:.0f}s, rate {rate:.1e}, {shown}", flush=True)
+        if step % args.save_every == 0 and step < steps:
+            save()
+    save()
+    if step < steps:
+        return False
+    write_stage(average, start, args, stage, {"steps": step, "seconds": round(seconds)})
+    return True
+
+
+def write_stage(
+    state: dict[str, Tensor], start: Checkpoint, args: argparse.Namespace, stage: SliceStage, record: dict
+) -> None:
+    """Writes ``slice.safetensors``: the averaged weights alone, for combine_mini."""
+    training = {
+        "data": "lesions drawn into slices of anatomical label maps with random intensities (Apache-2.0), of "
+        "redistributable scans (T1 of nichart_demo, UPenn; one head CT, BSD-2; one brain MR, MIT; small body "
+        "CT and MR, Apache-2.0), and synthetic anomalies over procedurally made images",
+        "licence": "Apache-2.0",
+        "seed": args.seed,
+        "images_seen": record["steps"] * stage.batch,
+        "precision": "fp32",
+        **record,
+    }
+    settings = {"image_size": stage.size, "network": start.settings["network"]}
+    tensors = {name: tensor.half().contiguous() for name, tensor in state.items()}
+    save_checkpoint(
+        Checkpoint("mini", tensors, settings, training), Path(args.work) / "slice.safetensors"
+    )
