@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from synthetic_slices import SliceBatch, Sources, generate, load_sources
+from synthetic_slices import SliceBatch, generate, load_sources
 from torch import Tensor
 
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from medzsad.detectors.mini import COLOUR_PREFIX
+from medzsad.detectors.mini import tensors_of
 from medzsad.detectors.mini_network import MirrorUnit
 from medzsad.detectors.mini_slices import SliceNetwork
 
@@ -34,18 +34,22 @@ class SliceStage:
         batch: samples per step.
         steps: of the optimiser.
         rate: highest learning rate.
-        last: the learning rate at the end, as a part of ``rate``.
+        last: part of ``rate`` that a cosine falls to.
+        horizon: step at which the cosine is at its end; it may lie beyond the last step.
+        cooldown: last steps, over which the rate falls to zero on a line.
         ema: share of the averaged weights that each step keeps.
         dropped: share of samples that do not see their mirror image.
     """
 
     size: int = 192
     batch: int = 8
-    steps: int = 2400
-    rate: float = 7e-4
+    steps: int = 1300
+    rate: float = 3e-4
     last: float = 0.01
-    ema: float = 0.997
-    dropped: float = 0.4
+    horizon: int = 1600
+    cooldown: int = 300
+    ema: float = 0.995
+    dropped: float = 0.25
 
 
 STAGE = SliceStage()
@@ -71,19 +75,17 @@ def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch)
     target = F.adaptive_avg_pool2d(marked[:, None], half)[:, 0]
     log_p = pixel.log_softmax(1)
     p = log_p.exp()
-    focal = -(target * p[:, 0].square() * log_p[:, 1] + 0.7 * (1 - target) * p[:, 1].square() * log_p[:, 0])
+    focal = -(target * p[:, 0].square() * log_p[:, 1] + 0.5 * (1 - target) * p[:, 1].square() * log_p[:, 0])
     sick = batch.labels.bool()
 
-    def dice(dims: tuple[int, ...], chosen: Tensor) -> Tensor:
-        seen, wanted = p[chosen, 1], target[chosen]
+    def dice(seen: Tensor, wanted: Tensor, dims: tuple[int, ...]) -> Tensor:
         overlap = (seen * wanted).sum(dims)
         return (1 - (2 * overlap + 1) / (seen.sum(dims) + wanted.sum(dims) + 1)).mean()
 
-    everything = torch.ones_like(sick)
-    overlap = dice((0, 1, 2), everything) / 2
+    overlap = dice(p[:, 1], target, (0, 1, 2)) / 2 + dice(p[:, 0], 1 - target, (1, 2))
     lesion = pixel.new_zeros(())
     if sick.any():
-        overlap = overlap + dice((1, 2), sick) / 2
+        overlap = overlap + dice(p[sick, 1], target[sick], (1, 2)) / 2
         # Each lesion has a number of its own in the batch; 0 is what is no lesion.
         most = int(batch.lesions.max()) + 1
         number = F.adaptive_max_pool2d(batch.lesions[:, None].float(), half)[:, 0].long()
@@ -108,10 +110,17 @@ def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch)
             10 * focal.mean(),
             overlap,
             0.5 * lesion,
-            1.0 * wrong,
+            0.3 * wrong,
             0.3 * brain_term,
         ]
     )
+
+
+def rate_at(step: int, stage: SliceStage, steps: int) -> float:
+    """The learning rate of a step: a hundred steps up, a cosine down, and a line to zero at the end."""
+    horizon, cooldown = (length * steps / stage.steps for length in (stage.horizon, stage.cooldown))
+    cosine = stage.last + (1 - stage.last) * 0.5 * (1 + math.cos(math.pi * step / horizon))
+    return stage.rate * min(1, (step + 1) / 100) * cosine * min(1, (steps - step) / cooldown)
 
 
 def train_slices(args: argparse.Namespace, stage: SliceStage = STAGE) -> bool:
@@ -127,7 +136,7 @@ def train_slices(args: argparse.Namespace, stage: SliceStage = STAGE) -> bool:
     start = read_checkpoint(Path(args.work) / "grey.safetensors")
     torch.manual_seed(args.seed)
     network = SliceNetwork(**start.settings["network"])
-    network.start_from({k: v.float() for k, v in start.tensors.items() if not k.startswith(COLOUR_PREFIX)})
+    network.start_from(tensors_of(start, "network"))
     network = network.to(memory_format=torch.channels_last).train()
     for module in network.modules():
         if isinstance(module, MirrorUnit):
@@ -164,8 +173,7 @@ def train_slices(args: argparse.Namespace, stage: SliceStage = STAGE) -> bool:
             made_of = chunk
         batch = SliceBatch(*(t[part * stage.batch : (part + 1) * stage.batch] for t in made))
         torch.manual_seed(args.seed * 1_000_003 + step)  # which samples see their mirror image
-        falling = stage.last + (1 - stage.last) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        rate = stage.rate * min(1, (step + 1) / 100) * falling
+        rate = rate_at(step, stage, steps)
         for group in optimiser.param_groups:
             group["lr"] = rate
         decoded, image = network.decode(batch.images.contiguous(memory_format=torch.channels_last))
@@ -182,7 +190,9 @@ def train_slices(args: argparse.Namespace, stage: SliceStage = STAGE) -> bool:
                 average[key].lerp_(value, 1 - keep)
         running = parts.detach() if running is None else 0.97 * running + 0.03 * parts.detach()
         if step % 25 == 0:
-            shown = " ".join(f"{name} {value:.3f}" for name, value in zip(TERMS, running.tolist(), strict=True))
+            shown = " ".join(
+                f"{name} {value:.3f}" for name, value in zip(TERMS, running.tolist(), strict=True)
+            )
             print(f"slice step {step} of {steps}, {seconds:.0f}s, rate {rate:.1e}, {shown}", flush=True)
         if step % args.save_every == 0 and step < steps:
             save()
@@ -209,6 +219,4 @@ def write_stage(
     }
     settings = {"image_size": stage.size, "network": start.settings["network"]}
     tensors = {name: tensor.half().contiguous() for name, tensor in state.items()}
-    save_checkpoint(
-        Checkpoint("mini", tensors, settings, training), Path(args.work) / "slice.safetensors"
-    )
+    save_checkpoint(Checkpoint("mini", tensors, settings, training), Path(args.work) / "slice.safetensors")

@@ -27,9 +27,9 @@ import synthetic_images
 from synthetic.canvas import blur
 from synthetic.fields import Random
 from synthetic.heads import BRAIN, INDEX, INNER, KIND_SHARES, KINDS, Head, draw_tissues, load_heads
-from synthetic.planes import draw_cut, nearest, smooth_field
+from synthetic.planes import Cut, draw_cut, nearest, smooth_field
 from synthetic.spots import Scene, harm
-from synthetic.volumes import Volume, load_volumes, sample_volume
+from synthetic.volumes import PLANES, Volume, load_volumes, sample_volume
 
 from medzsad.detectors.slices import encode
 
@@ -107,9 +107,10 @@ def generate(
     for index in range(made):
         own = np.random.default_rng([seed, size, index])
         sick = own.random() < abnormal
-        maker = sample_head if kinds[index] == 0 else sample_volume
-        scene, inside[index], known = maker(own, size, sources.heads if kinds[index] == 0 else sources.volumes,
-                                            sick)  # fmt: skip
+        if kinds[index] == 0:
+            scene, inside[index], known = sample_head(own, size, sources.heads, sick)
+        else:
+            scene, inside[index], known = sample_volume(own, size, sources.volumes, sick)
         grey[index], lesions[index] = scene.grey, scene.lesions
         if known is not None:
             brain[index] = known
@@ -143,9 +144,7 @@ def sample_head(
     box = head.brain_box if stripped else np.array([(0, n - 1) for n in head.tissues.shape])
     if not stripped:  # where the field of view ends below
         box[2, 0] = int(r.uniform(0, head.brain_box[2, 0] + 10))
-    cut = draw_cut(
-        r, size, box, head.brain_box, np.ones(3), planes=("axial", "coronal", "sagittal"), shares=(0.7, 0.15, 0.15)
-    )  # fmt: skip
+    cut = draw_cut(r, size, box, head.brain_box, np.ones(3), planes=PLANES, shares=(0.7, 0.15, 0.15))
     tissues = nearest(head.tissues, cut.points)  # (3, K, N)
     mean, texture = draw_tissues(r, kind)
     counts = head.counts.astype(float)
@@ -171,7 +170,7 @@ def sample_head(
     brain = INNER[own] & shown[0] if stripped else within[0] > 0.5
     brain_spread, _ = standardisation(mean, texture, counts * INNER, kind)
     scene = Scene(values, within * shown, white_matter(r, own, shown[0]), cut)
-    scene.scale = float(np.clip(brain_spread / spread, 0.2, 1.2))
+    scene.scale = float(np.clip(brain_spread / spread, 0.35, 1.2))
     if sick:
         middle = tissues[:, tissues.shape[1] // 2].reshape(3, size, size)
         white = middle == INDEX["white"]
@@ -218,7 +217,7 @@ def standardisation(
     return float(np.sqrt(variance)) + 1e-3 * (high - low) + 1e-6, centre
 
 
-def mirrored(cut, box: np.ndarray) -> np.ndarray:
+def mirrored(cut: Cut, box: np.ndarray) -> np.ndarray:
     """The map (2, 3) from a place in pixels to that of its mirror image about the brain's middle."""
     linear, shift = cut.to_pixel[:, :3], cut.to_pixel[:, 3]
     # Columns run along x, whichever way: a small turn of the head is part of how unlike twins are.

@@ -132,4 +132,6 @@ def nearest(volume: np.ndarray, points: np.ndarray) -> np.ndarray:
 def linear(volume: np.ndarray, points: np.ndarray, outside: float = 0.0) -> np.ndarray:
     """Values of ``volume`` at ``points`` (..., 3, N), linearly interpolated."""
     where = np.moveaxis(points, -2, 0)
-    return ndimage.map_coordinates(volume, where.reshape(3, -1), order=1, cval=outside).reshape(where.shape[1:])
+    return ndimage.map_coordinates(volume, where.reshape(3, -1), order=1, cval=outside).reshape(
+        where.shape[1:]
+    )

@@ -90,7 +90,9 @@ def paste(r: np.random.Generator, scene: Scene, spot: Spot) -> bool:
     )
     cos, sin = np.cos(spot.angle), np.sin(spot.angle)
     p, q = (dx * cos + dy * sin) / spot.radii[0], (dy * cos - dx * sin) / spot.radii[1]
-    across = np.array([spot.off, spot.off + scene.cut.distance, spot.off - scene.cut.distance]) / spot.radii[2]
+    across = (
+        np.array([spot.off, spot.off + scene.cut.distance, spot.off - scene.cut.distance]) / spot.radii[2]
+    )
     distance = np.sqrt(p**2 + q**2 + across.astype(np.float32)[:, None, None] ** 2)
     # One field over twice the patch: lobes and fringes at the lesion's own scale.
     span = max(dy.shape)
@@ -180,7 +182,7 @@ def large(r: np.random.Generator, scene: Scene, dark: float) -> Spot | None:
         return None
     mean = 8 * 5 ** r.random()
     aspect = np.exp(r.normal(0, 0.25))
-    contrast = draw_contrast(r, 0.6, 3.2, dark)
+    contrast = draw_contrast(r, 1.0, 3.8, dark)
     radii = (mean * aspect, mean / aspect, mean * np.exp(r.normal(0, 0.25)))
     ring = r.random() < 0.4
     swelling = r.random() < 0.35
@@ -208,7 +210,7 @@ def middle(r: np.random.Generator, scene: Scene, dark: float) -> Spot | None:
     mean = 4 * 2.5 ** r.random()
     aspect = np.exp(r.normal(0, 0.3))
     radii = (mean * aspect, mean / aspect, mean * np.exp(r.normal(0, 0.3)))
-    contrast = draw_contrast(r, 0.7, 3.5, dark)
+    contrast = draw_contrast(r, 1.2, 4.0, dark)
     return Spot(
         centre,
         radii[2] * r.uniform(-0.6, 0.6),
@@ -259,7 +261,7 @@ def harm(r: np.random.Generator, scene: Scene, dark: float, mirror: np.ndarray |
         mirror: affine map (2, 3) of a place in pixels to its place on the other side of the body, or None
             where there is none; then a quarter of the samples have pairs.
     """
-    pattern = r.choice(4, p=[0.34, 0.42, 0.14, 0.10])  # large, small, middle, mixed
+    pattern = r.choice(4, p=[0.40, 0.36, 0.14, 0.10])  # large, small, middle, mixed
     spots: list[Spot | None] = []
     if pattern in (0, 3):
         spots += [large(r, scene, dark) for _ in range(1 + (r.random() < 0.2))]
@@ -267,10 +269,10 @@ def harm(r: np.random.Generator, scene: Scene, dark: float, mirror: np.ndarray |
         spots += [middle(r, scene, dark) for _ in range(r.integers(1, 4))]
     if pattern in (1, 3) or r.random() < 0.15:
         number = int(np.ceil(18 * r.random() ** 1.6))
-        strength = 0.9 + 2.6 * r.random() ** 1.3
+        strength = 1.4 + 2.6 * r.random() ** 1.3
         spots += [small(r, scene, dark, strength) for _ in range(number)]
     if scene.beside is not None and r.random() < (0.3 if pattern == 1 else 0.1):
-        paste_band(r, scene, (0.6 + 2.2 * r.random() ** 1.2) * (-1 if r.random() < dark else 1))
+        paste_band(r, scene, (1.0 + 2.4 * r.random() ** 1.2) * (-1 if r.random() < dark else 1))
     paired = mirror is not None and r.random() < 0.28
     for spot in spots:
         if spot is None:

@@ -81,17 +81,17 @@ def _volume(
 
     import nibabel as nib
 
+    from medzsad.detectors.slices import decode, standardised
     from medzsad.scans.intensity import foreground_mask, intensity_scaling
     from medzsad.scans.readers import read_scan
     from medzsad.scans.slices import CanonicalView
-    from medzsad.detectors.slices import standardised
 
     scan = read_scan(path)
     view = CanonicalView.of(scan)
     scan = replace(scan, voxels=view.to_canonical(scan.voxels), affine=np.diag([*view.spacing, 1.0]))
     foreground = foreground_mask(scan)
     scaling = standardised(intensity_scaling(scan, window, foreground), scan.voxels, foreground)
-    grey = scaling(scan.voxels)[0] * 12 - 4
+    grey = decode(scaling(scan.voxels))
     place = foreground & (grey > -1.2) if rois is None else np.zeros(grey.shape, bool)
     marked = place.astype(np.uint8) * 2
     if rois is not None:
@@ -103,7 +103,7 @@ def _volume(
     return Volume(
         np.ascontiguousarray(grey[cut], dtype=np.float32), np.ascontiguousarray(foreground[cut]),
         np.array(view.spacing), np.ascontiguousarray(marked[cut]), rois is not None, planes, dark, share,
-        float(np.clip(np.clip(grey[marked > 0], -2.5, 2.5).std(), 0.25, 1.0)),
+        float(np.clip(np.clip(grey[marked > 0], -2.5, 2.5).std(), 0.4, 1.0)),
     )  # fmt: skip
 
 
