@@ -43,7 +43,7 @@ class SliceStage:
 
     size: int = 192
     batch: int = 8
-    steps: int = 1300
+    steps: int = 1050
     rate: float = 3e-4
     last: float = 0.01
     horizon: int = 1600
@@ -117,10 +117,12 @@ def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch)
 
 
 def rate_at(step: int, stage: SliceStage, steps: int) -> float:
-    """The learning rate of a step: a hundred steps up, a cosine down, and a line to zero at the end."""
+    """The learning rate of a step: a hundred steps up, then down with the root of the step and a cosine, and a
+    line to zero at the end. Higher for longer, the network forgets what it came with.
+    """
     horizon, cooldown = (length * steps / stage.steps for length in (stage.horizon, stage.cooldown))
     cosine = stage.last + (1 - stage.last) * 0.5 * (1 + math.cos(math.pi * step / horizon))
-    return stage.rate * min(1, (step + 1) / 100) * cosine * min(1, (steps - step) / cooldown)
+    return stage.rate * min((step + 1) / 100, (100 / max(step, 100)) ** 0.5) * cosine * min(1, (steps - step) / cooldown)
 
 
 def train_slices(args: argparse.Namespace, stage: SliceStage = STAGE) -> bool:

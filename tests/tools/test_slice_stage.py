@@ -67,7 +67,7 @@ def test_the_rate_rises_falls_and_ends_near_zero(tool: ModuleType) -> None:
     rates = [tool.rate_at(step, stage, 1000) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) > 0.95
-    assert rates[799] > 0.3
+    assert rates[799] > 0.1
     assert rates[999] < 0.01
     assert all(a >= b for a, b in pairwise(rates[150:]))
 
