@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from synthetic_slices import SliceBatch, generate, load_sources
+from synthetic_slices import KIND_SHARES, SHARES, SliceBatch, Sources, generate, load_sources
 from torch import Tensor
 
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
@@ -26,34 +26,43 @@ from medzsad.detectors.mini_slices import SliceNetwork
 
 
 @dataclass(frozen=True)
-class SliceStage:
-    """The settings of the training.
+class SlicePart:
+    """One part of the training.
 
     Attributes:
+        shares: of label maps, real volumes and looks.
+        kinds: shares of the orders of tissues, :data:`synthetic.heads.KINDS`.
         size: of the slices, in pixels.
         batch: samples per step.
         steps: of the optimiser.
         rate: highest learning rate.
-        last: part of ``rate`` that a cosine falls to.
-        horizon: step at which the cosine is at its end; it may lie beyond the last step.
+        warm: steps over which it rises.
+        horizon: step at which a cosine would be at its end.
         cooldown: last steps, over which the rate falls to zero on a line.
         ema: share of the averaged weights that each step keeps.
         dropped: share of samples that do not see their mirror image.
     """
 
+    shares: tuple[float, ...]
+    kinds: tuple[float, ...]
+    steps: int
+    rate: float
+    warm: int
+    horizon: int
+    cooldown: int
     size: int = 192
     batch: int = 8
-    steps: int = 1050
-    rate: float = 3e-4
-    last: float = 0.01
-    horizon: int = 1600
-    cooldown: int = 300
     ema: float = 0.995
     dropped: float = 0.25
 
 
-STAGE = SliceStage()
-HELD_OUT = 900_000  # chunks from here on are never trained on
+# First whatever contrast tissues may have, then mostly what scanners show.
+PARTS = (
+    SlicePart(SHARES, KIND_SHARES, steps=500, rate=3e-4, warm=100, horizon=1600, cooldown=0),
+    SlicePart(
+        (0.82, 0.12, 0.06), (0.12, 0.44, 0.18, 0.06, 0.20), 520, 2e-4, warm=40, horizon=0, cooldown=400
+    ),
+)
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
 TERMS = ("image", "focal", "dice", "lesion", "false", "brain")
 
@@ -116,29 +125,66 @@ def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch)
     )
 
 
-def rate_at(step: int, stage: SliceStage, steps: int) -> float:
-    """The learning rate of a step: a hundred steps up, then down with the root of the step and a cosine, and a
-    line to zero at the end. Higher for longer, the network forgets what it came with.
+def rate_at(step: int, part: SlicePart, steps: int) -> float:
+    """The learning rate of a step: up, down with a cosine and the root of the step, to zero on a line.
+
+    Higher for longer, the network forgets what it came with.
     """
-    horizon, cooldown = (length * steps / stage.steps for length in (stage.horizon, stage.cooldown))
-    cosine = stage.last + (1 - stage.last) * 0.5 * (1 + math.cos(math.pi * step / horizon))
-    return stage.rate * min((step + 1) / 100, (100 / max(step, 100)) ** 0.5) * cosine * min(1, (steps - step) / cooldown)
+    factor = min(1.0, (step + 1) / part.warm)
+    if part.horizon:
+        cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step * part.steps / steps / part.horizon))
+        factor *= cosine * math.sqrt(part.warm / max(step, part.warm))
+    if part.cooldown:
+        factor *= min(1.0, (steps - step) / (part.cooldown * steps / part.steps))
+    return part.rate * factor
 
 
-def train_slices(args: argparse.Namespace, stage: SliceStage = STAGE) -> bool:
+def train_slices(args: argparse.Namespace, parts: tuple[SlicePart, ...] = PARTS) -> bool:
     """Runs the stage, or goes on with it; says whether it came to its end.
 
     Args:
         args: ``work``, ``data``, ``seed``, ``steps_factor``, ``stop_after`` and ``save_every`` of train_mini.
-        stage: the settings.
+        parts: the settings.
     """
     torch.set_num_threads(1)
     sources = load_sources(args.data)
-    steps = max(2, round(stage.steps * args.steps_factor))
     start = read_checkpoint(Path(args.work) / "grey.safetensors")
+    record: dict[str, int] = {"steps": 0, "images_seen": 0, "seconds": 0}
+    for number, part in enumerate(parts):
+        average, step, seconds = train_part(number, part, args, sources, start)
+        if step < steps_of(part, args):
+            return False
+        for key, more in (("steps", step), ("images_seen", step * part.batch), ("seconds", round(seconds))):
+            record[key] += more
+    write_stage(average, start, args, parts[-1], record)
+    return True
+
+
+def steps_of(part: SlicePart, args: argparse.Namespace) -> int:
+    """The steps of a part, shortened as asked."""
+    return max(2, round(part.steps * args.steps_factor))
+
+
+def state_file(args: argparse.Namespace, number: int) -> Path:
+    """The file of a part's state."""
+    return Path(args.work) / f"slice-{number}-state.pt"
+
+
+def train_part(
+    number: int, stage: SlicePart, args: argparse.Namespace, sources: Sources, start: Checkpoint
+) -> tuple[dict[str, Tensor], int, float]:
+    """Runs one part, or goes on with it; the first starts from ``start``, others from the part before.
+
+    Returns:
+        The averaged weights, the step that was reached and the seconds that it took.
+    """
+    steps = steps_of(stage, args)
     torch.manual_seed(args.seed)
     network = SliceNetwork(**start.settings["network"])
-    network.start_from(tensors_of(start, "network"))
+    if number:
+        network.load_state_dict(torch.load(state_file(args, number - 1), weights_only=True)["network"])
+    else:
+        network.start_from(tensors_of(start, "network"))
     network = network.to(memory_format=torch.channels_last).train()
     for module in network.modules():
         if isinstance(module, MirrorUnit):
@@ -153,13 +199,13 @@ def train_slices(args: argparse.Namespace, stage: SliceStage = STAGE) -> bool:
     )
     average = {k: v.clone() for k, v in network.state_dict().items()}
     step, seconds = 0, 0.0
-    saved = Path(args.work) / "slice-state.pt"
+    saved = state_file(args, number)
     if saved.exists():
         state = torch.load(saved, weights_only=True)
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         average, step, seconds = state["average"], state["step"], state["seconds"]
-        print(f"slice: resumed at step {step}", flush=True)
+        print(f"slice, part {number}: resumed at step {step}", flush=True)
 
     def save() -> None:
         state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average}
@@ -171,7 +217,14 @@ def train_slices(args: argparse.Namespace, stage: SliceStage = STAGE) -> bool:
     while step < until:
         chunk, part = divmod(step, CHUNK)
         if made_of != chunk:
-            made = generate(args.seed * 1_000_003 + chunk, CHUNK * stage.batch, stage.size, sources)
+            made = generate(
+                (args.seed + 1000 * number) * 1_000_003 + chunk,
+                CHUNK * stage.batch,
+                stage.size,
+                sources,
+                shares=stage.shares,
+                kinds=stage.kinds,
+            )
             made_of = chunk
         batch = SliceBatch(*(t[part * stage.batch : (part + 1) * stage.batch] for t in made))
         torch.manual_seed(args.seed * 1_000_003 + step)  # which samples see their mirror image
@@ -195,18 +248,18 @@ def train_slices(args: argparse.Namespace, stage: SliceStage = STAGE) -> bool:
             shown = " ".join(
                 f"{name} {value:.3f}" for name, value in zip(TERMS, running.tolist(), strict=True)
             )
-            print(f"slice step {step} of {steps}, {seconds:.0f}s, rate {rate:.1e}, {shown}", flush=True)
+            print(
+                f"slice {number}, step {step} of {steps}, {seconds:.0f}s, rate {rate:.1e}, {shown}",
+                flush=True,
+            )
         if step % args.save_every == 0 and step < steps:
             save()
     save()
-    if step < steps:
-        return False
-    write_stage(average, start, args, stage, {"steps": step, "seconds": round(seconds)})
-    return True
+    return average, step, seconds
 
 
 def write_stage(
-    state: dict[str, Tensor], start: Checkpoint, args: argparse.Namespace, stage: SliceStage, record: dict
+    state: dict[str, Tensor], start: Checkpoint, args: argparse.Namespace, part: SlicePart, record: dict
 ) -> None:
     """Writes ``slice.safetensors``: the averaged weights alone, for combine_mini."""
     training = {
@@ -215,10 +268,9 @@ def write_stage(
         "CT and MR, Apache-2.0), and synthetic anomalies over procedurally made images",
         "licence": "Apache-2.0",
         "seed": args.seed,
-        "images_seen": record["steps"] * stage.batch,
         "precision": "fp32",
         **record,
     }
-    settings = {"image_size": stage.size, "network": start.settings["network"]}
+    settings = {"image_size": part.size, "network": start.settings["network"]}
     tensors = {name: tensor.half().contiguous() for name, tensor in state.items()}
     save_checkpoint(Checkpoint("mini", tensors, settings, training), Path(args.work) / "slice.safetensors")

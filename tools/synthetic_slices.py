@@ -84,6 +84,7 @@ def generate(
     *,
     abnormal: float = 0.7,
     shares: tuple[float, ...] = SHARES,
+    kinds: tuple[float, ...] = KIND_SHARES,
 ) -> SliceBatch:
     """Makes one batch; the same seed gives the same batch.
 
@@ -94,21 +95,22 @@ def generate(
         sources: of :func:`load_sources`.
         abnormal: share of samples with lesions.
         shares: of label maps, real volumes and looks.
+        kinds: shares of :data:`synthetic.heads.KINDS` among label maps.
     """
     r = np.random.default_rng([seed, size])
     there = [bool(sources.heads), bool(sources.volumes), True]
     weights = np.array(shares) * there
-    kinds = np.sort(r.choice(3, count, p=weights / weights.sum()))
+    chosen = np.sort(r.choice(3, count, p=weights / weights.sum()))
     grey = np.empty((count, 3, size, size), dtype=np.float32)
     inside = np.zeros((count, 3, size, size), dtype=bool)
     lesions = np.zeros((count, size, size), dtype=np.int16)
     brain = np.full((count, size, size), -1, dtype=np.float32)
-    made = int((kinds < 2).sum())
+    made = int((chosen < 2).sum())
     for index in range(made):
         own = np.random.default_rng([seed, size, index])
         sick = own.random() < abnormal
-        if kinds[index] == 0:
-            scene, inside[index], known = sample_head(own, size, sources.heads, sick)
+        if chosen[index] == 0:
+            scene, inside[index], known = sample_head(own, size, sources.heads, sick, kinds)
         else:
             scene, inside[index], known = sample_volume(own, size, sources.volumes, sick)
         grey[index], lesions[index] = scene.grey, scene.lesions
@@ -135,11 +137,11 @@ def generate(
 
 
 def sample_head(
-    r: np.random.Generator, size: int, heads: list[Head], sick: bool
+    r: np.random.Generator, size: int, heads: list[Head], sick: bool, kinds: tuple[float, ...] = KIND_SHARES
 ) -> tuple[Scene, np.ndarray, np.ndarray]:
     """A slice of a head with tissues of random intensity; its foreground (3, S, S) and brain (S, S)."""
     head = heads[int(r.integers(len(heads)))]
-    kind = KINDS[int(r.choice(len(KINDS), p=KIND_SHARES))]
+    kind = KINDS[int(r.choice(len(KINDS), p=kinds))]
     stripped = r.random() < (0.15 if kind == "ct" else 0.55)
     box = head.brain_box if stripped else np.array([(0, n - 1) for n in head.tissues.shape])
     if not stripped:  # where the field of view ends below

@@ -35,11 +35,15 @@ def run(tool: ModuleType, work: Path, stop_after: int | None = None, seed: int =
     work.mkdir(exist_ok=True)
     torch.manual_seed(0)
     save_checkpoint(MedzsadMini(image_size=48, network=SMALL).to_checkpoint(), work / "grey.safetensors")
-    stage = tool.SliceStage(size=48, batch=2, steps=6, horizon=8, cooldown=2, rate=1e-3)
+    common = {"size": 48, "batch": 2, "rate": 1e-3, "warm": 2}
+    parts = (
+        tool.SlicePart(tool.SHARES, tool.KIND_SHARES, steps=2, horizon=8, cooldown=0, **common),
+        tool.SlicePart(tool.SHARES, tool.KIND_SHARES, steps=4, horizon=0, cooldown=2, **common),
+    )
     args = SimpleNamespace(
         work=str(work), data=None, seed=seed, steps_factor=1.0, stop_after=stop_after, save_every=100
     )
-    done = tool.train_slices(args, stage)
+    done = tool.train_slices(args, parts)
     assert done == (stop_after is None)
     return work / "slice.safetensors"
 
@@ -49,7 +53,7 @@ def test_a_repetition_and_a_stopped_run_give_the_same_weights_bit_for_bit(
 ) -> None:
     first = read_checkpoint(run(tool, tmp_path / "first"))
     again = read_checkpoint(run(tool, tmp_path / "again"))
-    assert not run(tool, tmp_path / "stopped", stop_after=3).exists()
+    assert not run(tool, tmp_path / "stopped", stop_after=3).exists()  # in its second part
     resumed = read_checkpoint(run(tool, tmp_path / "stopped"))
     other = read_checkpoint(run(tool, tmp_path / "other", seed=8))
     for name, tensor in first.tensors.items():
@@ -63,13 +67,17 @@ def test_a_repetition_and_a_stopped_run_give_the_same_weights_bit_for_bit(
 
 
 def test_the_rate_rises_falls_and_ends_near_zero(tool: ModuleType) -> None:
-    stage = tool.SliceStage(steps=1000, horizon=1500, cooldown=200, rate=1.0, last=0.01)
-    rates = [tool.rate_at(step, stage, 1000) for step in range(1000)]
-    assert rates[0] == pytest.approx(0.01)
-    assert max(rates) > 0.95
-    assert rates[799] > 0.1
-    assert rates[999] < 0.01
-    assert all(a >= b for a, b in pairwise(rates[150:]))
+    common = {"shares": (1,), "kinds": (1,), "rate": 1.0, "warm": 100}
+    for horizon, cooldown in ((1500, 0), (0, 800), (1500, 200)):
+        part = tool.SlicePart(steps=1000, horizon=horizon, cooldown=cooldown, **common)
+        rates = [tool.rate_at(step, part, 1000) for step in range(1000)]
+        assert rates[0] == pytest.approx(0.01)
+        assert max(rates) > 0.95
+        assert rates[700] > 0.1
+        assert rates[999] < (0.01 if cooldown else 0.2)
+        assert all(a >= b for a, b in pairwise(rates[100:]))
+        # A shortened run has the same course.
+        assert tool.rate_at(350, part, 500) == pytest.approx(tool.rate_at(700, part, 1000), rel=0.5)
 
 
 def test_a_small_lesion_counts_as_much_as_a_large_one(tool: ModuleType) -> None:

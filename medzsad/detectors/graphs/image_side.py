@@ -114,10 +114,10 @@ def networks_of(detector: AnomalyDetector) -> tuple[AnomalyDetector, ...]:
     networks on all images of a mixed batch.
 
     Returns:
-        The detector alone; of a medzsad-mini with two networks, one for grey images and one for coloured
-        ones, which share its weights.
+        The detector alone; of a medzsad-mini with several networks, one for slices of volumes, or one for grey
+        images and one for coloured ones, which share its weights.
     """
-    if not isinstance(detector, MedzsadMini):
+    if not isinstance(detector, MedzsadMini) or not (detector.colour_network or detector.slice_network):
         return (detector,)
     parts = []
     for kind, network in detector.networks_in_use():
