@@ -114,8 +114,8 @@ def networks_of(detector: AnomalyDetector) -> tuple[AnomalyDetector, ...]:
     networks on all images of a mixed batch.
 
     Returns:
-        The detector alone; of a medzsad-mini with several networks, one for slices of volumes, or one for grey
-        images and one for coloured ones, which share its weights.
+        The detector alone; of a medzsad-mini with several networks, one for slices of volumes, or one for
+        grey images and one for coloured ones, which share its weights.
     """
     if not isinstance(detector, MedzsadMini) or not (detector.colour_network or detector.slice_network):
         return (detector,)
