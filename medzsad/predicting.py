@@ -94,7 +94,10 @@ def predict(
             backend=backend,
         )
     if not scan.is_2d:
-        detector = detector.for_volume()
+        detector = detector.for_volume(colour=scan.is_colour)
+    if detector.neighbour_mm is not None and "+" in (window or ""):
+        note = f"The detector sees one window at a time: only the first of {window} counts."
+        scan = replace(scan, notes=(*scan.notes, note))
     loaded = time.perf_counter()
 
     view = CanonicalView.of(scan)

@@ -1,12 +1,15 @@
-"""Puts two trained medzsad-mini networks into one detector, and calibrates it.
+"""Puts trained medzsad-mini networks into one detector, and calibrates it.
 
     python tools/combine_mini.py GREY.safetensors COLOUR.safetensors OUT.safetensors --data "$MEDZSAD_SHARED"
+    python tools/combine_mini.py DETECTOR.safetensors --slices SLICE.safetensors OUT.safetensors
 
-One network serves grey images, the other images in colour. Images are shown at ``--image-size``, slices of
-volumes at the size of the training. On held-out synthetic images of each kind, half of
-them with a lesion, Platt scaling is fitted to the map, the image probability and the joint score, so that the
-values of both networks mean the same: the share of such pixels or images that are abnormal. The default
-threshold of the map is the one with the best Dice over the held-out images of both kinds.
+One network serves grey images, one images in colour, one slices of volumes. Images are shown at
+``--image-size``, slices of volumes at the size of the training. The second command gives a finished detector
+another network for slices and leaves all that concerns images as it is. On held-out synthetic images of each
+kind, half of them with a lesion, Platt scaling is fitted to the map, the image probability and the joint
+score, so that the values of all networks mean the same: the share of such pixels or images that are abnormal.
+The default threshold of the map is the one with the best Dice over the held-out images of both kinds; slices
+with a network of their own have a threshold of their own, found in the same way.
 """
 
 from __future__ import annotations
@@ -17,12 +20,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import synthetic_slices
 import torch
+from synthetic.planes import NEIGHBOUR_MM
 from synthetic_images import LOOKS, generate, load_slices
+from synthetic_slices import Sources, load_sources
 from torch import Tensor
 
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from medzsad.detectors.mini import AS_IT_IS, COLOUR_PREFIX, MedzsadMini, platt
+from medzsad.detectors.mini import AS_IT_IS, PREFIXES, MedzsadMini, platt
 
 HELD_OUT = 950_000_000  # seeds from here on are never trained on
 KINDS = {  # looks that each network serves, all alike
@@ -30,6 +36,8 @@ KINDS = {  # looks that each network serves, all alike
     "colour": ("endoscopy", "surface", "objects", "skin"),
     "slice": ("brain", "abstract", "body", "real"),
 }
+# Sources of slices: label maps, real volumes, looks of images.
+SLICE_KINDS = {"heads": (1, 0, 0), "volumes": (0, 1, 0), "looks": (0, 0, 1)}
 LIMIT = 1e-6
 
 
@@ -62,8 +70,11 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
     for name in ("image_size", "network", "score_mix", "smoothing", "flip"):
         if grey.settings[name] != colour.settings[name]:
             raise ValueError(f"{name} differs: {grey.settings[name]} and {colour.settings[name]}")
-    first = {k: v for k, v in grey.tensors.items() if not k.startswith(COLOUR_PREFIX)}
-    second = {f"{COLOUR_PREFIX}{k}": v for k, v in colour.tensors.items() if not k.startswith(COLOUR_PREFIX)}
+    own = {
+        name: {k: v for k, v in one.tensors.items() if not k.startswith(tuple(PREFIXES.values()))}
+        for name, one in (("grey", grey), ("colour", colour))
+    }
+    first, second = own["grey"], {f"{PREFIXES['colour_network']}{k}": v for k, v in own["colour"].items()}
     calibration = {kind: AS_IT_IS for kind in KINDS}
     return Checkpoint(
         grey.method,
@@ -74,6 +85,8 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
             "calibration": calibration,
             "image_size": image_size or grey.settings["image_size"],
             "slice_size": grey.settings["image_size"],
+            "neighbour_mm": None,
+            "slice_threshold": None,
         },
         training={**grey.training, "colour": colour.training},
     )
@@ -95,6 +108,110 @@ def look_at(detector: MedzsadMini, kind: str, look: str, slices: Tensor | None, 
         masks = torch.nn.functional.adaptive_avg_pool2d(batch.masks[:, None], maps.shape[-2:])[:, 0]
         parts.append((maps, probabilities, scores, masks, batch.labels))
     return HeldOut(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def add_slices(detector: Checkpoint, slices: Checkpoint, neighbour_mm: float) -> Checkpoint:
+    """The detector with this network for slices of grey volumes, in place of one that it may have already.
+
+    Args:
+        detector: for images.
+        slices: what the stage "slice" of train_mini wrote.
+        neighbour_mm: distance of the neighbours that it was trained with.
+
+    Raises:
+        ValueError: if the sizes of the networks differ.
+    """
+    if detector.settings["network"] != slices.settings["network"]:
+        raise ValueError("the networks are of different sizes")
+    prefix = PREFIXES["slice_network"]
+    kept = {name: tensor for name, tensor in detector.tensors.items() if not name.startswith(prefix)}
+    settings = {
+        **detector.settings,
+        "slice_size": slices.settings["image_size"],
+        "neighbour_mm": neighbour_mm,
+        "calibration": {**detector.settings["calibration"], "slice": AS_IT_IS},
+    }
+    added = {f"{prefix}{name}": tensor for name, tensor in slices.tensors.items()}
+    training = {**detector.training, "slice": slices.training}
+    return Checkpoint(detector.method, kept | added, settings, training)
+
+
+@torch.inference_mode()
+def look_at_slices(detector: MedzsadMini, shares: tuple[float, ...], sources: Sources, count: int) -> HeldOut:
+    """Predictions of ``count`` held-out slices, half of them with lesions."""
+    shown, parts = detector.for_volume(), []
+    for index in range(0, count, 24):
+        batch = synthetic_slices.generate(
+            HELD_OUT + index, 24, detector.slice_size, sources, shares=shares, abnormal=0.5
+        )
+        maps, scores, probabilities = shown.detect(batch.images)
+        marked = (batch.lesions > 0).float()
+        masks = torch.nn.functional.adaptive_avg_pool2d(marked[:, None], maps.shape[-2:])[:, 0]
+        parts.append((maps, probabilities, scores, masks, batch.labels))
+    return HeldOut(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def calibrate_slices(checkpoint: Checkpoint, sources: Sources, count: int) -> Checkpoint:
+    """Fits scalings and threshold of the network for slices; all others stay as they are."""
+    detector = MedzsadMini.from_checkpoint(checkpoint)
+    there = {"heads": bool(sources.heads), "volumes": bool(sources.volumes), "looks": True}
+    found = {
+        name: look_at_slices(detector, shares, sources, count)
+        for name, shares in SLICE_KINDS.items()
+        if there[name]
+    }
+    detector.calibration["slice"], errors = scale(found, count)
+    threshold, dice = best_threshold(found)
+    detector.slice_threshold = threshold
+    made = detector.to_checkpoint()
+    training = {
+        **checkpoint.training,
+        "slice": {
+            **checkpoint.training["slice"],
+            "calibration_error": errors,
+            "held_out_dice": dice,
+        },
+    }
+    return Checkpoint(made.method, made.tensors, made.settings, training)
+
+
+def scale(
+    looks: dict[str, HeldOut], count: int
+) -> tuple[dict[str, tuple[float, float]], dict[str, dict[str, float]]]:
+    """Fits Platt scaling on the first half of each look; applies it to the second half, which stays.
+
+    Returns:
+        The scalings, and the calibration error of each look's second half.
+    """
+    whole = HeldOut(
+        *(torch.cat([t[: count // 2] for t in part]) for part in zip(*looks.values(), strict=True))
+    )
+    pairs = {
+        "map": fit(whole.maps[:, ::3, ::3], whole.masks[:, ::3, ::3] > 0.5),
+        "probability": fit(whole.probabilities, whole.labels),
+        "score": fit(whole.scores, whole.labels),
+    }
+    errors = {}
+    for look, seen in looks.items():
+        maps, scores = platt(seen.maps, *pairs["map"]), platt(seen.scores, *pairs["score"])
+        looks[look] = HeldOut(*(t[count // 2 :] for t in seen._replace(maps=maps, scores=scores)))
+        errors[look] = {
+            "score": round(calibration_error(looks[look].scores, looks[look].labels), 3),
+            "map": round(calibration_error(looks[look].maps.flatten(), looks[look].masks.flatten() > 0.5), 4),
+        }
+    return pairs, errors
+
+
+def best_threshold(looks: dict[str, HeldOut]) -> tuple[float, float]:
+    """The threshold of the map with the best mean Dice over looks, each counting alike, and that Dice."""
+    thresholds = torch.arange(0.05, 0.95, 0.025)
+    dice = torch.zeros(len(thresholds))
+    for seen in looks.values():
+        truth = seen.masks > 0.5
+        for index, threshold in enumerate(thresholds):
+            chosen = seen.maps >= threshold
+            dice[index] += 2 * (chosen & truth).sum() / (chosen.sum() + truth.sum())
+    return round(float(thresholds[dice.argmax()]), 3), round(float(dice.max()) / len(looks), 3)
 
 
 def fit(values: Tensor, truth: Tensor) -> tuple[float, float]:
@@ -128,41 +245,13 @@ def calibrate(checkpoint: Checkpoint, slices: Tensor | None, count: int) -> Chec
         }
         for kind, looks in KINDS.items()
     }
-    for kind, looks in found.items():
-        # Fitted on the first half of each look's images, measured on the second.
-        whole = HeldOut(
-            *(torch.cat([t[: count // 2] for t in part]) for part in zip(*looks.values(), strict=True))
-        )
-        pairs = {
-            "map": fit(whole.maps[:, ::3, ::3], whole.masks[:, ::3, ::3] > 0.5),
-            "probability": fit(whole.probabilities, whole.labels),
-            "score": fit(whole.scores, whole.labels),
-        }
-        detector.calibration[kind] = pairs
-        for look, seen in looks.items():
-            maps, scores = platt(seen.maps, *pairs["map"]), platt(seen.scores, *pairs["score"])
-            looks[look] = HeldOut(*(t[count // 2 :] for t in seen._replace(maps=maps, scores=scores)))
-    thresholds = torch.arange(0.05, 0.95, 0.025)
-    dice = torch.zeros(len(thresholds))
     errors: dict[str, dict[str, float]] = {}
     for kind, looks in found.items():
-        for look, seen in looks.items():
-            truth = seen.masks > 0.5
-            for index, threshold in enumerate(thresholds):
-                chosen = seen.maps >= threshold
-                # Each look counts alike.
-                dice[index] += 2 * (chosen & truth).sum() / (chosen.sum() + truth.sum())
-            errors[f"{look}, {kind}"] = {
-                "score": round(calibration_error(seen.scores, seen.labels), 3),
-                "map": round(calibration_error(seen.maps.flatten(), truth.flatten()), 4),
-            }
-    detector.threshold = round(float(thresholds[dice.argmax()]), 3)
-    number = sum(len(looks) for looks in found.values())
-    training = {
-        **checkpoint.training,
-        "calibration_error": errors,
-        "held_out_dice": round(float(dice.max()) / number, 3),
-    }
+        detector.calibration[kind], own = scale(looks, count)
+        errors |= {f"{look}, {kind}": error for look, error in own.items()}
+    together = {f"{look}, {kind}": seen for kind, looks in found.items() for look, seen in looks.items()}
+    detector.threshold, dice = best_threshold(together)
+    training = {**checkpoint.training, "calibration_error": errors, "held_out_dice": dice}
     made = detector.to_checkpoint()
     return Checkpoint(made.method, made.tensors, made.settings, training)
 
@@ -170,19 +259,28 @@ def calibrate(checkpoint: Checkpoint, slices: Tensor | None, count: int) -> Chec
 def main() -> None:
     """Reads the command line and writes the detector."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name in ("grey", "colour", "out"):
-        parser.add_argument(name, type=Path)
+    parser.add_argument("images", type=Path, nargs="+", help="GREY and COLOUR, or a detector of both")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--slices", type=Path, help="the network for slices of volumes")
     parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
     parser.add_argument("--image-size", type=int, default=144, help="that images are shown at")
     parser.add_argument("--count", type=int, default=240, help="held-out images of each look")
     args = parser.parse_args()
-    both = combine(read_checkpoint(args.grey), read_checkpoint(args.colour), args.image_size)
-    checkpoint = calibrate(both, load_slices(args.data), args.count)
+    checkpoint = read_checkpoint(args.images[0])
+    if len(args.images) > 1:
+        both = combine(checkpoint, read_checkpoint(args.images[1]), args.image_size)
+        checkpoint = calibrate(both, load_slices(args.data), args.count)
+        for look, error in checkpoint.training["calibration_error"].items():
+            print(f"{look:20} calibration error: image score {error['score']:.3f}, map {error['map']:.4f}")
+    if args.slices:
+        whole = add_slices(checkpoint, read_checkpoint(args.slices), NEIGHBOUR_MM)
+        checkpoint = calibrate_slices(whole, load_sources(args.data), args.count)
+        for look, error in checkpoint.training["slice"]["calibration_error"].items():
+            print(f"{look}, slices: calibration error: score {error['score']:.3f}, map {error['map']:.4f}")
     MedzsadMini.from_checkpoint(checkpoint)  # refuses what does not fit
     save_checkpoint(checkpoint, args.out)
-    print(checkpoint.settings["calibration"], checkpoint.settings["threshold"])
-    for look, error in checkpoint.training["calibration_error"].items():
-        print(f"{look:20} calibration error: image score {error['score']:.3f}, map {error['map']:.4f}")
+    settings = checkpoint.settings
+    print(settings["calibration"], settings["threshold"], settings["slice_threshold"])
 
 
 if __name__ == "__main__":

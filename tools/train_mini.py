@@ -4,8 +4,9 @@
 
 Three stages (:data:`STAGES`): one network learns all looks at a small size; then one copy goes on with the
 looks of radiology in grey, at the size of the detector, and another with those of cameras and endoscopes in
-colour. Kill it and start it again with the same ``--work``: it goes on from the last saved state. ``--stage``
-runs one stage, ``--steps-factor 0.01`` tries everything in a minute.
+colour. A fourth, "slice" (:mod:`slice_stage`), goes on from the grey one with slices of volumes. Kill it and
+start it again with the same ``--work``: it goes on from the last saved state. ``--stage`` runs one stage,
+``--steps-factor 0.01`` tries everything in a minute.
 
 Each core is one process of one thread that makes its own images; gradients are averaged once a step: a
 process of several threads mostly waits for the slowest of them. The network computes in bfloat16, which is
@@ -28,8 +29,11 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from combine_mini import calibrate, combine
+from combine_mini import add_slices, calibrate, calibrate_slices, combine
+from slice_stage import train_slices
+from synthetic.planes import NEIGHBOUR_MM
 from synthetic_images import SHARES, Batch, generate, load_slices
+from synthetic_slices import load_sources
 from torch import Tensor
 
 import medzsad
@@ -295,7 +299,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out", default=str(Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors")
     )
-    parser.add_argument("--stage", choices=STAGES, help="only this one")
+    parser.add_argument("--stage", choices=(*STAGES, "slice"), help="only this one")
     parser.add_argument(
         "--image-size", type=int, default=192, help="the detector's input, for slices of volumes"
     )
@@ -316,9 +320,13 @@ def main() -> None:
     """Runs the stages that are not done yet."""
     args = arguments()
     Path(args.work).mkdir(parents=True, exist_ok=True)
-    for name in [args.stage] if args.stage else STAGES:
+    for name in [args.stage] if args.stage else (*STAGES, "slice"):
         if stage_file(args, name).exists():
             print(f"{name}: done already")
+            continue
+        if name == "slice":
+            if not train_slices(args):
+                return  # stopped early, as asked
             continue
         with tempfile.TemporaryDirectory() as folder:
             meeting = f"{folder}/meeting"
@@ -328,7 +336,8 @@ def main() -> None:
     if not args.stage:
         grey, colour = (read_checkpoint(stage_file(args, name)) for name in ("grey", "colour"))
         both = calibrate(combine(grey, colour, args.shown_size), load_slices(args.data), 24 * args.held_out)
-        save_checkpoint(both, args.out)
+        whole = add_slices(both, read_checkpoint(stage_file(args, "slice")), NEIGHBOUR_MM)
+        save_checkpoint(calibrate_slices(whole, load_sources(args.data), 24 * args.held_out), args.out)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,9 @@ class AnomalyDetector(nn.Module, abc.ABC):
     """Whether the texts can name what the images show (``--organ``, ``--class-name``)."""
     framing: ClassVar[str] = "whole"
     """What the method was made for: ``"whole"`` images resized to a square, or the ``"foreground"`` alone."""
+    neighbour_mm: float | None = None
+    """For detectors of slices that see their neighbours: how far below and above these are, in mm. Then the
+    three channels are the slice, the one below and the one above, see :mod:`medzsad.detectors.slices`."""
     bounded_in_bf16: ClassVar[bool] = True
     """Whether bf16 moves maps by at most 1e-2 and scores by about 1e-3; else precision ``"auto"`` is fp32."""
 
@@ -141,8 +144,12 @@ class AnomalyDetector(nn.Module, abc.ABC):
         other._buffers = dict(self._buffers)
         return other
 
-    def for_volume(self) -> AnomalyDetector:
-        """The detector for slices of one volume, whose intensities are comparable; as a rule, itself."""
+    def for_volume(self, *, colour: bool = False) -> AnomalyDetector:
+        """The detector for slices of one volume, whose intensities are comparable; as a rule, itself.
+
+        Args:
+            colour: of a volume in colour, such as a film.
+        """
         return self
 
     def preprocess(self, images: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,15 +27,12 @@ def input_features(images: Tensor) -> Tensor:
         float32 (B, 7, H, W): grey, standardised grey, two colour differences, foreground, distance from the
         vertical middle line and height (the last two in [-0.5, 0.5]).
     """
-    batch, _, height, width = images.shape
     grey = images.mean(1, keepdim=True)
     foreground = (grey > FOREGROUND_LEVEL).to(grey.dtype)
     count = foreground.sum((2, 3), keepdim=True).clamp_min(1)
     centre = (grey * foreground).sum((2, 3), keepdim=True) / count
     spread = ((grey - centre).square() * foreground).sum((2, 3), keepdim=True).div(count).sqrt()
     standardised = ((grey - centre) / (spread + 0.02)).clamp(-4, 4) * foreground
-    y = torch.linspace(-0.5, 0.5, height, device=grey.device, dtype=grey.dtype)
-    x = torch.linspace(-1, 1, width, device=grey.device, dtype=grey.dtype).abs() - 0.5
     return torch.cat(
         [
             2 * grey - 0.5,
@@ -40,11 +40,18 @@ def input_features(images: Tensor) -> Tensor:
             2 * (images[:, :1] - grey),
             2 * (images[:, 2:] - grey),
             foreground,
-            x.view(1, 1, 1, width).expand(batch, 1, height, width),
-            y.view(1, 1, height, 1).expand(batch, 1, height, width),
+            positions_of(images),
         ],
         1,
     )
+
+
+def positions_of(images: Tensor) -> Tensor:
+    """Distance from the vertical middle line and height, in [-0.5, 0.5]: (B, 2, H, W)."""
+    batch, _, height, width = images.shape
+    y = torch.linspace(-0.5, 0.5, height, device=images.device, dtype=images.dtype)
+    x = torch.linspace(-1, 1, width, device=images.device, dtype=images.dtype).abs() - 0.5
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)]).expand(batch, -1, -1, -1)
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -74,7 +81,14 @@ class ResidualUnit(nn.Module):
 
 
 class MirrorUnit(nn.Module):
-    """Lets every place see the features at its left-right mirror place, and how far they differ."""
+    """Lets every place see the features at its left-right mirror place, and how far they differ.
+
+    Attributes:
+        dropped: share of images that go without in training, so that what is alike on both sides is not
+            taken for normal by that alone.
+    """
+
+    dropped: float = 0.0
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -82,7 +96,10 @@ class MirrorUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mirrored = F.avg_pool2d(x.flip(-1), 3, 1, 1)  # blurred: scans are never exactly centred
-        return x + self.mix(torch.cat([mirrored, (x - mirrored).abs()], 1))
+        seen = self.mix(torch.cat([mirrored, (x - mirrored).abs()], 1))
+        if self.training and self.dropped:
+            seen = seen * (torch.rand(len(x), 1, 1, 1, device=x.device) >= self.dropped)
+        return x + seen
 
 
 class Block(nn.Module):
@@ -140,6 +157,9 @@ class MiniNetwork(nn.Module):
         pixel_width: channels of the feature that is compared per pixel.
     """
 
+    inputs: ClassVar[int] = INPUT_FEATURES
+    features: Callable[[Tensor], Tensor] = staticmethod(input_features)
+
     def __init__(
         self,
         *,
@@ -150,7 +170,7 @@ class MiniNetwork(nn.Module):
     ) -> None:
         super().__init__()
         half, quarter, eighth, sixteenth = widths
-        self.stage_2 = nn.Sequential(ConvUnit(INPUT_FEATURES, half, 2), ConvUnit(half, half))
+        self.stage_2 = nn.Sequential(ConvUnit(self.inputs, half, 2), ConvUnit(half, half))
         self.stage_4 = nn.Sequential(ConvUnit(half, quarter, 2), ResidualUnit(quarter))
         self.stage_8 = nn.Sequential(ConvUnit(quarter, eighth, 2), MirrorUnit(eighth), ResidualUnit(eighth))
         self.stage_16 = nn.Sequential(ConvUnit(eighth, sixteenth, 2), MirrorUnit(sixteenth))
@@ -178,7 +198,12 @@ class MiniNetwork(nn.Module):
         Returns:
             Pixel logits float32 (B, 2, S/2, S/2) and image logits float32 (B, 2); column 1 is "abnormal".
         """
-        x = input_features(images).contiguous(memory_format=torch.channels_last)
+        decoded, image = self.decode(images)
+        return self.pixel_states(self.pixel_head(decoded)), self.image_states(image)
+
+    def decode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The features that logits are computed from: of pixels (B, C, S/2, S/2) and images (B, D)."""
+        x = self.features(images).contiguous(memory_format=torch.channels_last)
         half = self.stage_2(x)
         quarter = self.stage_4(half)
         eighth = self.stage_8(quarter)
@@ -194,8 +219,7 @@ class MiniNetwork(nn.Module):
         fused = self.fuse_8(eighth + _double(self.lateral_8(deep)))
         image = self.image_head(torch.cat([tokens[:, 0], fused.amax((2, 3)).to(tokens.dtype)], 1))
         fused = self.fuse_4(quarter + _double(self.lateral_4(fused)))
-        fused = self.fuse_2(half + _double(self.lateral_2(fused)))
-        return self.pixel_states(self.pixel_head(fused)), self.image_states(image)
+        return self.fuse_2(half + _double(self.lateral_2(fused))), image
 
 
 def _double(x: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class Reference(AnomalyDetector):
         """The settings that determine the numbers, JSON-serialisable."""
         return super().settings | self._own_settings()
 
-    def for_volume(self) -> Reference:
+    def for_volume(self, *, colour: bool = False) -> Reference:
         """The same reference without the standardisation of each image."""
         detector = type(self)(smoothing_sigma=self.smoothing_sigma, standardise=False)
         detector.name, detector.threshold = self.name, self.threshold

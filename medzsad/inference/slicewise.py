@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.slices import standardised
 from medzsad.limits import check_batch
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, pixel_spacing, slice_image
 
@@ -47,7 +48,9 @@ class SliceWisePredictor:
     Slices without foreground are not computed; the others are cropped to the foreground of the whole volume
     (so that the scale is the same in every slice), brought to square pixels, padded with black to a square of
     the detector's size and sent through in batches. Maps are brought back to the voxels slice by slice, so
-    memory is bounded by the volume, its map and one batch.
+    memory is bounded by the volume, its map and one batch. A detector with a ``neighbour_mm`` sees with each
+    slice those that far below and above (:mod:`medzsad.detectors.slices`); at the ends of the volume the last
+    slice stands for what would lie beyond.
 
     Args:
         plane: axial, coronal or sagittal.
@@ -95,6 +98,9 @@ class SliceWisePredictor:
         indices = self._non_empty(foreground)
         if not indices:
             return SliceWiseOutput(anomaly_map, [], [], [])
+        image = self._image
+        if network.neighbour_mm is not None:
+            image = self._with_neighbours(volume, foreground, network.neighbour_mm)
         frame = SliceFrame.around(foreground, self.plane, pixel_spacing(view, self.plane), network.image_size)
 
         scores: list[float] = []
@@ -103,7 +109,7 @@ class SliceWisePredictor:
         check_batch(network.image_size, batch_size, f"a batch of {batch_size} slices")
         queue = iter(self.progress(indices, total=len(indices)) if self.progress else indices)
         for batch in _batches(queue, batch_size):
-            images = torch.stack([frame.cut(self._image(volume, foreground, index)) for index in batch])
+            images = torch.stack([frame.cut(image(volume, foreground, index)) for index in batch])
             for part in _predict_within_memory(network, images):
                 maps = frame.put_back(part.anomaly_map).cpu().numpy()
                 start = len(scores)
@@ -120,6 +126,29 @@ class SliceWisePredictor:
         """Slice ``index`` as displayed: float32 (3, rows, columns) in [0, 1], 0 outside the foreground."""
         image = self.prepare(slice_image(volume, self.plane, index))
         return image * slice_image(foreground, self.plane, index)
+
+    def _with_neighbours(
+        self, volume: np.ndarray, foreground: np.ndarray, neighbour_mm: float
+    ) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
+        """As :meth:`_image`, of a slice and those below and above, in deviations of the whole volume."""
+        if volume.ndim != 3:
+            raise ValueError(
+                "a detector that sees neighbouring slices takes grey volumes: for_volume(colour=True)"
+            )
+        prepare = standardised(self.prepare, volume, foreground)
+        axis = STACK_AXIS[self.plane]
+        apart = max(1, round(neighbour_mm / self.spacing[axis]))
+        last = volume.shape[axis] - 1
+
+        def image(volume: np.ndarray, foreground: np.ndarray, index: int) -> np.ndarray:
+            return np.stack(
+                [
+                    prepare(slice_image(volume, self.plane, at)) * slice_image(foreground, self.plane, at)
+                    for at in (index, max(0, index - apart), min(last, index + apart))
+                ]
+            )
+
+        return image
 
     def _non_empty(self, foreground: np.ndarray) -> list[int]:
         axis = STACK_AXIS[self.plane]

@@ -131,3 +131,43 @@ def test_bad_settings_are_refused():
 def test_default_batch_size_shrinks_with_the_image():
     assert default_batch_size(Brightness(64)) >= default_batch_size(Brightness(224)) > 1
     assert default_batch_size(Brightness(518)) == 1
+
+
+class Neighbours(Brightness):
+    """A detector that sees neighbouring slices, and keeps what it was shown."""
+
+    neighbour_mm = 3.0
+
+    def __init__(self) -> None:
+        super().__init__(32)
+        self.seen: list[torch.Tensor] = []
+
+    def detect(self, inputs):
+        self.seen.append(inputs.clone())
+        return super().detect(inputs)
+
+
+@pytest.mark.parametrize(("thickness", "apart"), [(1.0, 3), (2.0, 2), (5.0, 1)])
+def test_neighbours_are_as_far_away_in_mm_whatever_the_thickness(thickness: float, apart: int) -> None:
+    """Each slice has one value, its index, by which it is known again."""
+    volume = np.broadcast_to(np.arange(9, dtype=np.float32) / 8, (32, 32, 9))
+    detector = Neighbours()
+    SliceWisePredictor(Plane.AXIAL, (1.0, 1.0, thickness))(volume, detector, np.ones(volume.shape, bool))
+    shown = torch.cat(detector.seen)[:, :, 16, 16]
+    own = shown[:, 0]
+    assert (own.diff() > 0).all()
+    for index in range(9):
+        below, above = max(0, index - apart), min(8, index + apart)  # at the ends the last slice again
+        torch.testing.assert_close(shown[index, 1:], own[[below, above]])
+
+
+def test_neighbours_come_in_deviations_of_the_volume(blobs) -> None:
+    volume, inside = blobs
+    detectors = Neighbours(), Neighbours()
+    for detector, scan in zip(detectors, (volume, 0.5 * volume + 0.2), strict=True):
+        SliceWisePredictor(Plane.CORONAL, (1, 1, 2))(scan, detector, inside)
+    one, other = (torch.cat(detector.seen) for detector in detectors)
+    torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
+    assert one.shape[1:] == (3, 32, 32)
+    with pytest.raises(ValueError, match="grey volumes"):
+        SliceWisePredictor(Plane.AXIAL, (1, 1, 1))(np.stack([volume] * 3, -1), Neighbours(), inside)

@@ -56,6 +56,7 @@ class GraphDetector(AnomalyDetector):
         self.mean, self.std = source.mean.clone(), source.std.clone()
         self.method, self.framing, self.uses_organ = source.method, source.framing, source.uses_organ
         self.name, self.seen, self.precision, self.backend = source.name, source.seen, precision, backend
+        self._threshold = source.threshold
         self._settings, self._version = source.settings, version_of(backend)
         with _pointing_to_torch():
             check_detector(source)
@@ -72,17 +73,18 @@ class GraphDetector(AnomalyDetector):
             _Graph(one, digest_of(one, f"{use} {i}"), backend, precision, say)
             for i, one in enumerate(networks_of(source))
         ]
-        self._volume: list[GraphDetector] = []  # in a list, to be no part of this module's state
-        self._make_volume: Callable[[], GraphDetector] | None = None
-        self._guard = threading.Lock()
+        # By whether the volume is one in colour; functions, to be no part of this module's state.
+        self._volumes: dict[bool, Callable[[], GraphDetector]] = {}
+        self.neighbour_mm = source.neighbour_mm
         self.eval()
-        volume = source if use == "slices" else source.for_volume()
-        if volume is source:
-            self._graphs[0].ready()
+        if use == "images" and source.for_volume() is not source:
+            for colour in (False, True):
+                make = functools.partial(
+                    GraphDetector, source.for_volume(colour=colour), backend, precision, say=say, use="slices"
+                )
+                self._volumes[colour] = _Once(make)
         else:
-            self._make_volume = functools.partial(
-                GraphDetector, volume, backend, precision, say=say, use="slices"
-            )
+            self._graphs[0].ready()
 
     @property
     def device(self) -> torch.device:
@@ -130,16 +132,15 @@ class GraphDetector(AnomalyDetector):
         if precision != self.precision:
             raise ModelNotReady(f"{self.name}: its graph computes in {self.precision}; load it anew")
 
-    def for_volume(self) -> AnomalyDetector:
+    def for_volume(self, *, colour: bool = False) -> AnomalyDetector:
         """The graph for slices of one volume; the same object each time."""
-        with self._guard:
-            if self._make_volume is not None:
-                self._volume.append(self._make_volume())
-                self._make_volume = None
-        for detector in self._volume:
-            detector.name, detector.seen, detector.threshold = self.name, self.seen, self.threshold
-            return detector
-        return self
+        if not self._volumes:
+            return self
+        detector = self._volumes[colour]()
+        detector.name, detector.seen = self.name, self.seen
+        changed = self.threshold != self._threshold
+        detector.threshold = self.threshold if changed else detector._threshold
+        return detector
 
     def detect(self, inputs: Tensor) -> Prediction:
         """Predicts; the map is of the resolution that the method gives.
@@ -181,6 +182,22 @@ class GraphDetector(AnomalyDetector):
     @staticmethod
     def _refuse() -> NoReturn:
         raise ModelNotReady("a graph is made from a detector and stores none; load it with backend 'torch'")
+
+
+class _Once:
+    """A function without arguments that is called once; what it returned is kept, and what it held let go."""
+
+    def __init__(self, make: Callable[[], GraphDetector]) -> None:
+        self._make: Callable[[], GraphDetector] | None = make
+        self._made: GraphDetector | None = None
+        self._guard = threading.Lock()
+
+    def __call__(self) -> GraphDetector:
+        with self._guard:
+            if self._made is None:
+                self._made = self._make()
+                self._make = None
+        return self._made
 
 
 class _Graph:

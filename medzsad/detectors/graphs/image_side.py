@@ -94,15 +94,12 @@ class RoutedMini(ImageSide):
     detector: MedzsadMini
 
     def detect(self, inputs: Tensor) -> Prediction:
-        detector = self.detector
-        if detector.colour_network is None:
-            return detector.detect(inputs)
+        first, *others = self.detector.networks_in_use()
+        if not others:
+            return self.detector.detect(inputs)
         coloured = is_colour(inputs)
-        second = _body(detector, detector.colour_network, "colour")
-        colour = torch.cond(coloured.any(), second, _nothing, (inputs,))
-        grey = torch.cond(
-            (~coloured).any(), _body(detector, detector.network, detector.kind), _nothing, (inputs,)
-        )
+        colour = torch.cond(coloured.any(), _body(self.detector, *others[0]), _nothing, (inputs,))
+        grey = torch.cond((~coloured).any(), _body(self.detector, *first), _nothing, (inputs,))
         chosen = (
             torch.where(coloured.view(-1, *[1] * (one.ndim - 1)), one, other)
             for one, other in zip(colour, grey, strict=True)
@@ -117,16 +114,20 @@ def networks_of(detector: AnomalyDetector) -> tuple[AnomalyDetector, ...]:
     networks on all images of a mixed batch.
 
     Returns:
-        The detector alone; of a medzsad-mini with two networks, one for grey images and one for coloured
-        ones, which share its weights.
+        The detector alone; of a medzsad-mini with several networks, one for slices of volumes, or one for
+        grey images and one for coloured ones, which share its weights.
     """
-    if not isinstance(detector, MedzsadMini) or detector.colour_network is None:
+    if not isinstance(detector, MedzsadMini) or not (detector.colour_network or detector.slice_network):
         return (detector,)
-    pair = copy.copy(detector), copy.copy(detector)
-    for one, network in zip(pair, (detector.network, detector.colour_network), strict=True):
-        one._modules = {**detector._modules, "network": network, "colour_network": None}
-    pair[1].kind = "colour"
-    return pair
+    parts = []
+    for kind, network in detector.networks_in_use():
+        alone = copy.copy(detector)
+        # Only what its graph holds; the rest of the weights would count for its size and its key.
+        slices = {"slice_network": network if network is detector.slice_network else None}
+        alone._modules = {"network": network, "colour_network": None, **slices}
+        alone.kind = kind
+        parts.append(alone)
+    return tuple(parts)
 
 
 class WholeWinCLIP(ImageSide):
@@ -229,7 +230,7 @@ def _texts_depend_on_images(detector: AnomalyDetector) -> bool:
     return isinstance(detector, AdaCLIP) and detector.config.text_depends_on_image
 
 
-def _body(detector: MedzsadMini, network: nn.Module, kind: str) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def _body(detector: MedzsadMini, kind: str, network: nn.Module) -> Callable[[Tensor], tuple[Tensor, ...]]:
     def run(inputs: Tensor) -> tuple[Tensor, ...]:
         # Branches of torch.cond must neither share memory with their inputs nor differ in strides.
         return tuple(value.contiguous().clone() for value in detector._detect(network, inputs, kind))

@@ -99,6 +99,17 @@ def test_each_image_of_a_mixed_batch_takes_its_own_network(backend: str, graphs)
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
 
 
+def test_slices_with_neighbours_have_a_graph_of_their_own(graphs) -> None:
+    detector, graph = make("mini-slices"), graphs("mini-slices", "onnx")
+    own, other = graph.for_volume(), detector.for_volume()
+    assert own.neighbour_mm == other.neighbour_mm == 3.0
+    assert own is graph.for_volume()
+    compare(own, other, probe_images(80, 3))  # channels that differ are no colours there
+    film, expected = graph.for_volume(colour=True), detector.for_volume(colour=True)
+    assert film.neighbour_mm is None
+    compare(film, expected, probe_images(80, 4))
+
+
 def test_callers_see_the_detector(graphs) -> None:
     detector, graph = make("headclip"), graphs("headclip", "openvino")
     for attribute in ("name", "method", "threshold", "seen", "image_size", "framing", "uses_organ"):

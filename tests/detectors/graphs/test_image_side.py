@@ -64,5 +64,9 @@ def test_each_network_is_a_detector_of_its_own() -> None:
             torch.testing.assert_close(found, other[kind], atol=1e-6, rtol=0)
     assert detector.colour_network is not None
     assert torch.equal(detector(images).anomaly_map, expected.anomaly_map)
+    volume = make("mini-slices").for_volume()
+    (one,) = networks_of(volume)
+    torch.testing.assert_close(one(images).anomaly_map, volume(images).anomaly_map)
+    assert sum(p.numel() for p in one.parameters()) < 0.4 * sum(p.numel() for p in volume.parameters())
     grey = make("mini-grey")
     assert networks_of(grey) == (grey,)

@@ -1,0 +1,276 @@
+"""The stage of :mod:`train_mini` that makes the network for slices of volumes.
+
+It starts from the network for grey images and learns from :mod:`synthetic_slices`, in one process of one
+thread, in float32. All randomness comes from the seed and the number of the step, so a repetition gives the
+same weights bit for bit on one kind of machine, stopped and resumed or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from synthetic_slices import KIND_SHARES, SHARES, SliceBatch, Sources, generate, load_sources
+from torch import Tensor
+
+from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from medzsad.detectors.mini import tensors_of
+from medzsad.detectors.mini_network import MirrorUnit
+from medzsad.detectors.mini_slices import SliceNetwork
+
+
+@dataclass(frozen=True)
+class SlicePart:
+    """One part of the training.
+
+    Attributes:
+        shares: of label maps, real volumes and looks.
+        kinds: shares of the orders of tissues, :data:`synthetic.heads.KINDS`.
+        size: of the slices, in pixels.
+        batch: samples per step.
+        steps: of the optimiser.
+        rate: highest learning rate.
+        warm: steps over which it rises.
+        horizon: step at which a cosine would be at its end.
+        cooldown: last steps, over which the rate falls to zero on a line.
+        ema: share of the averaged weights that each step keeps.
+        dropped: share of samples that do not see their mirror image.
+    """
+
+    shares: tuple[float, ...]
+    kinds: tuple[float, ...]
+    steps: int
+    rate: float
+    warm: int
+    horizon: int
+    cooldown: int
+    size: int = 192
+    batch: int = 8
+    ema: float = 0.995
+    dropped: float = 0.25
+
+
+# First whatever contrast tissues may have, then mostly what scanners show.
+PARTS = (
+    SlicePart(SHARES, KIND_SHARES, steps=500, rate=3e-4, warm=100, horizon=1600, cooldown=0),
+    SlicePart(
+        (0.82, 0.12, 0.06), (0.12, 0.44, 0.18, 0.06, 0.20), 520, 2e-4, warm=40, horizon=0, cooldown=400
+    ),
+)
+CHUNK = 4  # batches that are generated together: the generator has a cost per call
+TERMS = ("image", "focal", "dice", "lesion", "false", "brain")
+
+
+def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch) -> Tensor:
+    """The terms of the loss, in the order of :data:`TERMS`.
+
+    Image cross-entropy; pixel focal; dice over the batch and over each image with lesions; what is missed of
+    each lesion, small and large alike; the highest false alarms of each image; brain or not, where known.
+
+    Args:
+        pixel: logits (B, 2, h, w).
+        image: logits (B, 2).
+        brain: logits (B, h, w).
+        batch: what was shown.
+    """
+    half = pixel.shape[-2:]
+    marked = (batch.lesions > 0).float()
+    target = F.adaptive_avg_pool2d(marked[:, None], half)[:, 0]
+    log_p = pixel.log_softmax(1)
+    p = log_p.exp()
+    focal = -(target * p[:, 0].square() * log_p[:, 1] + 0.5 * (1 - target) * p[:, 1].square() * log_p[:, 0])
+    sick = batch.labels.bool()
+
+    def dice(seen: Tensor, wanted: Tensor, dims: tuple[int, ...]) -> Tensor:
+        overlap = (seen * wanted).sum(dims)
+        return (1 - (2 * overlap + 1) / (seen.sum(dims) + wanted.sum(dims) + 1)).mean()
+
+    overlap = dice(p[:, 1], target, (0, 1, 2)) / 2 + dice(p[:, 0], 1 - target, (1, 2))
+    lesion = pixel.new_zeros(())
+    if sick.any():
+        overlap = overlap + dice(p[sick, 1], target[sick], (1, 2)) / 2
+        # Each lesion has a number of its own in the batch; 0 is what is no lesion.
+        most = int(batch.lesions.max()) + 1
+        number = F.adaptive_max_pool2d(batch.lesions[:, None].float(), half)[:, 0].long()
+        number = torch.where(number > 0, number + most * torch.arange(len(number)).view(-1, 1, 1), 0)
+        length = most * (len(number) + 1)
+        size = torch.zeros(length).index_add_(0, number.flatten(), target.flatten())
+        found = torch.zeros(length).index_add_(0, number.flatten(), (p[:, 1] * target).flatten())
+        there = size > 0.2
+        there[0] = False
+        if there.any():
+            lesion = (1 - found[there] / size[there]).mean()
+    wrong = (p[:, 1] * (target == 0)).flatten(1)
+    wrong = wrong.topk(max(1, wrong.shape[1] // 100), dim=1).values.square().mean()
+    known = batch.brain >= 0
+    where = F.adaptive_avg_pool2d(batch.brain.clamp_min(0)[:, None], half)[:, 0]
+    known = known[:, 0, 0].float()
+    each = F.binary_cross_entropy_with_logits(brain, where, reduction="none").mean((1, 2))
+    brain_term = (each * known).sum() / known.sum().clamp_min(1)
+    return torch.stack(
+        [
+            F.cross_entropy(image, batch.labels, label_smoothing=0.02),
+            10 * focal.mean(),
+            overlap,
+            0.5 * lesion,
+            0.3 * wrong,
+            0.3 * brain_term,
+        ]
+    )
+
+
+def rate_at(step: int, part: SlicePart, steps: int) -> float:
+    """The learning rate of a step: up, down with a cosine and the root of the step, to zero on a line.
+
+    Higher for longer, the network forgets what it came with.
+    """
+    factor = min(1.0, (step + 1) / part.warm)
+    if part.horizon:
+        cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step * part.steps / steps / part.horizon))
+        factor *= cosine * math.sqrt(part.warm / max(step, part.warm))
+    if part.cooldown:
+        factor *= min(1.0, (steps - step) / (part.cooldown * steps / part.steps))
+    return part.rate * factor
+
+
+def train_slices(args: argparse.Namespace, parts: tuple[SlicePart, ...] = PARTS) -> bool:
+    """Runs the stage, or goes on with it; says whether it came to its end.
+
+    Args:
+        args: ``work``, ``data``, ``seed``, ``steps_factor``, ``stop_after`` and ``save_every`` of train_mini.
+        parts: the settings.
+    """
+    torch.set_num_threads(1)
+    sources = load_sources(args.data)
+    start = read_checkpoint(Path(args.work) / "grey.safetensors")
+    record: dict[str, int] = {"steps": 0, "images_seen": 0, "seconds": 0}
+    for number, part in enumerate(parts):
+        average, step, seconds = train_part(number, part, args, sources, start)
+        if step < steps_of(part, args):
+            return False
+        for key, more in (("steps", step), ("images_seen", step * part.batch), ("seconds", round(seconds))):
+            record[key] += more
+    write_stage(average, start, args, parts[-1], record)
+    return True
+
+
+def steps_of(part: SlicePart, args: argparse.Namespace) -> int:
+    """The steps of a part, shortened as asked."""
+    return max(2, round(part.steps * args.steps_factor))
+
+
+def state_file(args: argparse.Namespace, number: int) -> Path:
+    """The file of a part's state."""
+    return Path(args.work) / f"slice-{number}-state.pt"
+
+
+def train_part(
+    number: int, stage: SlicePart, args: argparse.Namespace, sources: Sources, start: Checkpoint
+) -> tuple[dict[str, Tensor], int, float]:
+    """Runs one part, or goes on with it; the first starts from ``start``, others from the part before.
+
+    Returns:
+        The averaged weights, the step that was reached and the seconds that it took.
+    """
+    steps = steps_of(stage, args)
+    torch.manual_seed(args.seed)
+    network = SliceNetwork(**start.settings["network"])
+    if number:
+        network.load_state_dict(torch.load(state_file(args, number - 1), weights_only=True)["network"])
+    else:
+        network.start_from(tensors_of(start, "network"))
+    network = network.to(memory_format=torch.channels_last).train()
+    for module in network.modules():
+        if isinstance(module, MirrorUnit):
+            module.dropped = stage.dropped
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": 0.04},
+            {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=stage.rate,
+        betas=(0.9, 0.98),
+    )
+    average = {k: v.clone() for k, v in network.state_dict().items()}
+    step, seconds = 0, 0.0
+    saved = state_file(args, number)
+    if saved.exists():
+        state = torch.load(saved, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        average, step, seconds = state["average"], state["step"], state["seconds"]
+        print(f"slice, part {number}: resumed at step {step}", flush=True)
+
+    def save() -> None:
+        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average}
+        torch.save({**state, "step": step, "seconds": seconds}, f"{saved}.partial")
+        os.replace(f"{saved}.partial", saved)
+
+    begin, running, made_of, made = time.monotonic() - seconds, None, -1, None
+    until = steps if args.stop_after is None else min(steps, args.stop_after)
+    while step < until:
+        chunk, part = divmod(step, CHUNK)
+        if made_of != chunk:
+            made = generate(
+                (args.seed + 1000 * number) * 1_000_003 + chunk,
+                CHUNK * stage.batch,
+                stage.size,
+                sources,
+                shares=stage.shares,
+                kinds=stage.kinds,
+            )
+            made_of = chunk
+        batch = SliceBatch(*(t[part * stage.batch : (part + 1) * stage.batch] for t in made))
+        torch.manual_seed(args.seed * 1_000_003 + step)  # which samples see their mirror image
+        rate = rate_at(step, stage, steps)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        decoded, image = network.decode(batch.images.contiguous(memory_format=torch.channels_last))
+        pixel = network.pixel_states(network.pixel_head(decoded))
+        parts = slice_losses(pixel, network.image_states(image), network.brain(decoded), batch)
+        optimiser.zero_grad(set_to_none=True)
+        parts.sum().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        step, seconds = step + 1, time.monotonic() - begin
+        keep = min(stage.ema, (1 + step) / (20 + step))
+        with torch.no_grad():
+            for key, value in network.state_dict().items():
+                average[key].lerp_(value, 1 - keep)
+        running = parts.detach() if running is None else 0.97 * running + 0.03 * parts.detach()
+        if step % 25 == 0:
+            shown = " ".join(
+                f"{name} {value:.3f}" for name, value in zip(TERMS, running.tolist(), strict=True)
+            )
+            print(
+                f"slice {number}, step {step} of {steps}, {seconds:.0f}s, rate {rate:.1e}, {shown}",
+                flush=True,
+            )
+        if step % args.save_every == 0 and step < steps:
+            save()
+    save()
+    return average, step, seconds
+
+
+def write_stage(
+    state: dict[str, Tensor], start: Checkpoint, args: argparse.Namespace, part: SlicePart, record: dict
+) -> None:
+    """Writes ``slice.safetensors``: the averaged weights alone, for combine_mini."""
+    training = {
+        "data": "lesions drawn into slices of anatomical label maps with random intensities (Apache-2.0), of "
+        "redistributable scans (T1 of nichart_demo, UPenn; one head CT, BSD-2; one brain MR, MIT; small body "
+        "CT and MR, Apache-2.0), and synthetic anomalies over procedurally made images",
+        "licence": "Apache-2.0",
+        "seed": args.seed,
+        "precision": "fp32",
+        **record,
+    }
+    settings = {"image_size": part.size, "network": start.settings["network"]}
+    tensors = {name: tensor.half().contiguous() for name, tensor in state.items()}
+    save_checkpoint(Checkpoint("mini", tensors, settings, training), Path(args.work) / "slice.safetensors")
