@@ -73,7 +73,7 @@ def test_a_name_that_is_no_model_is_refused_at_the_start(make_app):
         ("scoring", {"method": "nothing"}, 404, "no scoring method called 'nothing'; use anomaly"),
         ("scoring", {"method": "anomaly", "model": "nothing"}, 422, "no model 'nothing'"),
         ("scoring", {"method": "anomaly", "limit": "many"}, 422, "limit 'many'"),
-        ("scoring", {"method": "anomaly", "organ": "knee/mr"}, 422, "knee"),
+        ("scoring", {"method": "anomaly", "organ": "elbow/nil"}, 422, "elbow/nil"),
         ("batch_infer", {"model": "nothing"}, 404, "no model 'nothing'"),
         ("batch_infer", {"model": "medzsad-mini", "plane": "oblique"}, 422, "unknown plane"),
     ],
