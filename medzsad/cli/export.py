@@ -65,6 +65,7 @@ def bundle(
         f"run it with: python -m monai.bundle run --config_file {folder / 'configs' / 'inference.yaml'} "
         f"--bundle_root {folder} --image SCAN --output_dir OUT"
     )
+    click.echo('which needs, where it runs: pip install "medzsad[bundle]"')
 
 
 @export.command()

@@ -31,6 +31,7 @@ class DatasetEntry:
         own_layouts: its own layouts, the published one first (:data:`medzsad.datasets.layouts.READERS`).
         class_name: what an image shows, for texts; None where the classes say it.
         names: what a method's own code calls it in texts, by method (:mod:`medzsad.datasets.class_names`).
+        counts: how many images a split has as published, where that is known.
         organ: name in :mod:`medzsad.detectors.organs`.
         folders: names that its folder has in downloads.
         aliases: other names that it may be called.
@@ -50,6 +51,7 @@ class DatasetEntry:
     own_layouts: tuple[str, ...]
     class_name: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
     organ: str | None = None
     folders: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()

@@ -60,11 +60,22 @@ def open_dataset(
             tree); the split is empty.
     """
     found, _ = open_with_problems(name, root, split=split, channel=channel, labels=labels, patterns=patterns)
+    return choose(found, classes=classes, limit=limit, seed=seed)
+
+
+def choose(
+    samples: SampleSet, *, classes: Sequence[str] | None = None, limit: int | None = None, seed: int = 0
+) -> SampleSet:
+    """Return some of the samples; ``classes``, ``limit`` and ``seed`` are those of :func:`open_dataset`.
+
+    Raises:
+        BadInput: unknown class, or a limit below 1.
+    """
     if classes is not None:
-        found = _only(found, classes)
+        samples = _only(samples, classes)
     if limit is not None:
-        found = replace(found, samples=spread(found.samples, limit, seed))
-    return found
+        samples = replace(samples, samples=spread(samples.samples, limit, seed))
+    return samples
 
 
 def open_with_problems(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.datasets.catalog import entries
+from medzsad.datasets.claims import sets_of
 from medzsad.datasets.samples import SampleSet
 from medzsad.errors import BadInput
 from medzsad.evaluation.image_sets import evaluate_images
@@ -207,14 +208,17 @@ def framing_and_cache(
 def has_seen(seen: Iterable[str], dataset: str) -> bool:
     """Whether a detector that was trained on ``seen`` has seen the data set, so that it is not zero-shot.
 
-    A set counts as seen if another preparation of its images was. "All 14 sets" are sets of the papers: not a
-    folder of one's own, nor a set outside their benchmarks.
+    A set counts as seen if a part of it or another preparation of its images was, or images under its name
+    that may be others. "All 14 sets" are sets of the papers: not a folder of one's own, nor a set outside
+    their benchmarks.
     """
     entry = entries().get(dataset)
     of_papers = entry is not None and (entry.paper or dataset in SAME_IMAGES)
     images = SAME_IMAGES.get(dataset, dataset)
     return any(
-        SAME_IMAGES.get(name, name) == images or (name.startswith("all ") and of_papers) for name in seen
+        SAME_IMAGES.get(name, name) == images or (name.startswith("all ") and of_papers)
+        for claimed in seen
+        for name in sets_of(claimed)
     )
 
 

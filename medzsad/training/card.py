@@ -32,9 +32,9 @@ def training_facts(
     return {
         "recipe": recipe.without_paths(),
         "name": recipe.name,
-        "seen": sorted({source.name for source in training}),
+        "seen": sorted({source.claimed for source in training}),
         "data": [source.facts(recipe.method) for source in training],
-        "chosen_on": sorted({source.name for source in validation}),
+        "chosen_on": sorted({source.claimed for source in validation}),
         "step": step,
         "epochs": round(epochs, 3),
         "seed": recipe.seed,
@@ -114,7 +114,7 @@ def card_text(facts: dict[str, Any], validations: Sequence[dict[str, Any]], best
 
 
 def _licence_note(data: Sequence[dict[str, Any]]) -> str:
-    unknown = [one["dataset"] for one in data if one["licence"] == "unknown"]
+    unknown = [one["dataset"] for one in data if one["licence"].startswith("unknown")]
     limited = [
         one["dataset"]
         for one in data

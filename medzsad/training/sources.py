@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medzsad.datasets.catalog import find_entry
+from medzsad.datasets.claims import claim, custom
 from medzsad.datasets.class_names import name_in_texts
-from medzsad.datasets.opening import ROOT_VARIABLE, open_dataset
+from medzsad.datasets.opening import ROOT_VARIABLE, choose, open_dataset
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.registry import detector_class
 from medzsad.errors import BadInput
@@ -30,6 +31,7 @@ class OpenedSource:
         level: ``"image"`` (no masks) or ``"pixel"``.
         samples: its images.
         layout: that it was found in.
+        claim: what may be said of its images (:mod:`medzsad.datasets.claims`); ``""`` for the name.
         volumes: how many volumes they were cut from; 0 for images.
         notes: what the user should read.
     """
@@ -44,6 +46,12 @@ class OpenedSource:
     volumes: int = 0
     notes: tuple[str, ...] = ()
     layout: str = ""
+    claim: str = ""
+
+    @property
+    def claimed(self) -> str:
+        """What cards and adapters call it."""
+        return self.claim or self.name
 
     @property
     def anomalous(self) -> int:
@@ -62,7 +70,7 @@ class OpenedSource:
     def facts(self, method: str) -> dict[str, object]:
         """What an adapter of a method tells of the data set; JSON-serialisable, without folders."""
         facts: dict[str, object] = {
-            "dataset": self.name,
+            "dataset": self.claimed,
             "title": self.title,
             "split": self.source.split,
             "classes": sorted(self.classes),
@@ -95,22 +103,18 @@ def open_source(source: DataSource, folder: Path, *, side: int, limit: int | Non
     if source.dataset == SYNTHETIC:
         return _open_synthetic(source, folder, limit)
     entry = find_entry(source.dataset)
-    found = _open(source, limit)
-    samples, volumes = found.samples, 0
+    found, claimed, reason = _open(source, limit)
+    samples, volumes, notes = found.samples, 0, found.notes
+    title, licence, home = entry.title, entry.licence, entry.source
+    if reason:
+        notes = (*notes, f"not known to be {entry.name}: {reason}")
+        title, licence, home = f"not known to be {entry.name}", f"unknown; of {entry.name}: {licence}", ""
     if found.is_volumetric:
         volumes = len(samples)
         samples = cut_volumes(samples, folder / "slices", plane=source.plane, side=side)
+    level = "image" if found.level == "image" else "pixel"
     return OpenedSource(
-        source,
-        entry.name,
-        entry.title,
-        entry.licence,
-        entry.source,
-        "image" if found.level == "image" else "pixel",
-        samples,
-        volumes,
-        found.notes,
-        found.layout,
+        source, entry.name, title, licence, home, level, samples, volumes, notes, found.layout, claimed
     )
 
 
@@ -152,39 +156,48 @@ def describe(opened: OpenedSource) -> str:
     if opened.volumes:
         count = f"{len(opened.samples)} slices of {opened.volumes} volumes"
     masks = "" if opened.level != "image" else ", no masks"
-    return f"{opened.name} ({opened.source.split}), {count}, {opened.anomalous} anomalous{masks}"
+    name = f"{opened.name} ({opened.source.split})"
+    return f"{name}, {count}, {opened.anomalous} anomalous{masks}{_said(opened.name, opened.claimed)}"
 
 
 def _counted(source: DataSource, limit: int | None) -> str:
+    name = f"{source.dataset} ({source.split})"
     if source.dataset == SYNTHETIC and source.root is None:
-        return f"{SYNTHETIC} ({source.split}), {limit or SYNTHETIC_COUNT} images, to be made"
+        return f"{name}, {limit or SYNTHETIC_COUNT} images, to be made"
     if source.dataset == SYNTHETIC:
-        found = open_dataset("folder", source.root, classes=source.classes, limit=limit)
+        found, claimed = _own_images(source, limit)
     else:
-        found = _open(source, limit)
+        found, claimed, _ = _open(source, limit)
+    said = _said(source.dataset, claimed)
     if found.is_volumetric:
-        return f"{source.dataset} ({source.split}), {len(found)} volumes, to be cut into slices"
+        return f"{name}, {len(found)} volumes, to be cut into slices{said}"
     anomalous = sum(sample.label for sample in found)
     masks = "" if found.level != "image" else ", no masks"
-    return f"{source.dataset} ({source.split}), {len(found)} images, {anomalous} anomalous{masks}"
+    return f"{name}, {len(found)} images, {anomalous} anomalous{masks}{said}"
 
 
-def _open(source: DataSource, limit: int | None) -> SampleSet:
+def _said(name: str, claimed: str) -> str:
+    return "" if claimed == name else f"; the card says: {claimed}"
+
+
+def _open(source: DataSource, limit: int | None) -> tuple[SampleSet, str, str]:
+    """The samples, what may be claimed of them, and why it is not the set (see :func:`claim`)."""
     if source.root is None and not os.environ.get(ROOT_VARIABLE):
         name = source.dataset
         raise BadInput(
             f"where is {name}? give its folder with --data {name}=DIR or as root in the recipe, or set "
             f"{ROOT_VARIABLE} to the folder that holds your data sets"
         )
-    return open_dataset(
-        source.dataset,
-        source.root,
-        split=source.split,
-        classes=source.classes,
-        limit=limit,
-        channel=source.channel,
-        labels=source.labels,
+    there = open_dataset(
+        source.dataset, source.root, split=source.split, channel=source.channel, labels=source.labels
     )
+    used = choose(there, classes=source.classes, limit=limit)
+    return used, *claim(there, used.samples)
+
+
+def _own_images(source: DataSource, limit: int | None) -> tuple[SampleSet, str]:
+    found = open_dataset("folder", source.root, classes=source.classes, limit=limit)
+    return found, custom(SYNTHETIC)
 
 
 def _open_synthetic(source: DataSource, folder: Path, limit: int | None) -> OpenedSource:
@@ -192,9 +205,9 @@ def _open_synthetic(source: DataSource, folder: Path, limit: int | None) -> Open
         count = SYNTHETIC_COUNT if limit is None else limit
         root = make_synthetic_set(folder / f"synthetic-{source.split}", count, split=source.split)
         title, licence = "textures with blobs, made by medzsad", "none needed"
-        found = open_dataset("folder", root, classes=source.classes)
+        found, claimed = open_dataset("folder", root, classes=source.classes), SYNTHETIC
     else:
-        found = open_dataset("folder", source.root, classes=source.classes, limit=limit)
+        found, claimed = _own_images(source, limit)
         title, licence = "your own images", "your own"
     return OpenedSource(
         source,
@@ -206,4 +219,5 @@ def _open_synthetic(source: DataSource, folder: Path, limit: int | None) -> Open
         found.samples,
         notes=found.notes,
         layout=found.layout,
+        claim=claimed,
     )

@@ -51,14 +51,14 @@ class Validator:
         self.processes = processes or Processes()
 
     def __call__(self, detector: AnomalyDetector) -> dict[str, Figures]:
-        """Figures of each data set, by its name; None where undefined.
+        """Figures of each data set, by what it is called in cards; None where undefined.
 
         Raises:
             BadInput: if an image cannot be read.
         """
         results: dict[str, Figures] = {}
         for one in self.sets:
-            name = one.sources[0].name
+            name = one.sources[0].claimed
             while name in results:  # the same set in another split
                 name += f" ({one.sources[0].source.split})"
             classes: dict[str, list[int]] = {}
@@ -127,7 +127,7 @@ def check_metric(sources: Sequence[OpenedSource], metric: str) -> None:
         for sample in opened.samples:
             classes.setdefault(sample.class_name, []).append(sample.label)
         found = _mean([_defined(labels, opened.level) for labels in classes.values()])
-        possible[f"{opened.name} ({opened.source.split})"] = found
+        possible[f"{opened.claimed} ({opened.source.split})"] = found
     chosen_figure(possible, metric)
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,10 @@ def test_bundle_is_written_and_told_how_to_run(medzsad, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert "MONAI bundle of medzsad-mini, 7 files" in out
     assert f"python -m monai.bundle run --config_file {folder}/configs/inference.yaml" in out
+    extra = re.search(r'pip install "medzsad\[(\w+)\]"', out).group(1)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"][extra] == ["monai[fire]"]
+    assert f'"medzsad[{extra}]==' in (folder / "docs" / "README.md").read_text()
     assert json.loads((folder / "configs" / "metadata.json").read_text())["name"] == "medzsad-mini"
     code, _, err = medzsad("export", "bundle", "medzsad-mini", folder)
     assert code == 2

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 from medzsad.cli.train import _command
+from medzsad.detectors.checkpoint import read_checkpoint
+from medzsad.training.synthetic_set import make_synthetic_set
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 QUICK = ("detector.image_size=56", "data.0.limit=8", "validation.data=[]", "batch_size=4", "epochs=2")
@@ -54,8 +56,21 @@ def test_images_of_ones_own(medzsad, tmp_path) -> None:
     arguments = ("train", "-c", SMOKE, "--data", f"synthetic={own}", "data.0.limit=6", "validation.data=[]")
     code, out, err = medzsad(*arguments, "--dry-run")
     assert code == 0, err
-    assert "# training: synthetic (test), 6 images, 3 anomalous" in out
+    assert "# training: synthetic (test), 6 images, 3 anomalous; the card says: custom: images" in out
     assert f"root: {own}" in out
+
+
+def test_a_folder_that_is_not_the_set_is_named_so(medzsad, tmp_path) -> None:
+    own = make_synthetic_set(tmp_path / "own", 8)
+    recipe = ("train", "-c", SMOKE, "data.0.dataset=visa", "--data", f"visa={own}")
+    code, out, err = medzsad(*recipe, "-o", tmp_path / "run", "--device", "cpu", *QUICK, "epochs=1")
+    assert code == 0, err
+    assert "visa (test), 8 images, 4 anomalous; the card says: custom: images given as visa\n" in out
+    assert "  not known to be visa: visa has no class grain, weave\n" in out
+    facts = read_checkpoint(tmp_path / "run" / "adapter.safetensors").training
+    assert facts["seen"] == ["custom: images given as visa"]
+    assert facts["data"][0]["dataset"] == "custom: images given as visa"
+    assert "VisA" not in (tmp_path / "run" / "card.md").read_text()
 
 
 def test_bad_input_is_one_line(medzsad, tmp_path) -> None:

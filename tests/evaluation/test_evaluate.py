@@ -56,6 +56,12 @@ def test_other_preparations_of_seen_images_are_seen() -> None:
     assert has_seen(["all 14 sets"], "dagm-balanced")
     assert not has_seen(["all 14 sets"], "folder")  # one's own data are in no paper
     assert not has_seen(["all 14 sets"], "ddti")
+    assert has_seen(["visa (part: 24 of 2162 images)"], "visa")
+    assert has_seen(["dagm (part: 8 of 8050 images)"], "dagm-balanced")
+    # Whether these are of the set, or of one's own folder, is not known.
+    assert has_seen(["custom: images given as visa"], "visa")
+    assert has_seen(["custom: images given as synthetic"], "folder")
+    assert not has_seen(["custom: images given as visa"], "mvtec")
 
 
 def test_models_of_one_name_are_refused(blobs: SampleSet) -> None:

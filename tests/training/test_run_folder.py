@@ -108,28 +108,29 @@ def test_random_clip_weights_of_a_start_that_failed_are_replaced(run: Path, tmp_
 
 def test_the_adapter_knows_what_it_has_seen(run: Path) -> None:
     training = read_checkpoint(run / "adapter.safetensors").training
-    assert training["seen"] == ["mvtec", "synthetic"]
+    assert training["seen"] == ["custom: images given as mvtec", "synthetic"]
     assert training["chosen_on"] == ["synthetic"]
     assert [(one["dataset"], one["images"], one["anomalous"]) for one in training["data"]] == [
         ("synthetic", 8, 4),
-        ("mvtec", 8, 4),
+        ("custom: images given as mvtec", 8, 4),
     ]
-    assert training["data"][1]["licence"] == "CC BY-NC-SA 4.0"
+    assert training["data"][1]["licence"] == "unknown; of mvtec: CC BY-NC-SA 4.0"
     card = (run / "card.md").read_text()
-    assert "| mvtec (MVTec AD, objects and textures) | test | 8 | 4 | CC BY-NC-SA 4.0 |" in card
-    assert "The terms of mvtec exclude or limit commercial use" in card
+    assert "| custom: images given as mvtec (not known to be mvtec) | test | 8 | 4 |" in card
+    assert "The terms of custom: images given as mvtec exclude or limit commercial use" in card
+    assert "MVTec AD" not in card
     assert "The step was chosen on synthetic" in card
 
 
 def test_the_folder_is_a_model(run: Path) -> None:
     detector = load_detector(run, device="cpu", precision="fp32")
-    assert (detector.name, detector.seen) == ("mixed", ("mvtec", "synthetic"))
+    assert (detector.name, detector.seen) == ("mixed", ("custom: images given as mvtec", "synthetic"))
     images = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0))
     by_file = load_detector(
         run / "adapter.safetensors", device="cpu", precision="fp32", clip_weights=run / "clip.safetensors"
     )
     assert torch.equal(detector(images).anomaly_map, by_file(images).anomaly_map)
-    assert by_file.seen == ("mvtec", "synthetic")
+    assert by_file.seen == detector.seen
     with pytest.raises(ModelNotReady, match=r"a folder without adapter\.safetensors"):
         load_detector(run / "data")
 

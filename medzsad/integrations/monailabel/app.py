@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class MedzsadApp(MONAILabelApp):
         conf = dict(conf or {})
         self.settings = AppConf.parse(conf)
         self.versions = Versions(Path(app_dir))
-        self.models = ModelList(self.settings.model_names, self.versions)
+        self.models = ModelList(self.settings.model_names, self.versions, also=self.settings.scoring_model)
         if self.settings.scoring_model and not is_version_name(self.settings.scoring_model):
             self.model(self.settings.scoring_model)
         self.pool = DetectorPool(
@@ -172,8 +173,51 @@ class MedzsadApp(MONAILabelApp):
             raise not_found(f"there is no strategy {name!r}; use one of: {', '.join(self._strategies)}")
         return super().next_sample({**request, "strategy": name})
 
+    def check_task(self, kind: str, request: Mapping[str, Any]) -> None:
+        """Refuse a task that would fail, before it is started in the background.
+
+        Args:
+            kind: ``"train"``, ``"scoring"`` or ``"batch_infer"``.
+            request: with ``model``, of scoring ``method``, and the task's parameters.
+
+        Raises:
+            HTTPException: 404 on an unknown model or method; 422 on one that cannot do it, on parameters that
+                cannot be used, and for training without CLIP weights.
+        """
+        name, models = str(request.get("method" if kind == "scoring" else "model")), self.models.current()
+        if kind == "batch_infer":
+            if name not in models:
+                raise not_found(f"there is no model {name!r}; use one of: {', '.join(models)}")
+            with refusing():
+                InferParameters.parse(request)
+            return
+        tasks = self._trainers if kind == "train" else self._scoring_methods
+        if name in tasks:
+            tasks[name].check(request)
+        elif kind == "train" and name in models:
+            raise refusal(f"{name} cannot be trained here; use {', '.join(tasks)}")
+        else:
+            what = "model to train" if kind == "train" else "scoring method"
+            raise not_found(f"there is no {what} called {name!r}; use {', '.join(tasks)}")
+
+    def async_training(self, model: Any, params: dict[str, Any] | None = None, enqueue: bool = False) -> Any:
+        """As the base class.
+
+        Raises:
+            HTTPException: see :meth:`check_task`.
+        """
+        for name in [model] if isinstance(model, str) and model else model or self._trainers:
+            self.check_task("train", merged("model", name, params))
+        return super().async_training(model, params, enqueue)
+
     def async_scoring(self, method: str | None, params: dict[str, Any] | None = None) -> Any:
-        """As the base class; nothing is started where every scan has its score already."""
+        """As the base class; nothing is started where every scan has its score already.
+
+        Raises:
+            HTTPException: see :meth:`check_task`.
+        """
+        if method is not None:
+            self.check_task("scoring", merged("method", method, params))
         # Without NIfTI a DICOMweb store keeps no record of its images, where scores could be written.
         kept = settings.MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI or type(self.datastore()) is not ScanStore
         if method is None and not params and not (kept and self._scoring_is_due()):
@@ -221,6 +265,13 @@ class MedzsadApp(MONAILabelApp):
             raise not_found(f"there is no image {image!r}") from None
         if not path or not Path(path).exists():
             raise not_found(f"there is no image {image!r}")
+
+
+def merged(key: str, name: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A task's request as MONAI Label puts it together: parameters may also stand below the task's name."""
+    params = params or {}
+    own = params.get(name)
+    return {key: name, **(own if isinstance(own, dict) else {}), **params}
 
 
 def _own_version() -> str:

@@ -11,7 +11,7 @@ from medzsad.errors import ModelNotReady
 from medzsad.integrations.monailabel.versions import NAME, Version, Versions, digest_of, is_version_name
 
 REFERENCES = ("brightness", "darkness", "asymmetry")
-"""Methods that are trivial: offered, but after all others."""
+"""Methods that are trivial: offered only where they are named."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,22 @@ class OfferedModel:
 
 
 class ModelList:
-    """The models, in the order in which clients see them: zoo, trained here, trivial references.
+    """The models, in the order in which clients see them: named, or of the zoo, then trained here.
 
     Args:
         names: what to offer of the zoo, and checkpoints and folders of runs; empty for the whole zoo, as far
-            as it is ready. What was trained here is always offered.
+            as it is ready and not trivial. What was trained here is always offered.
+        also: a further name, offered though it be trivial: what scans are scored with.
         versions: what was trained here; looked up anew each time.
 
     Raises:
         ModelNotReady: if a name is unknown, or its weights are missing.
     """
 
-    def __init__(self, names: list[str], versions: Versions) -> None:
+    def __init__(self, names: list[str], versions: Versions, *, also: str = "") -> None:
         self.versions = versions
         given = [name for name in names if not is_version_name(name)]
-        self._first, self._last = _named(given) if names else _ready()
+        self._given = _named(given) if names else _ready(also)
         self._trained_first = bool(names) and names[0] not in given
 
     def current(self) -> dict[str, OfferedModel]:
@@ -62,22 +63,22 @@ class ModelList:
             trained.insert(
                 0, OfferedModel(NAME, newest.source, alias, newest.version, newest.clip_weights, True)
             )
-        groups = (
-            (trained, self._first, self._last) if self._trained_first else (self._first, trained, self._last)
-        )
+        groups = (trained, self._given) if self._trained_first else (self._given, trained)
         # An adapter trained here goes before a model of the zoo that happens to have its name.
         models = {model.name: model for group in groups for model in group}
         return models | {model.name: model for model in trained}
 
 
-def _ready() -> tuple[list[OfferedModel], list[OfferedModel]]:
-    known = catalogue().models.values()
-    ready = [entry for entry in known if all(cache.is_ready(part) for part in entry.parts)]
-    first = [_from_zoo(entry) for entry in ready if entry.method not in REFERENCES]
-    return first, [_from_zoo(entry) for entry in ready if entry.method in REFERENCES]
+def _ready(also: str) -> list[OfferedModel]:
+    return [
+        _from_zoo(entry)
+        for entry in catalogue().models.values()
+        if (entry.method not in REFERENCES or entry.name == also)
+        and all(cache.is_ready(part) for part in entry.parts)
+    ]
 
 
-def _named(names: list[str]) -> tuple[list[OfferedModel], list[OfferedModel]]:
+def _named(names: list[str]) -> list[OfferedModel]:
     from medzsad.detectors.loading import run_adapter
     from medzsad.detectors.preparing import require_ready
     from medzsad.detectors.zoo import find_entry
@@ -96,7 +97,7 @@ def _named(names: list[str]) -> tuple[list[OfferedModel], list[OfferedModel]]:
             entry = find_entry(name)
             require_ready(entry)
             models.append(_from_zoo(entry))
-    return models, []
+    return models
 
 
 def _from_zoo(entry: ZooEntry) -> OfferedModel:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import ImageNotFoundException
@@ -27,6 +27,13 @@ KEY = "medzsad"
 """Where the scores are in an image's info."""
 
 
+class _Asked(NamedTuple):
+    model: OfferedModel
+    limit: int
+    organ: str | None
+    class_name: str | None
+
+
 class AnomalyScoring(ScoringMethod):
     """Scores every scan that has no score of the same model, of the same version of it.
 
@@ -44,6 +51,16 @@ class AnomalyScoring(ScoringMethod):
         super().__init__("Anomaly score and uncertainty of each scan")
         self._find, self._pool = find, pool
 
+    def check(self, request: Mapping[str, Any]) -> _Asked:
+        """What a request asks for.
+
+        Raises:
+            HTTPException: 422 on a parameter that cannot be used.
+        """
+        with refusing():
+            model = self._find(str(request.get("model") or ""))
+            return _Asked(model, _limit(request.get("limit")), *texts_of(request))
+
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Scores.
 
@@ -58,11 +75,9 @@ class AnomalyScoring(ScoringMethod):
         Raises:
             HTTPException: 422 on a parameter that cannot be used, 503 if the model cannot be loaded.
         """
+        model, limit, organ, class_name = self.check(request)
+        parameters = InferParameters(organ=organ, class_name=class_name)
         with refusing():
-            model = self._find(str(request.get("model") or ""))
-            limit = _limit(request.get("limit"))
-            organ, class_name = texts_of(request)
-            parameters = InferParameters(organ=organ, class_name=class_name)
             said = name_of(organ, class_name)
         counts = {"scored": 0, "skipped": 0, "failed": 0}
         images = sorted(datastore.list_images())

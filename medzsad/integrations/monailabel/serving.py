@@ -6,13 +6,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.background import BackgroundTasks
 from fastapi.responses import FileResponse, JSONResponse
 from monailabel.app import app
 from monailabel.config import settings
+from monailabel.endpoints.batch_infer import run as run_batch
 from monailabel.endpoints.infer import ResultType, run_inference
+from monailabel.endpoints.scoring import run as run_all_scorings
+from monailabel.endpoints.scoring import run_method as run_scoring
+from monailabel.endpoints.train import run as run_all_trainings
+from monailabel.endpoints.train import run_model as run_training
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.exception import (
     ImageNotFoundException,
@@ -20,19 +26,23 @@ from monailabel.interfaces.exception import (
     MONAILabelError,
     MONAILabelException,
 )
+from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 
 from medzsad.errors import MedzsadError
+from medzsad.integrations.monailabel.app import merged
 from medzsad.integrations.monailabel.refusals import refusal
 
 __all__ = ["app"]
 
-_router = APIRouter(prefix="/infer", tags=["Infer"])
+_router = APIRouter()
 _USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+_ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+_ADMIN = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 
 
-@_router.post("/{model}", summary="Run inference")
+@_router.post("/infer/{model}", tags=["Infer"], summary="Run inference")
 def infer(
     background_tasks: BackgroundTasks,
     model: str,
@@ -61,8 +71,63 @@ def infer(
     return FileResponse(path, media_type="application/dicom", filename=path.name)
 
 
+# MONAI Label's own endpoints of background tasks, but what would fail in the task is refused at once.
+
+
+@_router.post("/train/{model}", tags=["Train"], summary="Train a model")
+def train(
+    model: str,
+    params: dict[str, Any] | None = None,
+    run_sync: bool = False,
+    enqueue: bool = False,
+    user: User = _ADMIN,
+):
+    """Train a model on the labels submitted so far."""
+    app_instance().check_task("train", {"model": model, **(params or {})})
+    return run_training(model, params, run_sync, enqueue)
+
+
+@_router.post("/scoring/{method}", tags=["Scoring"], summary="Score scans")
+def score(method: str, params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _ANNOTATOR):
+    """Score the scans that have no score of the model."""
+    app_instance().check_task("scoring", {"method": method, **(params or {})})
+    return run_scoring(method, params, run_sync)
+
+
+@_router.post("/train/", include_in_schema=False)
+def train_all(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _ADMIN):
+    """Train all models that can be."""
+    for name in app_instance().info()["trainers"]:
+        app_instance().check_task("train", merged("model", name, params))
+    return run_all_trainings(params, run_sync)
+
+
+@_router.post("/scoring/", include_in_schema=False)
+def score_all(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _ANNOTATOR):
+    """Run all scoring methods."""
+    for name in app_instance().info()["scoring"]:
+        app_instance().check_task("scoring", merged("method", name, params))
+    return run_all_scorings(params, run_sync)
+
+
+@_router.post("/batch/infer/{model}", tags=["Infer"], summary="Predict many scans")
+def batch_infer(
+    model: str,
+    images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
+    params: dict[str, Any] | None = None,
+    run_sync: bool = False,
+    user: User = _ADMIN,
+):
+    """Predict scans of the datastore and store the labels, one at a time unless ``max_workers`` says more."""
+    params = {"max_workers": 1, **(params or {})}
+    app_instance().check_task("batch_infer", {"model": model, **params})
+    return run_batch(model, images, params, run_sync)
+
+
+_theirs = len(app.router.routes)
 app.include_router(_router)
-app.router.routes.insert(0, app.router.routes.pop())  # the first route that fits is taken
+# The first route that fits is taken.
+app.router.routes[:] = app.router.routes[_theirs:] + app.router.routes[:_theirs]
 
 
 @app.exception_handler(MONAILabelException)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.detectors import cache
-from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint
 from medzsad.detectors.headclip import HeadCLIP
 from medzsad.detectors.headclip_settings import HeadCLIPSettings
-from medzsad.detectors.loading import RUN_CLIP, load_detector
+from medzsad.detectors.loading import RUN_CLIP, load_detector, run_adapter
 from medzsad.detectors.zoo import WeightFile, catalogue, find_clip
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.integrations.monailabel.conf import AppConf
@@ -77,18 +77,57 @@ def find_start(wanted: str, models: ModelList, settings: AppConf) -> StartingPoi
         BadInput: if there is no such model, or it is no HeadCLIP.
         ModelNotReady: if no CLIP weights are there.
     """
+    model = _model(wanted, models, settings)
+    if model is not None:
+        return _from_model(model)
+    detector, weights, named = _clip(settings)
+    return StartingPoint(detector, weights, None, f"untrained prompts on {named}")
+
+
+def check_start(wanted: str, models: ModelList, settings: AppConf) -> None:
+    """Find out whether :func:`find_start` can succeed; no detector is loaded.
+
+    Raises:
+        BadInput, ModelNotReady: see there.
+    """
+    model = _model(wanted, models, settings)
+    if model is None:
+        _clip(settings)
+    elif model.clip_weights is not None:
+        if not Path(model.clip_weights).is_file():
+            raise ModelNotReady(f"start {model.name!r}: the file of its CLIP weights is gone")
+    elif model.source not in catalogue().models and not (Path(model.source) / RUN_CLIP).is_file():
+        its = _stored(model).settings
+        file = find_clip(catalogue().files, its.get("backbone"), its.get("clip_weights"))
+        if file is not None and not cache.is_ready(file.name):
+            raise ModelNotReady(
+                f"start {model.name!r}: its CLIP is not ready: run medzsad models fetch {file.name}"
+            )
+
+
+def _model(wanted: str, models: ModelList, settings: AppConf) -> OfferedModel | None:
+    """The HeadCLIP that a request names; None for untrained prompts."""
     known = models.current()
     if wanted not in (NEWEST, UNTRAINED):
         if wanted not in known:
             names = ", ".join((NEWEST, UNTRAINED, *known))
             raise BadInput(f"start {wanted!r}: no such model; use one of: {names}")
-        return _from_model(known[wanted])
-    if wanted == NEWEST:
-        newest = known.get(NAME) or (None if settings.clip_weights else _headclip_of_zoo(known))
-        if newest is not None:
-            return _from_model(newest)
-    detector, weights, named = _clip(settings)
-    return StartingPoint(detector, weights, None, f"untrained prompts on {named}")
+        method = _method(known[wanted])
+        if method != HeadCLIP.method:
+            raise BadInput(f"start {wanted!r}: a {method!r} detector; choose a HeadCLIP")
+        return known[wanted]
+    if wanted == UNTRAINED:
+        return None
+    return known.get(NAME) or (None if settings.clip_weights else _headclip_of_zoo(known))
+
+
+def _method(model: OfferedModel) -> str:
+    entry = catalogue().models.get(model.source)
+    return entry.method if entry is not None else _stored(model).method
+
+
+def _stored(model: OfferedModel) -> Checkpoint:
+    return read_checkpoint(run_adapter(model.source) or model.source)
 
 
 def _headclip_of_zoo(known: Mapping[str, OfferedModel]) -> OfferedModel | None:
@@ -98,8 +137,6 @@ def _headclip_of_zoo(known: Mapping[str, OfferedModel]) -> OfferedModel | None:
 
 def _from_model(model: OfferedModel) -> StartingPoint:
     detector = load_detector(model.source, device="cpu", clip_weights=model.clip_weights)
-    if detector.method != HeadCLIP.method:
-        raise BadInput(f"start {model.name!r}: a {detector.method!r} detector; choose a HeadCLIP")
     entry, beside = catalogue().models.get(model.source), Path(model.source) / RUN_CLIP
     config, weights = detector.config, model.clip_weights
     named = find_clip(catalogue().files, config.backbone, config.clip_weights)

@@ -14,11 +14,17 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from medzsad.detectors.locking import locked
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, MedzsadError
 from medzsad.integrations.monailabel.conf import AppConf
 from medzsad.integrations.monailabel.model_list import ModelList
-from medzsad.integrations.monailabel.refusals import refusing
-from medzsad.integrations.monailabel.starting_point import NEWEST, UNTRAINED, StartingPoint, find_start
+from medzsad.integrations.monailabel.refusals import refusal, refusing
+from medzsad.integrations.monailabel.starting_point import (
+    NEWEST,
+    UNTRAINED,
+    StartingPoint,
+    check_start,
+    find_start,
+)
 from medzsad.integrations.monailabel.submitted import Submitted, collect
 from medzsad.integrations.monailabel.versions import RECORD, Version, Versions
 from medzsad.training.run_folder import RunFolder
@@ -128,6 +134,17 @@ class HeadclipTraining(TrainTask):
             step = max((int(line["step"]) for line in RunFolder(run).read_log()), default=0)
         # 3D Slicer's words; it has none for steps.
         return {"name": run.name, "epoch": step, "total_epochs": steps, **done}
+
+    def check(self, request: Mapping[str, Any]) -> None:
+        """Refuse a training that cannot be, before its task is started; labels are looked at by the task.
+
+        Raises:
+            HTTPException: 422 on a parameter that cannot be used, or without CLIP weights.
+        """
+        try:
+            check_start(TrainParameters.parse(request).start, self.models, self.settings)
+        except MedzsadError as error:
+            raise refusal(str(error)) from None
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Trains, and publishes the adapter.

@@ -30,10 +30,12 @@ def refused(call) -> HTTPException:
     return caught.value
 
 
-def test_ready_models_are_offered_and_the_trivial_ones_come_last(make_app):
+def test_ready_models_are_offered_and_the_trivial_ones_only_where_named(make_app):
     info = make_app().info()
     assert next(iter(info["models"])) == "medzsad-mini"
-    assert list(info["models"])[-3:] == ["brightness", "darkness", "asymmetry"]
+    assert not {"brightness", "darkness", "asymmetry"} & set(info["models"])
+    assert list(make_app(models="medzsad-mini,asymmetry").info()["models"]) == ["medzsad-mini", "asymmetry"]
+    assert make_app(scoring_model="brightness").model("").name == "brightness"
     assert not [name for name in info["models"] if "adaclip" in name]  # their weights are not here
     mini = info["models"]["medzsad-mini"]
     assert (mini["type"], mini["labels"]) == ("segmentation", {"anomaly": 1})
@@ -52,6 +54,51 @@ def test_a_name_that_is_no_model_is_refused_at_the_start(make_app):
         make_app(models="nonsense")
     with pytest.raises(BadInput, match="clip_weight: unknown"):
         make_app(clip_weight="x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_", "status", "reason"),
+    [
+        ("train", {"model": "medzsad-mini"}, 422, "medzsad-mini cannot be trained here; use headclip"),
+        ("train", {"model": "nothing"}, 404, "no model to train called 'nothing'"),
+        ("train", {"model": ["headclip"]}, 404, "no model to train"),
+        ("train", {"model": "headclip", "epochs": 0}, 422, "epochs '0'"),
+        ("train", {"model": "headclip", "start": "nothing"}, 422, "start 'nothing': no such model"),
+        (
+            "train",
+            {"model": "headclip", "start": "medzsad-mini"},
+            422,
+            "a 'mini' detector; choose a HeadCLIP",
+        ),
+        ("scoring", {"method": "nothing"}, 404, "no scoring method called 'nothing'; use anomaly"),
+        ("scoring", {"method": "anomaly", "model": "nothing"}, 422, "no model 'nothing'"),
+        ("scoring", {"method": "anomaly", "limit": "many"}, 422, "limit 'many'"),
+        ("scoring", {"method": "anomaly", "organ": "elbow/nil"}, 422, "elbow/nil"),
+        ("batch_infer", {"model": "nothing"}, 404, "no model 'nothing'"),
+        ("batch_infer", {"model": "medzsad-mini", "plane": "oblique"}, 422, "unknown plane"),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused_before_it_starts(make_app, kind, request_, status, reason):
+    error = refused(lambda: make_app().check_task(kind, request_))
+    assert error.status_code == status
+    assert reason in error.detail
+
+
+def test_a_training_without_clip_weights_is_refused_before_it_starts(make_app, tmp_path, monkeypatch):
+    app = make_app()
+    app.check_task("train", {"model": "headclip"})
+    monkeypatch.setenv("MEDZSAD_CACHE", str(tmp_path / "empty"))
+    for start in (
+        lambda: app.check_task("train", {"model": "headclip"}),
+        lambda: app.async_training("headclip"),
+        lambda: app.async_training(None),
+    ):
+        error = refused(start)
+        assert error.status_code == 422
+        assert "training needs CLIP weights" in error.detail
+    assert refused(lambda: app.async_training("medzsad-mini")).status_code == 422
+    assert refused(lambda: app.async_training("headclip", {"headclip": {"epochs": 0}})).status_code == 422
+    assert refused(lambda: app.async_scoring("nothing")).status_code == 404
 
 
 def test_infer_equals_predict_bit_for_bit(make_app, tmp_path):

@@ -13,6 +13,7 @@ import medzsad
 from medzsad.integrations.monailabel.answers import uncertainty
 from medzsad.integrations.monailabel.scoring import is_due, scores_of
 
+MODELS = "medzsad-mini,brightness,darkness"
 MODEL = {"method": "anomaly", "model": "brightness"}
 
 
@@ -21,7 +22,7 @@ def scores(app, image):
 
 
 def test_every_scan_gets_its_score_and_a_bad_one_its_reason(make_app, tmp_path):
-    app = make_app()
+    app = make_app(models=MODELS)
     (tmp_path / "studies" / "broken.nii.gz").write_bytes(b"\x1f\x8b damaged")
     app.datastore().refresh()
     result = app.scoring({"method": "anomaly"})
@@ -39,7 +40,7 @@ def test_every_scan_gets_its_score_and_a_bad_one_its_reason(make_app, tmp_path):
 
 
 def test_scores_of_the_same_model_and_file_are_kept(make_app, tmp_path, phantoms):
-    app = make_app()
+    app = make_app(models=MODELS)
     assert is_due(app.datastore(), app.model("brightness"))
     assert app.scoring(MODEL)["scored"] == 2
     assert not is_due(app.datastore(), app.model("brightness"))
@@ -55,14 +56,14 @@ def test_scores_of_the_same_model_and_file_are_kept(make_app, tmp_path, phantoms
 
 
 def test_a_limit_leaves_the_rest_for_the_next_time(make_app):
-    app = make_app()
+    app = make_app(models=MODELS)
     assert app.scoring({**MODEL, "limit": 1})["scored"] == 1
     assert app.scoring({**MODEL, "limit": "1"})["scored"] == 1
     assert app.scoring({**MODEL, "limit": 1})["skipped"] == 2
 
 
 def test_impossible_requests_are_refused(make_app):
-    app = make_app()
+    app = make_app(models=MODELS)
     for request in ({"model": "nonsense"}, {"limit": "many"}):
         with pytest.raises(HTTPException) as caught:
             app.scoring({**MODEL, **request})
@@ -71,7 +72,7 @@ def test_impossible_requests_are_refused(make_app):
 
 def test_labels_that_come_while_scans_are_scored_are_not_lost(make_app, tmp_path, phantoms):
     """Another process has the datastore open, too; it must not write back what it read at its start."""
-    app, other = make_app(), make_app()
+    app, other = make_app(models=MODELS), make_app(models=MODELS)
     label = phantoms.save(phantoms.mask, tmp_path / "label.nii.gz")
     app.datastore().save_label("lesion", str(label), "final", {"by": "annotator"})
     other.scoring(MODEL)

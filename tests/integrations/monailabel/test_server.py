@@ -135,7 +135,7 @@ def test_a_label_for_nobody_is_404(server, phantoms, tmp_path):
 
 
 def test_batch_inference_without_a_gpu(server):
-    server.post("/batch/infer/brightness?images=all")  # with MONAI Label's own defaults: all GPUs
+    server.post("/batch/infer/medzsad-mini?images=all")  # with MONAI Label's own defaults: all GPUs
     assert server.wait_for("batch/infer")["status"] == "DONE"
     labels = server.get("/datastore/?output=all")["objects"]
     assert {name for name, item in labels.items() if "original" in item["labels"]} == {"lesion", "healthy"}
@@ -177,13 +177,25 @@ def test_score_choose_label_train_and_infer_with_the_new_adapter(server, studies
     assert first["model_version"] != figures["model_version"]
 
 
-def test_a_training_that_cannot_be_says_why_in_its_task(server):
-    server.post("/train/headclip", json={"epochs": 0})
-    task = server.wait_for("train")
-    assert task["status"] == "ERROR"
-    assert "epochs '0' is not a whole number of at least 1" in list(task["details"])[-1]
-    answer = server.call("POST", "/train/headclip?run_sync=true", json={"epochs": 0})
-    assert (answer.status_code, "epochs '0'" in answer.json()["detail"]) == (422, True)
+@pytest.mark.parametrize(
+    ("path", "params", "status", "reason"),
+    [
+        ("/train/headclip", {"epochs": 0}, 422, "epochs '0' is not a whole number of at least 1"),
+        ("/train/headclip?run_sync=true", {"epochs": 0}, 422, "epochs '0'"),
+        ("/train/headclip", {"model": "medzsad-mini"}, 422, "medzsad-mini cannot be trained"),
+        ("/train/", {"headclip": {"rate": "fast"}}, 422, "rate 'fast'"),
+        ("/train/medzsad-mini", {}, 422, "medzsad-mini cannot be trained here; use headclip"),
+        ("/train/nothing", None, 404, "no model to train called 'nothing'"),
+        ("/scoring/nothing", None, 404, "no scoring method called 'nothing'"),
+        ("/scoring/anomaly", {"limit": "many"}, 422, "limit 'many'"),
+        ("/scoring/", {"model": "nothing"}, 422, "no model 'nothing'"),
+        ("/batch/infer/nothing", None, 404, "no model 'nothing'"),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused_at_once(server, path, params, status, reason):
+    answer = server.call("POST", path, json=params)
+    assert (answer.status_code, reason in answer.json()["detail"]) == (status, True), answer.text
+    assert "\n" not in answer.json()["detail"]
 
 
 def test_a_training_can_be_stopped(server):
