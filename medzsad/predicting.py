@@ -16,12 +16,12 @@ from medzsad.results.thresholds import parse_threshold, resolve_threshold
 from medzsad.scans.intensity import foreground_mask, intensity_scaling
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Modality, Scan
+from medzsad.scans.showing import as_shown, kind_of, window_note
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, planes_to_slice
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
     from medzsad.inference.slicewise import SliceWiseOutput
-    from medzsad.scans.intensity import IntensityScaling
 
 # The volume score is the mean of this many highest slice scores: one odd slice alone should not decide.
 TOP_SLICES = 3
@@ -95,8 +95,8 @@ def predict(
         )
     if not scan.is_2d:
         detector = detector.for_volume(colour=scan.is_colour)
-    if detector.neighbour_mm is not None and "+" in (window or ""):
-        note = f"The detector sees one window at a time: only the first of {window} counts."
+    note = window_note(window) if detector.tells_colours or detector.neighbour_mm is not None else None
+    if note is not None:
         scan = replace(scan, notes=(*scan.notes, note))
     loaded = time.perf_counter()
 
@@ -106,7 +106,8 @@ def predict(
     canonical = replace(scan, voxels=view.to_canonical(scan.voxels), affine=np.diag([*view.spacing, 1.0]))
     foreground = foreground_mask(canonical)
     scaling = intensity_scaling(canonical, window=window, foreground=foreground)
-    outputs = _run_planes(canonical, detector, planes, foreground, scaling, batch_size, progress)
+    shown = as_shown(scan, scaling) if detector.tells_colours else scaling
+    outputs = _run_planes(canonical, detector, planes, foreground, shown, batch_size, progress)
     anomaly_map = _mean([output.anomaly_map for output in outputs])
     inferred = time.perf_counter()
 
@@ -129,6 +130,7 @@ def predict(
             "model": detector.name,
             "method": detector.method,
             "detector": detector.settings,
+            **({"shown_as": kind_of(scan)} if detector.tells_colours else {}),
             "plane": str(plane),
         },
         timings={
@@ -144,7 +146,7 @@ def _run_planes(
     detector: AnomalyDetector,
     planes: tuple[Plane, ...],
     foreground: np.ndarray,
-    scaling: IntensityScaling,
+    prepare: Callable[[np.ndarray], np.ndarray],
     batch_size: int | None,
     progress: Callable[..., Any] | None,
 ) -> list[SliceWiseOutput]:
@@ -153,7 +155,7 @@ def _run_planes(
     outputs = []
     for plane in planes:
         inferer = SliceWisePredictor(
-            plane, scan.spacing, prepare=scaling, batch_size=batch_size, progress=progress
+            plane, scan.spacing, prepare=prepare, batch_size=batch_size, progress=progress
         )
         outputs.append(inferer(scan.voxels, detector, foreground))
     return outputs

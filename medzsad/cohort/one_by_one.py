@@ -55,6 +55,13 @@ def predict_many(
     names = unique_names([place.named_after for place in places])
     index: list[IndexEntry] = []
     notes: Counter[str] = Counter()
+
+    def tell(name: str, about: Iterable[str]) -> None:
+        for note in about:
+            notes[note] += 1
+            if say and notes[note] == 1:
+                say(f"{name}: {note}")
+
     created = prepare_folder(out) if places else None
     try:
         for place, name in zip(places, names, strict=True):
@@ -68,12 +75,10 @@ def predict_many(
             phase(f"loading {predictor.settings.model}")
             predictor.load()  # a model that is not ready stops all
             try:
-                for note in scan.notes:
-                    notes[note] += 1
-                    if say and notes[note] == 1:
-                        say(f"{scan.name}: {note}")
+                tell(scan.name, scan.notes)
                 phase(f"predicting {shortened(name)}")
                 prediction = predictor.predict(scan, progress=progress(shortened(name)) if progress else None)
+                tell(scan.name, prediction.scan.notes[len(scan.notes) :])
                 phase(f"writing {shortened(name)}")
                 files = predictor.save(prediction, out)
                 outcome.done.append((path, facts(prediction), files))

@@ -109,6 +109,7 @@ class MedzsadMini(AnomalyDetector):
 
     method: ClassVar[str] = "mini"
     framing: ClassVar[str] = "foreground"
+    tells_colours: bool = True
     bounded_in_bf16: ClassVar[bool] = False  # scores move by up to 2e-3, most of it from the first stages
 
     def __init__(

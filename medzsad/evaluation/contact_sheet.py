@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medzsad.results.montage import LUMINANCE, OUTLINE, as_bytes, blend
+from medzsad.results.montage import OUTLINE, as_bytes, blend
+from medzsad.scans.showing import LUMINANCE
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage

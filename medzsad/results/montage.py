@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medzsad.results.prediction import ScanPrediction, SliceScore
+from medzsad.scans.showing import LUMINANCE
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, pixel_spacing, slice_image
 
 # Lesion candidates beyond these neither claim a slice nor are numbered in the picture.
@@ -24,7 +25,6 @@ COLORMAP, COLORMAP_START = "plasma", 0.2
 MAX_ALPHA, ALPHA_POWER = 0.8, 1.1
 # Cyan lies outside the colour map, and is rare in scans and in endoscopy.
 OUTLINE = (0, 229, 255)
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as Pillow's "L"
 
 
 @dataclass(frozen=True)

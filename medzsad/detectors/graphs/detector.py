@@ -75,7 +75,7 @@ class GraphDetector(AnomalyDetector):
         ]
         # By whether the volume is one in colour; functions, to be no part of this module's state.
         self._volumes: dict[bool, Callable[[], GraphDetector]] = {}
-        self.neighbour_mm = source.neighbour_mm
+        self.neighbour_mm, self.tells_colours = source.neighbour_mm, source.tells_colours
         self.eval()
         if use == "images" and source.for_volume() is not source:
             for colour in (False, True):
