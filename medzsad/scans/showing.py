@@ -1,8 +1,8 @@
 """What a detector with networks of its own for grey and for coloured images is shown of a scan.
 
 Whether a scan is in colour is decided by what it is (its modality and photometric interpretation), never by a
-difference between channels alone: several CT windows differ, too, and a head CT that went through a network for
-endoscopy gave a wrong answer that looked right.
+difference between channels alone: several CT windows differ, too, and a head CT that went through a network
+for endoscopy gave a wrong answer that looked right.
 """
 
 from __future__ import annotations
