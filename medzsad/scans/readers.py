@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from medzsad.errors import BadInput
-from medzsad.limits import exists, require_file
+from medzsad.limits import require_file
 from medzsad.scans.folders import walk, why_unreadable
 from medzsad.scans.images2d import is_image, read_image
 from medzsad.scans.in_memory import scan_in_memory
@@ -84,7 +84,7 @@ def read_scan(
 
 
 def _read(path: Path, series: str | None, volume: int | None) -> Scan:
-    if not exists(path) and not path.is_symlink():
+    if not os.path.lexists(path):  # nor a link that leads nowhere; false for names that nothing can have
         raise BadInput(f"{path} does not exist; check the path.")
     if not path.is_dir() and not path.is_symlink():
         require_file(path)
@@ -154,7 +154,7 @@ def locate_scans(path: str | Path) -> tuple[list[ScanPlace], list[str]]:
     from medzsad.scans.dicom_find import dicom_scans
 
     path = Path(path)
-    if not exists(path) and not path.is_symlink():
+    if not os.path.lexists(path):  # nor a link that leads nowhere; false for names that nothing can have
         raise BadInput(f"{path} does not exist; check the path.")
     if not path.is_dir():
         if path.is_file():

@@ -8,8 +8,8 @@ from medzsad.errors import BadInput
 from medzsad.limits import limit
 from medzsad.scans.scan import Scan
 
-SMALLEST_MM, LARGEST_MM = 1e-5, 1e4
-"""Of a voxel's side: from microscopes to a whole body in one voxel."""
+SMALLEST_MM, LARGEST_MM = 1e-7, 1e4
+"""Of a voxel's side: from electron microscopes to a whole body in one voxel."""
 FARTHEST_MM = 1e7
 LARGEST_VALUE = 1e30
 SMALLEST_RANGE = 1e-30
