@@ -69,6 +69,8 @@ def read_deep_tiff(path: Path) -> np.ndarray:
             pixels = _page_pixels(page, path)
             orientation = page.tags.valueof(ORIENTATION, 1)
             bits = int(page.bitspersample)
+            if pixels.ndim not in (2, 3) or not pixels.size:
+                raise BadInput(f"{path} holds no pixels; export it again.")
     except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, zlib.error) as error:
         raise BadInput(f"{path} is not a readable image; check that it is complete.") from error
     pixels = turned(without_alpha(pixels), int(orientation))

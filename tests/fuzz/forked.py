@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fuzz_cases import KINDS, kind_of
 
-SECONDS = 30  # of a case, by the clock; the machine may be busy
+SECONDS = 90  # of a case, by the clock; the machine may be busy
 CPU_SECONDS = 10
 MEMORY = 1_200_000_000  # bytes beyond what the parent has
 

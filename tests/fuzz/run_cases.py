@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,11 +16,9 @@ sys.path.append(str(Path(__file__).parent))
 from forked import Outcome, run_case
 from fuzz_cases import originals
 
-WORKERS = 2
-
 
 def run_all(seed: int, first: int, last: int, folder: Path) -> list[Outcome]:
-    """Run cases, two at a time, each in a process forked from one that has imported everything."""
+    """Run cases, each in a process forked from this one, which has imported everything and has no threads."""
     import torch
 
     # Before the fork, so that no case imports it.
@@ -37,8 +34,7 @@ def run_all(seed: int, first: int, last: int, folder: Path) -> list[Outcome]:
     torch.set_num_threads(1)  # other threads would not survive a fork
     for name in ("scan.nii", "image.png", "slice.dcm"):
         predict(base / name, detector=load_detector("medzsad-mini", device="cpu", precision="fp32"))
-    with ThreadPoolExecutor(WORKERS) as workers:
-        return list(workers.map(lambda number: run_case(number, seed, base, folder), range(first, last)))
+    return [run_case(number, seed, base, folder) for number in range(first, last)]
 
 
 if __name__ == "__main__":

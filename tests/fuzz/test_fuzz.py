@@ -19,15 +19,24 @@ from forked import Outcome
 from fuzz_cases import KINDS
 
 
+def _start(seed: int, first: int, last: int, place: Path) -> subprocess.Popen[str]:
+    folder = place / str(first)
+    folder.mkdir()
+    command = [Path(__file__).parent / "run_cases.py", seed, first, last, folder]
+    return subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork") or not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_no_input_ends_in_an_internal_error_a_hang_or_leftovers(tmp_path) -> None:
-    numbers = os.environ.get("MEDZSAD_FUZZ", "1,0,500").split(",")
-    script = Path(__file__).parent / "run_cases.py"
-    done = subprocess.run(
-        [sys.executable, script, *numbers, tmp_path], stdout=subprocess.PIPE, text=True, check=True
-    )
-    outcomes = [Outcome(**fields) for fields in json.loads(done.stdout.splitlines()[-1])]
+    seed, first, last = (int(part) for part in os.environ.get("MEDZSAD_FUZZ", "1,0,500").split(","))
+    middle = (first + last) // 2
+    halves = [_start(seed, start, end, tmp_path) for start, end in ((first, middle), (middle, last))]
+    outcomes = []
+    for half in halves:
+        printed, _ = half.communicate()
+        assert half.returncode == 0
+        outcomes += [Outcome(**fields) for fields in json.loads(printed.splitlines()[-1])]
     wrong = [outcome for outcome in outcomes if outcome.faults]
     for outcome in wrong:
         print(f"--- {outcome.number} ({outcome.kind}), {outcome.seconds:.1f} s: {'; '.join(outcome.faults)}")
