@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 DEEPEST = 64
 """Levels of nesting; what people write has less than ten."""
+MOST_VALUES = 1_000_000
+"""Values in a YAML file, aliases (``*name``) written out: a few lines of them can stand for billions."""
 
 
 def read_text(path: str | os.PathLike[str], kind: type[MedzsadError] = BadInput) -> str:
@@ -55,8 +57,8 @@ def compose_yaml(text: str, origin: object, kind: type[MedzsadError] = BadInput)
     """Return the nodes of a YAML text with their lines; None if it is empty.
 
     Raises:
-        BadInput, or ``kind``: if it is no YAML, has aliases (a few can stand for millions of values), or
-            is nested more than :data:`DEEPEST` deep.
+        BadInput, or ``kind``: if it is no YAML, is nested more than :data:`DEEPEST` deep, or has aliases that
+            stand for themselves or for more than :data:`MOST_VALUES` values altogether.
     """
     import yaml
 
@@ -64,9 +66,6 @@ def compose_yaml(text: str, origin: object, kind: type[MedzsadError] = BadInput)
         depth = 0
 
         def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                mark = self.peek_event().start_mark
-                raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", mark)
             self.depth += 1
             if self.depth > DEEPEST:
                 mark = self.peek_event().start_mark
@@ -78,7 +77,10 @@ def compose_yaml(text: str, origin: object, kind: type[MedzsadError] = BadInput)
     try:
         loader = Loader(text)
         loader.name = str(origin)
-        return loader.get_single_node()
+        node = loader.get_single_node()
+        if node is not None and _values(node, {}) > MOST_VALUES:
+            raise kind(f"{origin}: not valid YAML (its aliases stand for too many values)")
+        return node
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
         raise kind(f"{origin}{line}: not valid YAML ({error.problem or _one_line(error)})") from error
@@ -100,6 +102,25 @@ def parse_yaml(text: str, origin: object, kind: type[MedzsadError] = BadInput) -
 def read_yaml(path: str | os.PathLike[str], kind: type[MedzsadError] = BadInput) -> Any:
     """Return what a YAML file says; see :func:`read_text` and :func:`parse_yaml` for the errors."""
     return parse_yaml(read_text(path, kind), path, kind)
+
+
+def _values(node: Node, known: dict[int, int]) -> int:
+    """How many values a node stands for once its aliases are written out."""
+    import yaml
+
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.composer.ComposerError(
+                None, None, "an alias within what it stands for", node.start_mark
+            )
+        return known[id(node)]
+    known[id(node)] = 0  # being counted
+    parts = [] if isinstance(node, yaml.ScalarNode) else node.value
+    count = 1
+    for part in parts:
+        count += sum(_values(one, known) for one in (part if isinstance(part, tuple) else (part,)))
+    known[id(node)] = count
+    return count
 
 
 def _one_line(error: BaseException) -> str:

@@ -27,6 +27,15 @@ def test_yaml_that_would_blow_up_is_refused_at_once(tmp_path, text) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_aliases_that_stand_for_little_are_read() -> None:
+    # As PyYAML itself writes what is held twice; catalogues of older releases have them.
+    assert parse_yaml("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: 2}\n", "x") == {
+        "a": {"b": 1},
+        "c": {"b": 1},
+        "d": {"b": 1, "e": 2},
+    }
+
+
 def test_yaml_reads_as_before() -> None:
     assert parse_yaml("a: {b: [1, 2.5, yes, null, 'x']}\n", "x") == {"a": {"b": [1, 2.5, True, None, "x"]}}
     assert parse_yaml("", "x") is None

@@ -50,7 +50,7 @@ def slice_features(images: Tensor) -> Tensor:
             0.4 * own.clamp(-2, 3) + 0.3,
             wide[:, :1],
             local,
-            0.5 * (own.clamp(2, 8) - 2),
+            0.5 * (own - 2).clamp(0, 6),  # not own.clamp(2, 8): ONNX's optimiser loses one of two clamps
             foreground,
             positions_of(images),
             wide[:, 1:],

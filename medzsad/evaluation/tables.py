@@ -44,7 +44,7 @@ class Table:
         """Return aligned columns, figures to the right, and the notes below, wrapped."""
         widths = [max(len(row[i]) for row in [self.header, *self.rows]) for i in range(len(self.header))]
         # Long names give way, so that lines do not break.
-        widths[0] = max(NARROWEST, min(widths[0], WIDTH - sum(2 + width for width in widths[1:])))
+        widths[0] = min(widths[0], max(NARROWEST, WIDTH - sum(2 + width for width in widths[1:])))
         lines = [
             *textwrap.wrap(self.title, WIDTH),
             _aligned(self.header, widths),

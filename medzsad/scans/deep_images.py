@@ -6,7 +6,6 @@ tifffile needs a further library for some compressions; ITK stands in there.
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +70,9 @@ def read_deep_tiff(path: Path) -> np.ndarray:
             bits = int(page.bitspersample)
             if pixels.ndim not in (2, 3) or not pixels.size:
                 raise BadInput(f"{path} holds no pixels; export it again.")
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, zlib.error) as error:
+    except BadInput:
+        raise
+    except Exception as error:  # tifffile raises whatever its parser stumbles over
         raise BadInput(f"{path} is not a readable image; check that it is complete.") from error
     pixels = turned(without_alpha(pixels), int(orientation))
     return turned_over(pixels, bits) if kind == WHITE_IS_ZERO else pixels
