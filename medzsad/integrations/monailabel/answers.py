@@ -35,7 +35,7 @@ def write_label(prediction: ScanPrediction, parameters: InferParameters) -> Path
         if extension == ".seg.nrrd":
             write_segmentation(prediction, path)
         elif extension in (".nii", ".nii.gz"):
-            write_volume(mask, scan, path, what="mask")
+            write_volume(mask, scan, path, what="mask", fingerprint=prediction.fingerprint)
         else:
             _write_with_itk(mask, prediction, path, parameters.compress)
     except BaseException:
