@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from synthetic_slices import KIND_SHARES, SHARES, SliceBatch, Sources, generate, load_sources
+from synthetic_slices import KIND_SHARES, SHARES, STRIPPED, SliceBatch, Sources, generate, load_sources
 from torch import Tensor
 
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
@@ -32,6 +32,7 @@ class SlicePart:
     Attributes:
         shares: of label maps, real volumes and looks.
         kinds: shares of the orders of tissues, :data:`synthetic.heads.KINDS`.
+        stripped: share of label maps, but for CT, of which the brain alone is shown.
         size: of the slices, in pixels.
         batch: samples per step.
         steps: of the optimiser.
@@ -50,18 +51,19 @@ class SlicePart:
     warm: int
     horizon: int
     cooldown: int
+    stripped: float = STRIPPED
     size: int = 192
     batch: int = 8
     ema: float = 0.995
     dropped: float = 0.25
 
 
-# First whatever contrast tissues may have, then mostly what scanners show.
+# Whatever contrast tissues may have, then mostly what scanners show, then mostly whole heads.
+SCANS, SCAN_KINDS = (0.82, 0.12, 0.06), (0.12, 0.44, 0.18, 0.06, 0.20)
 PARTS = (
     SlicePart(SHARES, KIND_SHARES, steps=500, rate=3e-4, warm=100, horizon=1600, cooldown=0),
-    SlicePart(
-        (0.82, 0.12, 0.06), (0.12, 0.44, 0.18, 0.06, 0.20), 520, 2e-4, warm=40, horizon=0, cooldown=400
-    ),
+    SlicePart(SCANS, SCAN_KINDS, steps=520, rate=2e-4, warm=40, horizon=0, cooldown=400),
+    SlicePart(SCANS, SCAN_KINDS, steps=300, rate=1.5e-4, warm=20, horizon=0, cooldown=260, stripped=0.3),
 )
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
 TERMS = ("image", "focal", "dice", "lesion", "false", "brain")
@@ -224,6 +226,7 @@ def train_part(
                 sources,
                 shares=stage.shares,
                 kinds=stage.kinds,
+                stripped=stage.stripped,
             )
             made_of = chunk
         batch = SliceBatch(*(t[part * stage.batch : (part + 1) * stage.batch] for t in made))

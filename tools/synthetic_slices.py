@@ -36,6 +36,7 @@ from medzsad.detectors.slices import encode
 SHARES = (0.64, 0.16, 0.20)  # label maps, real volumes, looks
 # brain, abstract, body, real, endoscopy, ultrasound, surface, objects, skin
 LOOK_SHARES = (0.55, 0.10, 0.10, 0.17, 0.0, 0.08, 0.0, 0.0, 0.0)
+STRIPPED, STRIPPED_CT = 0.55, 0.15  # share of heads of which the brain alone is shown
 DARK = {"random": 0.4, "flair": 0.06, "t1": 0.6, "t2": 0.08, "ct": 0.5}
 
 
@@ -85,6 +86,7 @@ def generate(
     abnormal: float = 0.7,
     shares: tuple[float, ...] = SHARES,
     kinds: tuple[float, ...] = KIND_SHARES,
+    stripped: float = STRIPPED,
 ) -> SliceBatch:
     """Makes one batch; the same seed gives the same batch.
 
@@ -96,6 +98,7 @@ def generate(
         abnormal: share of samples with lesions.
         shares: of label maps, real volumes and looks.
         kinds: shares of :data:`synthetic.heads.KINDS` among label maps.
+        stripped: share of label maps, but for CT, of which the brain alone is shown.
     """
     r = np.random.default_rng([seed, size])
     there = [bool(sources.heads), bool(sources.volumes), True]
@@ -110,7 +113,7 @@ def generate(
         own = np.random.default_rng([seed, size, index])
         sick = own.random() < abnormal
         if chosen[index] == 0:
-            scene, inside[index], known = sample_head(own, size, sources.heads, sick, kinds)
+            scene, inside[index], known = sample_head(own, size, sources.heads, sick, kinds, stripped)
         else:
             scene, inside[index], known = sample_volume(own, size, sources.volumes, sick)
         grey[index], lesions[index] = scene.grey, scene.lesions
@@ -137,12 +140,17 @@ def generate(
 
 
 def sample_head(
-    r: np.random.Generator, size: int, heads: list[Head], sick: bool, kinds: tuple[float, ...] = KIND_SHARES
+    r: np.random.Generator,
+    size: int,
+    heads: list[Head],
+    sick: bool,
+    kinds: tuple[float, ...] = KIND_SHARES,
+    stripped: float = STRIPPED,
 ) -> tuple[Scene, np.ndarray, np.ndarray]:
     """A slice of a head with tissues of random intensity; its foreground (3, S, S) and brain (S, S)."""
     head = heads[int(r.integers(len(heads)))]
     kind = KINDS[int(r.choice(len(KINDS), p=kinds))]
-    stripped = r.random() < (0.15 if kind == "ct" else 0.55)
+    stripped = r.random() < (STRIPPED_CT if kind == "ct" else stripped)
     box = head.brain_box if stripped else np.array([(0, n - 1) for n in head.tissues.shape])
     if not stripped:  # where the field of view ends below
         box[2, 0] = int(r.uniform(0, head.brain_box[2, 0] + 10))

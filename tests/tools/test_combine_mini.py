@@ -12,6 +12,7 @@ import torch
 
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.mini import MedzsadMini, platt
+from medzsad.detectors.mini_slices import SliceNetwork
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -67,6 +68,34 @@ def test_calibrated_values_are_shares_and_keep_their_order(tool: ModuleType) -> 
     assert 0 < detector.threshold < 1
     errors = made.training["calibration_error"]
     assert {name.split(",")[0] for name in errors} >= {"brain", "ultrasound", "endoscopy", "skin"}
+
+
+def test_a_network_for_slices_is_added_and_calibrated_alone(tool: ModuleType) -> None:
+    torch.manual_seed(0)
+    small = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
+    images = MedzsadMini(image_size=48, network=small, colour=True)
+    weights = {name: tensor.half() for name, tensor in SliceNetwork(**small).state_dict().items()}
+    slices = Checkpoint("mini", weights, {"image_size": 64, "network": small}, {"seed": 7})
+    start = replace(images.to_checkpoint(), training={"seed": 1})
+    whole = tool.add_slices(start, slices, 3.0)
+    made = tool.calibrate_slices(whole, tool.load_sources(None), 24)
+    detector = MedzsadMini.from_checkpoint(made)
+    assert (detector.for_volume().image_size, detector.for_volume().neighbour_mm) == (64, 3.0)
+    assert detector.for_volume().threshold == made.settings["slice_threshold"]
+    assert made.training["slice"].keys() >= {"seed", "calibration_error", "held_out_dice"}
+    assert made.settings["calibration"]["slice"] != start.settings["calibration"]["slice"]
+    for key in ("threshold", "image_size", "colour", "flip"):
+        assert made.settings[key] == start.settings[key]
+    picture = torch.rand(2, 3, 50, 60, generator=torch.Generator().manual_seed(1))
+    before = MedzsadMini.from_checkpoint(start)
+    for one, other in zip(detector(picture), before(picture), strict=True):
+        assert torch.equal(one, other)
+    again = tool.add_slices(made, slices, 2.0)  # replaces it
+    assert again.tensors.keys() == made.tensors.keys()
+    # A detector of two other networks for images has none for slices.
+    assert MedzsadMini.from_checkpoint(tool.combine(made, start)).slice_network is None
+    with pytest.raises(ValueError, match="different sizes"):
+        tool.add_slices(MedzsadMini(image_size=48).to_checkpoint(), slices, 3.0)
 
 
 def test_the_calibration_error_is_0_for_shares_and_large_for_boasts(tool: ModuleType) -> None:
