@@ -25,7 +25,6 @@ from itertools import islice
 from medzsad.cohort.manifest import ScanItem
 from medzsad.cohort.rows import Row, failure
 from medzsad.cohort.worker import ATTEMPTS, Job, Worker
-from medzsad.limits import check_limit
 from medzsad.threads import share_of_threads
 
 STOP_S = 10.0  # that a worker has to stop by itself
@@ -47,7 +46,6 @@ def in_processes(items: Iterable[ScanItem], job: Job, jobs: int) -> Iterator[Row
     Raises:
         MedzsadError: if no scan can be done; see :class:`~medzsad.cohort.worker.Worker`.
     """
-    check_limit(jobs, "MEDZSAD_MAX_WORKERS", f"--jobs {jobs}", "processes")
     if job.threads is None:
         job = replace(job, threads=share_of_threads(jobs))
     seats = [_Seat(job) for _ in range(jobs)]

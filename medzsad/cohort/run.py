@@ -22,6 +22,7 @@ from medzsad.cohort.summary import Summary
 from medzsad.cohort.table import PartWriter, require_pyarrow
 from medzsad.cohort.worker import Job, settled
 from medzsad.errors import BadInput
+from medzsad.limits import check_limit
 from medzsad.sharding import Shard
 from medzsad.text_files import parse_json
 
@@ -75,6 +76,8 @@ def run_cohort(
     description = describe(settings)
     store = open_store(out)
     store.prepare()
+    if ray is None:  # before it is known how many scans there are
+        check_limit(jobs or 0, "MEDZSAD_MAX_WORKERS", f"--jobs {jobs}", "processes")
     if store.url.startswith("memory:") and (ray is not None or jobs != 0):
         raise BadInput(f"{store.url} is of this process alone: use --jobs 0, or another place.")
     _check_settings(store, description)
