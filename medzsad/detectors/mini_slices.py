@@ -43,7 +43,7 @@ def slice_features(images: Tensor) -> Tensor:
     near = F.interpolate(near, images.shape[-2:], mode="bilinear", align_corners=False)
     share = near[:, 2:] + 1e-3
     centre = near[:, :1] / share
-    spread = (near[:, 1:2] / share - centre.square()).clamp_min(0).sqrt()
+    spread = F.relu(near[:, 1:2] / share - centre.square()).sqrt()
     local = ((wide[:, :1] - centre) / (spread + 0.15)).clamp(-4, 4) * foreground
     return torch.cat(
         [

@@ -123,8 +123,8 @@ def networks_of(detector: AnomalyDetector) -> tuple[AnomalyDetector, ...]:
     for kind, network in detector.networks_in_use():
         alone = copy.copy(detector)
         # Only what its graph holds; the rest of the weights would count for its size and its key.
-        slices = {"slice_network": network if network is detector.slice_network else None}
-        alone._modules = {"network": network, "colour_network": None, **slices}
+        alone._modules = {"network": None, "colour_network": None, "slice_network": None}
+        alone._modules["slice_network" if network is detector.slice_network else "network"] = network
         alone.kind = kind
         parts.append(alone)
     return tuple(parts)
