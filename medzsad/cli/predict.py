@@ -55,8 +55,8 @@ from medzsad.errors import BadInput, MedzsadError
 @click.option(
     "--window",
     metavar="NAMES|C,W",
-    help="CT windows: brain, subdural, bone, lung, mediastinum, abdomen, up to three joined by '+'; "
-    "or centre,width in HU.",
+    help="CT windows: brain, subdural, bone, lung, mediastinum, abdomen, up to three joined by '+' (of which "
+    "medzsad-mini reads the first); or centre,width in HU.",
 )
 @click.option(
     "--modality",

@@ -21,6 +21,7 @@ from medzsad.scans.naming import check_name
 from medzsad.scans.own_results import is_result, refuse_result
 from medzsad.scans.sanity import check_sane
 from medzsad.scans.scan import Modality, Scan
+from medzsad.scans.showing import LUMINANCE
 from medzsad.scans.volume_files import is_listed_volume, is_volume, read_volume
 
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage, MGZ, DICOM, PNG, JPEG or TIFF"
@@ -231,9 +232,8 @@ def _with_modality(scan: Scan, wanted: Modality | None, how: str) -> Scan:
     if scan.is_colour and wanted is Modality.CT:
         raise BadInput(f"{scan.source} is a colour image, which has no HU: --modality ct cannot be.")
     if scan.is_colour and wanted not in (Modality.RGB, Modality.US):
-        luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
         note = f"Its colours were turned to grey levels, because the modality was given as {wanted}."
-        scan = replace(scan, voxels=scan.voxels @ luma, notes=(*scan.notes, note))
+        scan = replace(scan, voxels=scan.voxels @ LUMINANCE, notes=(*scan.notes, note))
     elif not scan.is_colour and wanted is Modality.RGB:
         raise BadInput(f"{scan.source} is a grey image: --modality rgb cannot be; leave it out or say grey.")
     return replace(scan, modality=wanted, modality_source="given")
