@@ -65,7 +65,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, method: tupl
         assert two[0][name] == pytest.approx(one[0][name], rel=2e-6)
     for first, second in zip(one, two, strict=True):
         if "loss" in first:
-            assert second["loss"] == pytest.approx(first["loss"], rel=1e-4)
+            assert second["loss"] == pytest.approx(first["loss"], rel=1e-3)
         else:  # both share the images, and put their results together
             assert second["chosen"] == pytest.approx(first["chosen"], abs=2e-3)
     tensors = [read_checkpoint(tmp_path / name / "adapter.safetensors").tensors for name in ("one", "two")]
