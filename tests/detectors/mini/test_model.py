@@ -19,7 +19,7 @@ from medzsad.errors import ModelNotReady
 from medzsad.zoo.loading import load_detector
 
 EMBEDDED = Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors"
-GENERATOR = Path(__file__).parents[2] / "tools" / "synthetic_images.py"
+GENERATOR = Path(__file__).parents[3] / "tools" / "synthetic_images.py"
 
 
 @pytest.fixture(scope="module")
