@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import os
 import re
 import threading
 import zlib
@@ -14,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_data import Shared, shared_path
 
 
 @pytest.fixture(scope="session")
-def shared_dir() -> Path:
-    """The folder of real scans and reference numbers (``MEDZSAD_SHARED``, default ``../shared``)."""
-    folder = Path(os.environ.get("MEDZSAD_SHARED", Path(__file__).parents[2] / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is not a folder (set MEDZSAD_SHARED)")
-    return folder.resolve()
+def shared() -> Shared:
+    """What finds real scans and reference numbers, and skips the test where they are not."""
+    return shared_path
 
 
 @pytest.fixture(scope="session")

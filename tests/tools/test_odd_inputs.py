@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from shared_data import Shared
 
 TOOL = Path(__file__).parents[2] / "tools" / "odd_inputs.py"
 
@@ -24,11 +25,8 @@ odd_inputs = load()
 
 
 @pytest.fixture(scope="module")
-def inputs(shared_dir: Path) -> Path:
-    folder = shared_dir / "odd_inputs"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not a folder")
-    return folder
+def inputs(shared: Shared) -> Path:
+    return shared("odd_inputs")
 
 
 @pytest.mark.parametrize("name", sorted(odd_inputs.CHECKS))

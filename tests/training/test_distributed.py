@@ -50,9 +50,8 @@ def log(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param((), id="headclip"), pytest.param(ADACLIP, id="adaclip", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [pytest.param((), id="headclip"), pytest.param(ADACLIP, id="adaclip")])
 def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, method: tuple[str, ...]) -> None:
     done = torchrun(tmp_path / "two", *method, "batch_size=2", "accumulate=1")
     assert done.returncode == 0, done.stderr
