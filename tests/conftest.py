@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import os
 import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from shared_data import Shared, shared_path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several at once: a thread each, before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+
+def pytest_report_header() -> str:
+    """Say which libraries read: pydicom 2.4 and 3 are both supported."""
+    return ", ".join(
+        f"{name} {version(name)}" for name in ("pydicom", "nibabel", "simpleitk", "monai", "torch")
+    )
 
 
 @pytest.fixture(scope="session")
