@@ -14,12 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from shared_data import Shared, shared_path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several at once: a thread each, before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+hypothesis.settings.register_profile("suite", deadline=None)  # other tests run at the same time
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_report_header() -> str:

@@ -62,8 +62,15 @@ def test_map_lies_in_the_scan_and_finds_the_lesion(phantom):
     assert any(np.linalg.norm(np.subtract(found.center_voxel, center)) < 8 for found in phantom.lesions[:2])
 
 
-@pytest.mark.parametrize("oblique", [False, True], ids=["straight", "oblique"])
-@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (1.5, 1.5, 5.0)], ids=["isotropic", "thick"])
+@pytest.mark.parametrize(
+    ("oblique", "spacing"),
+    [
+        pytest.param(True, (1.5, 1.5, 5.0), id="oblique-thick"),
+        pytest.param(True, (2.0, 2.0, 2.0), id="oblique-isotropic", marks=pytest.mark.slow),
+        pytest.param(False, (1.5, 1.5, 5.0), id="straight-thick", marks=pytest.mark.slow),
+        pytest.param(False, (2.0, 2.0, 2.0), id="straight-isotropic", marks=pytest.mark.slow),
+    ],
+)
 def test_all_48_orientations_give_the_same_map_in_world_space(small_detector, oblique, spacing):
     from scipy.spatial.transform import Rotation
 

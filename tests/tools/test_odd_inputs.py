@@ -24,6 +24,9 @@ def load() -> ModuleType:
 odd_inputs = load()
 
 
+pytestmark = pytest.mark.slow  # each makes its input with a program of its own
+
+
 @pytest.fixture(scope="module")
 def inputs(shared: Shared) -> Path:
     return shared("odd_inputs")
