@@ -33,6 +33,14 @@ def pytest_report_header() -> str:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests away from the user's cache, and those of several processes from each other's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDZSAD_CACHE", str(tmp_path_factory.mktemp("medzsad-cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Shared:
     """What finds real scans and reference numbers, and skips the test where they are not."""
