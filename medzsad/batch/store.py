@@ -18,6 +18,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.limits import require_file
 from medzsad.results.writing import prepare_folder
 from medzsad.storage.atomic import replacing, sweep
 from medzsad.storage.sharding import hash_of
@@ -94,9 +95,11 @@ class FolderStore:
 
     def read(self, path: str) -> bytes | None:
         with self._explained():
+            place = self.root / path
             try:
-                return (self.root / path).read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
+                # A pipe would be waited for without end.
+                return require_file(place, OutputNotWritable).read_bytes() if os.path.lexists(place) else None
+            except FileNotFoundError:
                 return None
 
     def write(self, path: str, content: bytes) -> None:
