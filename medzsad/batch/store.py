@@ -18,7 +18,6 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from medzsad.errors import BadInput, OutputNotWritable
-from medzsad.limits import require_file
 from medzsad.results.writing import prepare_folder
 from medzsad.storage.atomic import replacing, sweep
 from medzsad.storage.sharding import hash_of
@@ -96,10 +95,11 @@ class FolderStore:
     def read(self, path: str) -> bytes | None:
         with self._explained():
             place = self.root / path
+            if os.path.lexists(place) and not place.is_file():  # a pipe would be waited for without end
+                raise OSError(errno.EINVAL, f"{path} is no file")
             try:
-                # A pipe would be waited for without end.
-                return require_file(place, OutputNotWritable).read_bytes() if os.path.lexists(place) else None
-            except FileNotFoundError:
+                return place.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def write(self, path: str, content: bytes) -> None:
