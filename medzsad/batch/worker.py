@@ -160,7 +160,7 @@ class Worker:
         """
         path = f"attempts/{item.id}"
         before = (self.store.read(path) or b"0").split()[:1]
-        number = 1 + (int(before[0]) if before and before[0].isdigit() else 0)
+        number = 1 + (int(before[0][:6]) if before and before[0].isdigit() else 0)
         if number <= ATTEMPTS:
             self.store.write(path, f"{number} {os.getpid()}\n".encode())
         try:

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow  # each command is run for eight fillings of the disk
+
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 QUICK = ("detector.image_size=56", "data.0.limit=4", "validation.data=[]", "batch_size=4", "epochs=1")
 Run = Callable[..., tuple[int, str, str]]
@@ -24,12 +26,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """An empty file system of 2 MB."""
+    """An empty file system of 16 MB."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root of Linux may mount a small file system")
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"no small file system can be mounted: {done.stderr.strip()}")
