@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medzsad.datasets.catalog import DatasetEntry, expected, find_entry
-from medzsad.datasets.claims import claim
+from medzsad.datasets.claims import claim, contradiction
 from medzsad.datasets.files import SPLITS, entries, plain_name, relative_id, subfolders
 from medzsad.datasets.layouts import find_layout
 from medzsad.datasets.reading import Found, Request
@@ -63,8 +63,11 @@ def open_dataset(
     """
     found, _ = open_with_problems(name, root, split=split, channel=channel, labels=labels, patterns=patterns)
     chosen = choose(found, classes=classes, limit=limit, seed=seed)
-    claimed, doubt = claim(found, chosen.samples)
-    return replace(chosen, doubt=doubt, notes=(*chosen.notes, *([f"{claimed}: {doubt}."] if doubt else ())))
+    claimed, reason = claim(found, chosen.samples)
+    doubt = contradiction(found, chosen.samples)
+    if reason and not doubt:
+        claimed = f"a part of {found.name}, or images of one's own"
+    return replace(chosen, doubt=doubt, notes=(*chosen.notes, *([f"{claimed}: {reason}."] if reason else ())))
 
 
 def choose(
