@@ -31,7 +31,7 @@ def how_to_get(missing: list[WeightFile], name: str) -> str:
     """Return, in a line, which commands bring the files that the model ``name`` misses."""
     known = weight_files()
     orphans = [file for file in missing if file.url is None and dropped_file(file, known) is None]
-    commands = [f"medzsad models import FILE --as {file.name}" for file in orphans]
+    commands = [f"medzsad models import FILE `as` {file.name}" for file in orphans]
     if len(orphans) < len(missing):
         commands.append(f"medzsad models fetch {name} (without a network, it says what to put where)")
     return f"run: {', then '.join(commands)}"
@@ -42,7 +42,7 @@ def by_hand(missing: list[WeightFile], name: str) -> str:
     steps = []
     for file in missing:
         if file.url is None:
-            steps.append(f"Run: medzsad models import FILE --as {file.name}")
+            steps.append(f"Run: medzsad models import FILE `as` {file.name}")
             continue
         size = "" if file.megabytes is None else f", {file.megabytes:g} MB"
         place = cache.incoming_folder() / file.incoming_name

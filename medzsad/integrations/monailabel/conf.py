@@ -53,7 +53,7 @@ class AppConf:
             if key in _IGNORED:
                 continue
             if key not in known:
-                raise BadInput(f"--conf {key}: unknown; use one of {', '.join(known)}")
+                raise BadInput(f"`conf` {key}: unknown; use one of {', '.join(known)}")
             values[key] = str(value).strip()
             if isinstance(known[key].default, int):
                 values[key] = _count(key, values[key])
@@ -76,10 +76,10 @@ class AppConf:
         try:
             return dict(json.loads(self.clip_architecture))
         except ValueError as error:
-            raise BadInput(f"--conf clip_architecture is not valid JSON ({error})") from error
+            raise BadInput(f"`conf` clip_architecture is not valid JSON ({error})") from error
 
 
 def _count(key: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise BadInput(f"--conf {key} {text!r}: expected a number of at least 1")
+        raise BadInput(f"`conf` {key} {text!r}: expected a number of at least 1")
     return int(text)
