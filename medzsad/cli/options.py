@@ -17,8 +17,8 @@ _OTHERWISE = {
 }
 _SETTINGS = (
     "architecture backbone backend channel class_name clip_weights conf data dataset device dicom dicomweb "
-    "foreground_only fresh host jobs masks modality no_cache organ port ray root series shard size split "
-    "studies study unverified volume window without_clip"
+    "foreground_only fresh host jobs masks modality no_cache organ port ray resamples root series shard size "
+    "split studies study unverified volume window without_clip"
 )
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SETTINGS.split()} | _OTHERWISE
 
