@@ -1,8 +1,9 @@
 """What can go wrong, as the few kinds a caller may want to tell apart.
 
 A message is one line: what is wrong, with which file, and what to do about it; only what must be done by hand
-to get a model without a network is numbered, a step a line. The command line prints it and
-exits with :attr:`MedzsadError.exit_code`, without a traceback.
+to get a model without a network is numbered, a step a line. It names a setting as an argument in backticks
+(`batch_size`), which the command line prints as its option (:func:`medzsad.cli.options.in_options`). It exits
+with :attr:`MedzsadError.exit_code`, without a traceback.
 """
 
 from __future__ import annotations

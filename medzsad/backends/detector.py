@@ -117,7 +117,7 @@ class GraphDetector(AnomalyDetector):
             return dict.fromkeys(wanted, self)
         if self._rebuild_clip is None:
             raise ModelNotReady(
-                f"{self.name}: its graph holds texts about {self.class_name!r}; use --backend torch"
+                f"{self.name}: its graph holds texts about {self.class_name!r}; use `backend` torch"
             )
         clip, found = self._rebuild_clip(), {}
         for name in wanted:
@@ -232,4 +232,4 @@ def _pointing_to_torch() -> Iterator[None]:
     try:
         yield
     except (BadInput, ModelNotReady) as error:
-        raise ModelNotReady(f"{error}; use --backend torch") from error
+        raise ModelNotReady(f"{error}; use `backend` torch") from error

@@ -50,12 +50,12 @@ def resolve_backend(backend: str, device: str | torch.device, precision: str) ->
     torch_device = torch.device("cpu")
     if str(device).partition(":")[0] not in ("auto", "cpu"):
         raise ModelNotReady(
-            f"backend {backend!r} computes on the CPU, not on {str(device)!r}; use --device cpu or "
-            "--backend torch"
+            f"backend {backend!r} computes on the CPU, not on {str(device)!r}; use `device` cpu or "
+            "`backend` torch"
         )
     devices.resolve_precision(precision, torch_device)
     if precision == "bf16" and backend == "onnx":
-        raise ModelNotReady("backend 'onnx' computes in fp32; use --backend openvino or torch for bf16")
+        raise ModelNotReady("backend 'onnx' computes in fp32; use `backend` openvino or torch for bf16")
     if precision == "bf16" and not devices.cpu_computes_bf16():
         raise ModelNotReady(f"this CPU does not compute bf16, which backend {backend!r} needs; use fp32")
     return torch_device, "fp32" if precision == "auto" else precision

@@ -105,7 +105,7 @@ def fetched(
         BadInput: options that do not fit together. A series that cannot be had is in ``failed``.
     """
     if (server is None) != (study is None):
-        raise BadInput("--dicomweb URL and --study UID belong together; give both, or a dicomweb:// URL.")
+        raise BadInput("`dicomweb` URL and `study` UID belong together; give both, or a dicomweb:// URL.")
     result = Fetched()
     wanted: list[Path | RemoteSeries] = []
     for text in inputs:

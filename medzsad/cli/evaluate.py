@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from medzsad.cli.options import threads_option
+from medzsad.cli.options import tell, threads_option
 from medzsad.cli.progress import progress_of
 from medzsad.errors import BadInput
 from medzsad.storage.text_files import whole_number
@@ -243,7 +243,7 @@ def _evaluate_suite(
             click.echo(f"\nfiles in {out}")
     for one in result.sets:
         if one.status == "failed":
-            click.echo(f"error: {one.entry.name}: {one.message}", err=True)
+            tell(f"error: {one.entry.name}: {one.message}")
     if result.exit_code:
         raise click.exceptions.Exit(result.exit_code)
 
@@ -255,4 +255,4 @@ def _side(size: str) -> int | None:
 
 
 def _say(text: str) -> None:
-    click.echo(text.replace("\n", " "), err=True)
+    tell(text.replace("\n", " "))

@@ -99,7 +99,7 @@ def open_with_problems(
     if split not in SPLITS:
         raise BadInput(f"unknown split {split!r}; use one of: {', '.join(SPLITS)}")
     if channel is not None and not entry.is_volumetric:
-        raise BadInput(f"{entry.name} is no set of volumes: --channel cannot be; leave it out.")
+        raise BadInput(f"{entry.name} is no set of volumes: `channel` cannot be; leave it out.")
     folder = _root(entry, root)
     request = Request(
         split=split,
@@ -118,7 +118,7 @@ def open_with_problems(
         )
     layout, base, found = match
     if not found.samples and not found.problems:
-        raise BadInput(f"{base} (layout {layout}) has no {split} split; choose another with --split.")
+        raise BadInput(f"{base} (layout {layout}) has no {split} split; choose another with `split`.")
     if not found.samples:
         first = found.problems[0]
         raise BadInput(f"{base} (layout {layout}) has no usable sample: {first.path}: {first.message}.")
@@ -195,7 +195,7 @@ def _root(entry: DatasetEntry, root: str | Path | None) -> Path:
         named = os.environ.get(ROOT_VARIABLE)
         if not named:
             raise BadInput(
-                f"where is {entry.name}? give its folder with --root, or set {ROOT_VARIABLE} to the folder "
+                f"where is {entry.name}? give its folder with `root`, or set {ROOT_VARIABLE} to the folder "
                 "that holds your data sets."
             )
         root = named

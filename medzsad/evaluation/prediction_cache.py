@@ -113,7 +113,7 @@ class PredictionCache:
         except OSError as error:
             raise OutputNotWritable(
                 f"{self.folder}: predictions cannot be kept there ({error.strerror or error}); make room, "
-                "set MEDZSAD_CACHE to another folder, or use --no-cache"
+                "set MEDZSAD_CACHE to another folder, or use `no_cache`"
             ) from error
 
 

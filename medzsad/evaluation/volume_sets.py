@@ -73,7 +73,7 @@ def evaluate_volumes(
             if settings.minimum_lesion_ml and not scan.has_geometry:
                 raise BadInput(
                     f"{sample.image} has no known voxel size, so lesions have no volume in mL; correct its "
-                    "header, or leave --min-lesion-ml out."
+                    "header, or leave `minimum_lesion_ml` out."
                 )
             prediction = volume_prediction(told[name], sample, scan, own)
             label = sample.read_label()

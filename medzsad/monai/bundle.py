@@ -110,7 +110,7 @@ def _check_backbone(detector: AnomalyDetector, with_clip: bool) -> None:
         )
     if backbone.startswith("hf-hub:") and with_clip:
         raise BadInput(
-            f"{detector.name}: its CLIP is a model of a hub ({backbone}); use --without-clip, and it is "
+            f"{detector.name}: its CLIP is a model of a hub ({backbone}); use `without_clip`, and it is "
             "taken from the hub's cache where the bundle runs"
         )
 

@@ -31,7 +31,7 @@ def parse_modality(modality: str | Modality | None) -> Modality | None:
     try:
         return Modality(str(modality).strip().lower())
     except ValueError as error:
-        raise BadInput(f"--modality {modality} is not known; choose one of {', '.join(Modality)}.") from error
+        raise BadInput(f"`modality` {modality} is not known; choose one of {', '.join(Modality)}.") from error
 
 
 def hu_note(voxels: np.ndarray) -> str | None:

@@ -196,7 +196,7 @@ def _shape(image: nibabel.spatialimages.SpatialImage, path: Path) -> tuple[int, 
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     if not 2 <= len(shape) <= 4:
-        raise BadInput(f"{path} has {len(shape)} axes ({text}); a scan has 3, or 4 with --volume.")
+        raise BadInput(f"{path} has {len(shape)} axes ({text}); a scan has 3, or 4 with `volume`.")
     return tuple(shape)
 
 
@@ -212,14 +212,14 @@ def _voxels(
     if len(shape) == 4:
         if volume is None:
             raise BadInput(
-                f"{path} is 4D ({shape[3]} volumes); choose one with --volume 0 to --volume {shape[3] - 1}."
+                f"{path} is 4D ({shape[3]} volumes); choose one with `volume` 0 to `volume` {shape[3] - 1}."
             )
         if not 0 <= volume < shape[3]:
-            raise BadInput(f"{path} has volumes 0 to {shape[3] - 1}: --volume {volume} does not exist.")
+            raise BadInput(f"{path} has volumes 0 to {shape[3] - 1}: `volume` {volume} does not exist.")
         source = source[:, :, :, volume]
         note = f"Volume {volume} of 0 to {shape[3] - 1} was read."
     elif volume not in (None, 0):
-        raise BadInput(f"{path} holds one volume: --volume {volume} does not exist; leave the option out.")
+        raise BadInput(f"{path} holds one volume: `volume` {volume} does not exist; leave the option out.")
     in_file = source is image.dataobj and hasattr(source, "get_unscaled")
     if in_file and not dtype.fields and _is_exact_in_float32(image):
         # The same as asking nibabel for float32, which scales in float64: four times the memory. Only wide

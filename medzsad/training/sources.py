@@ -185,7 +185,7 @@ def _open(source: DataSource, limit: int | None) -> tuple[SampleSet, str, str]:
     if source.root is None and not os.environ.get(ROOT_VARIABLE):
         name = source.dataset
         raise BadInput(
-            f"where is {name}? give its folder with --data {name}=DIR or as root in the recipe, or set "
+            f"where is {name}? give its folder with `data` {name}=DIR or as root in the recipe, or set "
             f"{ROOT_VARIABLE} to the folder that holds your data sets"
         )
     there = open_dataset(

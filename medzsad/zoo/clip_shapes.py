@@ -124,10 +124,10 @@ def guess_architecture(tensors: Mapping[str, Tensor], quick_gelu: bool | None, o
         return fitting[0]
     if not fitting:
         raise ModelNotReady(
-            f"{origin}: no model of open_clip has {found}; say what it is with --architecture, or "
+            f"{origin}: no model of open_clip has {found}; say what it is with `architecture`, or "
             "describe it in a catalogue of your own (MEDZSAD_CATALOGUE)"
         )
-    raise ModelNotReady(f"{origin}: fits several models: {', '.join(fitting)}; say which with --architecture")
+    raise ModelNotReady(f"{origin}: fits several models: {', '.join(fitting)}; say which with `architecture`")
 
 
 def _depth(tensors: Mapping[str, Tensor], prefix: str) -> int:

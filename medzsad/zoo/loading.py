@@ -238,7 +238,7 @@ def _require_local(tag: str, backbone: str | Mapping[str, Any]) -> None:
         return
     file = find_clip(weight_files(), backbone, tag)
     if file is None:
-        way = f"give clip_weights={tag!r} (--clip-weights {tag}) to have open_clip download them"
+        way = f"give `clip_weights` {tag} to have open_clip download them"
     else:
         way = how_to_get([file], file.name)
     raise ModelNotReady(
@@ -259,9 +259,9 @@ def _is_checkpoint(path: Path) -> bool:
 
 def _check_shown(method: type[AnomalyDetector], shown: Mapping[str, str]) -> None:
     if shown and not method.uses_organ:
-        what, option = ("organ", "--organ") if "organ" in shown else ("class", "--class-name")
+        what, setting = ("organ", "organ") if "organ" in shown else ("class", "class_name")
         raise ModelNotReady(
-            f"method {method.method!r} is object-agnostic: its texts name no {what}; leave {option} out"
+            f"method {method.method!r} is object-agnostic: its texts name no {what}; leave `{setting}` out"
         )
 
 

@@ -92,7 +92,7 @@ class GenericCLIP(nn.Module):
         if not vision.get("timm_model_name"):
             raise ModelNotReady(
                 f"{name}: its image tower is open_clip's own; give open_clip's name of the model as the "
-                "backbone, and the weights file as clip_weights= (--clip-weights)"
+                "backbone, and the weights file as `clip_weights`"
             )
         vision["timm_model_pretrained"] = False
         if text:

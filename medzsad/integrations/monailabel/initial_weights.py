@@ -156,7 +156,7 @@ def _clip(settings: AppConf) -> tuple[HeadCLIPSettings, str | None, str]:
         path = Path(given).expanduser()
         if not path.is_file():
             raise ModelNotReady(
-                f"--conf clip_weights {given}: neither a CLIP of the catalogue nor a file; "
+                f"`conf` clip_weights {given}: neither a CLIP of the catalogue nor a file; "
                 f"see medzsad models info {PREFERRED_CLIP}"
             )
         return _settings_for(settings.architecture, path.name), str(path.resolve()), path.name
@@ -169,7 +169,7 @@ def _clip(settings: AppConf) -> tuple[HeadCLIPSettings, str | None, str]:
         name = given or PREFERRED_CLIP
         raise ModelNotReady(
             f"training needs CLIP weights, and {name} is not ready: run medzsad models fetch {name}, or "
-            "start the server with --clip-weights FILE"
+            "start the server with `clip_weights` FILE"
         )
     return _settings_for(chosen.architecture, chosen.tag or chosen.name), None, chosen.name
 

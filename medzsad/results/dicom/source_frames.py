@@ -58,7 +58,7 @@ def source_frames(prediction: ScanPrediction) -> SourceFrames:
     """
     scan = prediction.scan
     if not scan.frames:
-        raise BadInput(f"{scan.source} is not DICOM: DICOM results need DICOM input; leave --dicom out.")
+        raise BadInput(f"{scan.source} is not DICOM: DICOM results need DICOM input; leave `dicom` out.")
     resampled = bool(scan.details.get("geometry", {}).get("resampled"))
     candidates = tuple(prediction.lesions[:MAX_CANDIDATES])
     labels = np.minimum(prediction.candidates.labels, len(candidates) + 1).astype(np.uint8)

@@ -72,7 +72,7 @@ def read_dicom(path: Path, *, series: str | None = None, volume: int | None = No
         if chosen:
             details["volume"] = chosen
     elif volume not in (None, 0):
-        raise BadInput(f"{path} holds one volume: --volume {volume} does not exist; leave the option out.")
+        raise BadInput(f"{path} holds one volume: `volume` {volume} does not exist; leave the option out.")
     first = frames[0]
     if is_placed:
         grid = stack_grid(

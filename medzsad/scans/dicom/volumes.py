@@ -75,7 +75,7 @@ def one_volume(
     last = len(volumes) - 1
     if volume is not None and not 0 <= volume <= last:
         have = "one volume" if not last else f"volumes 0 to {last}"
-        raise BadInput(f"{source} holds {have}: --volume {volume} does not exist; choose another.")
+        raise BadInput(f"{source} holds {have}: `volume` {volume} does not exist; choose another.")
     if not last:
         return volumes[0], notes, {}
     differ_in = " and ".join(keys)
@@ -86,13 +86,13 @@ def one_volume(
             sizes = ", ".join(str(len(one)) for one in volumes[:8]) + (", ..." if last > 7 else "")
             raise BadInput(
                 f"{source} holds {last + 1} volumes (of {sizes} images) that differ in {differ_in}; choose "
-                f"one with --volume 0 to --volume {last}."
+                f"one with `volume` 0 to `volume` {last}."
             )
         others = sum(map(len, volumes)) - len(volumes[index])
         notes.append(
             f"{_images(others)} left out, of places that were scanned more than once: they differ from the "
             f"others in {differ_in}, and their pixels differ. Volume {index} of 0 to {last}, by far the "
-            "largest, was read (--volume chooses)."
+            "largest, was read (`volume` chooses)."
         )
     else:
         notes.append(f"Volume {volume} of 0 to {last} was read (they differ in {differ_in}).")

@@ -55,7 +55,7 @@ class RemoteSeries:
         if parts.username or parts.password or parts.query:
             raise BadInput(
                 f"{_shown(self.server)}: credentials do not belong into a URL, which is shown; use "
-                f"--dicomweb-header or {TOKEN_VARIABLE}."
+                f"`headers` or {TOKEN_VARIABLE}."
             )
         for uid in (self.study, self.series):
             if uid is not None and not UID.fullmatch(uid):
@@ -277,7 +277,7 @@ def connected(server: str, headers: dict[str, str], what: str) -> Iterator[DICOM
 def _why(status: int) -> str:
     if status in (401, 403):
         return (
-            f"the server refuses access ({status}); give --dicomweb-header 'Authorization: ...' or set "
+            f"the server refuses access ({status}); give `headers` 'Authorization: ...' or set "
             f"{TOKEN_VARIABLE}"
         )
     if status == 404:
