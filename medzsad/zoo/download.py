@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medzsad.errors import ModelNotReady
+from medzsad.errors import ModelNotReady, certain
 from medzsad.limits import require_file
 from medzsad.storage import cache
 from medzsad.zoo.catalogue import WeightFile
@@ -79,8 +79,9 @@ def dropped_file(file: WeightFile, known: dict[str, WeightFile]) -> Path | None:
     Its name there is :attr:`WeightFile.incoming_name`, or its original name if that is no other file's.
     """
     names = [file.incoming_name]
-    if [f.original_name for f in known.values()].count(file.original_name) == 1:
-        names.append(file.original_name)
+    original = file.original_name
+    if original is not None and [f.original_name for f in known.values()].count(original) == 1:
+        names.append(original)
     candidates = [cache.incoming_folder() / name for name in names if name is not None]
     return next((path for path in candidates if path.is_file()), None)
 
@@ -133,17 +134,15 @@ def _receive(file: WeightFile, path: Path, progress: Progress | None, *, again: 
     Raises:
         _Cut: if it ended early.
     """
-    start = _size(path)
-    request = urllib.request.Request(
-        file.url, headers={"User-Agent": "medzsad", "Accept-Encoding": "identity"}
-    )
+    start, url = _size(path), certain(file.url)
+    request = urllib.request.Request(url, headers={"User-Agent": "medzsad", "Accept-Encoding": "identity"})
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
         response = _opener().open(request, timeout=CONNECT_TIMEOUT)
     except urllib.error.HTTPError as error:
         with error:
-            _refused(error, path, start, file.url)
+            _refused(error, path, start, url)
         return
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
