@@ -103,7 +103,7 @@ def write_table(
         OutputNotWritable: if it cannot be written.
     """
     arrow = require_pyarrow()
-    table = rows
+    table: pyarrow.Table = rows
     if isinstance(rows, list):
         table = arrow.Table.from_pylist([asdict(row) for row in rows], schema=schema())
     buffer = io.BytesIO()
@@ -123,7 +123,9 @@ def read_parts(store: ResultStore) -> tuple[pyarrow.Table, list[str]]:
         BadInput: if there are no parts, or one cannot be read.
     """
     arrow = require_pyarrow()
-    tables, cohorts = [], defaultdict(lambda: (set(), set()))
+    tables = []
+    cohorts: dict[tuple[str, int], tuple[set[str], set[tuple[int, int]]]]
+    cohorts = defaultdict(lambda: (set(), set()))
     for name in store.names(PARTS):
         if not name.endswith(".parquet"):
             continue
@@ -133,7 +135,8 @@ def read_parts(store: ResultStore) -> tuple[pyarrow.Table, list[str]]:
             table = table.select(schema().names).cast(schema())
             scans, shards = cohorts[facts["cohort"], facts["scans"]]
             scans.update(table.column("scan").to_pylist())
-            shards.add(tuple(facts["shard"]))
+            number, count = facts["shard"]
+            shards.add((number, count))
         except (arrow.ArrowException, ValueError, KeyError, TypeError) as error:
             raise BadInput(
                 f"{store.url}/{PARTS}/{name} is no part of a table of scores; delete it and run again what "
