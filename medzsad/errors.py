@@ -9,6 +9,9 @@ with :attr:`MedzsadError.exit_code`, without a traceback.
 from __future__ import annotations
 
 import os
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class MedzsadError(Exception):
@@ -27,6 +30,17 @@ class ModelNotReady(MedzsadError):  # noqa: N818
 
 class OutputNotWritable(MedzsadError):  # noqa: N818
     """A place that results cannot be written to."""
+
+
+def certain(value: Value | None) -> Value:
+    """Return ``value``, which is not None here, for a reason that types do not tell.
+
+    Raises:
+        TypeError: if it is None: a fault of this package.
+    """
+    if value is None:
+        raise TypeError("a value that must be known here is None")
+    return value
 
 
 def explained(error: Exception, subject: object = None) -> Exception:

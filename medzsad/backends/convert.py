@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from medzsad.errors import BadInput, ModelNotReady
+from medzsad.errors import BadInput, ModelNotReady, certain
 
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
@@ -63,9 +63,11 @@ def convert(
         ) from error
     from onnx_ir.passes import common
 
+    program = certain(program)
+
     for clean in (common.ClearMetadataAndDocStringPass(), common.RemoveUnusedNodesPass()):
         clean(program.model)
-    weights = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
+    weights = sum(certain(value.const_value).nbytes for value in program.model.graph.initializers.values())
     if weights > LARGEST:
         raise BadInput(
             f"{detector.name}: its weights take {weights / 2**30:.1f} GB in float32, and one ONNX file "

@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,12 @@ from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.mini.model import is_colour
 from medzsad.detectors.zero_shot.base import about, encode_words
-from medzsad.errors import BadInput, ModelNotReady
+from medzsad.detectors.zero_shot.settings import TrainingFreeSettings
+from medzsad.errors import BadInput, ModelNotReady, certain
+
+if TYPE_CHECKING:
+    from medzsad.detectors.clip.backbone import FrozenCLIP
+    from medzsad.detectors.clip.generic import GenericCLIP
 
 
 class GraphDetector(AnomalyDetector):
@@ -41,7 +46,8 @@ class GraphDetector(AnomalyDetector):
         OutputNotWritable: if the graph cannot be stored in the cache.
     """
 
-    method: ClassVar[str] = "graph"  # of the class alone; objects have that of their source
+    text_features: Tensor | None
+    method: str = "graph"  # of the class alone; objects have that of their source
 
     def __init__(
         self,
@@ -57,14 +63,15 @@ class GraphDetector(AnomalyDetector):
         self.method, self.framing, self.uses_organ = source.method, source.framing, source.uses_organ
         self.name, self.seen, self.precision, self.backend = source.name, source.seen, precision, backend
         self._threshold = source.threshold
-        self._settings, self._version = source.settings, version_of(backend)
+        self._settings, self._backend_version = source.settings, version_of(backend)
         with _pointing_to_torch():
             check_detector(source)
         # Tells weights apart for whoever looks at the state, as the cache of evaluations does.
         digest = bytes.fromhex(digest_of(source, use))
         self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
         self.seen_classes, self._class_name = source.seen_classes, source.class_name
-        self._words = self._rebuild_clip = None
+        self._words: TrainingFreeSettings | None = None
+        self._rebuild_clip: Callable[[], FrozenCLIP | GenericCLIP] | None = None
         self.register_buffer("text_features", None)
         if takes_texts(source):
             self._words, self._rebuild_clip = source.config, source.clip.rebuild
@@ -98,7 +105,7 @@ class GraphDetector(AnomalyDetector):
             **self._settings,
             "precision": self.precision,
             "backend": self.backend,
-            "backend_version": self._version,
+            "backend_version": self._backend_version,
         }
 
     @property
@@ -119,12 +126,14 @@ class GraphDetector(AnomalyDetector):
             raise ModelNotReady(
                 f"{self.name}: its graph holds texts about {self.class_name!r}; use `backend` torch"
             )
-        clip, found = self._rebuild_clip(), {}
+        clip = self._rebuild_clip()
+        found: dict[str, AnomalyDetector] = {}
         for name in wanted:
+            words: TrainingFreeSettings = about(self._words, organ, name)
             found[name] = other = self._copy()
-            other._words, other._class_name = about(self._words, organ, name), name
-            other._settings = {**self._settings, "organ": other._words.organ, "class_name": name}
-            other.text_features = encode_words(clip, other._words)
+            other._words, other._class_name = words, name
+            other._settings = {**self._settings, "organ": words.organ, "class_name": name}
+            other.text_features = encode_words(clip, words)
         return found
 
     def use_precision(self, precision: str) -> None:
@@ -172,16 +181,16 @@ class GraphDetector(AnomalyDetector):
 
     def to_checkpoint(self) -> Checkpoint:
         """Raises ModelNotReady: the weights are in the graph."""
-        self._refuse()
+        raise self._refusal()
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> AnomalyDetector:
         """Raises ModelNotReady: see :func:`medzsad.load_detector`."""
-        cls._refuse()
+        raise cls._refusal()
 
     @staticmethod
-    def _refuse() -> NoReturn:
-        raise ModelNotReady("a graph is made from a detector and stores none; load it with backend 'torch'")
+    def _refusal() -> ModelNotReady:
+        return ModelNotReady("a graph is made from a detector and stores none; load it with backend 'torch'")
 
 
 class _Once:
@@ -195,7 +204,7 @@ class _Once:
     def __call__(self) -> GraphDetector:
         with self._guard:
             if self._made is None:
-                self._made = self._make()
+                self._made = certain(self._make)()
                 self._make = None
         return self._made
 
@@ -216,7 +225,7 @@ class _Graph:
         with self._guard:
             if self._runtime is None:
                 with _pointing_to_torch():
-                    self._runtime = self._open()
+                    self._runtime = certain(self._open)()
                 self._open = None
         return self._runtime
 

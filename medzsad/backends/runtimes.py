@@ -139,7 +139,7 @@ def _signal_stack_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        if known:
+        if known and sigaltstack is not None:
             sigaltstack(ctypes.byref(former), None)
 
 

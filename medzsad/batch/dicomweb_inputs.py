@@ -113,7 +113,7 @@ def fetched(
             wanted.append(parse_remote(text) or Path(text))
         except BadInput as error:
             result.failed.append(("dicomweb input", error))
-    if server is not None:
+    if server is not None and study is not None:
         wanted.append(RemoteSeries(_http(server), study, series))
     if any(isinstance(one, RemoteSeries) for one in wanted):
         result.headers = access_headers(headers)

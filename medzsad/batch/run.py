@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -113,7 +113,7 @@ def run_cohort(
     return summary
 
 
-def _executed(items: list[ScanItem], job: Job, ray: str | None, jobs: int | None) -> Iterator[Row]:
+def _executed(items: list[ScanItem], job: Job, ray: str | None, jobs: int | None) -> Generator[Row]:
     if not items:
         return
     if ray is not None:

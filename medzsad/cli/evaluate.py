@@ -148,7 +148,7 @@ def evaluate(
     Exit code: 0 done, 2 bad input or options, 1 internal error; of a suite, that of a set that failed.
     """
     if suite is not None:
-        given = {"--dataset": dataset, "--root": root, "--shard": shard}
+        given: dict[str, object] = {"--dataset": dataset, "--root": root, "--shard": shard}
         given |= {option: options.pop(name, None) for name, option in NOT_OF_SUITES.items()}
         for name, value in given.items():
             if value not in (None, (), False):

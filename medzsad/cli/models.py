@@ -178,7 +178,8 @@ class _Bar:
     """A progress bar of one file, made when the first bytes come; none where stderr is not a terminal."""
 
     def __init__(self, file: Any) -> None:
-        self.name, self.bar = file.name, None
+        self.name = file.name
+        self.bar: Any = None  # tqdm's
 
     def __call__(self, done: int, total: int | None) -> None:
         if self.bar is None:

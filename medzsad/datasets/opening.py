@@ -16,7 +16,7 @@ from medzsad.datasets.samples import Sample, SampleSet, VolumeSample
 from medzsad.datasets.subset import spread
 from medzsad.errors import BadInput
 
-Samples = tuple[Sample, ...] | tuple[VolumeSample, ...]
+Samples = tuple[Sample | VolumeSample, ...]
 
 ROOT_VARIABLE = "MEDZSAD_DATA"
 DEEPEST_WRAPPER = 3  # folders that hold nothing but one folder, as archives leave them
@@ -120,12 +120,13 @@ def open_with_problems(
     if not found.samples and not found.problems:
         raise BadInput(f"{base} (layout {layout}) has no {split} split; choose another with `split`.")
     if not found.samples:
-        first = found.problems[0]
-        raise BadInput(f"{base} (layout {layout}) has no usable sample: {first.path}: {first.message}.")
+        problem = found.problems[0]
+        raise BadInput(f"{base} (layout {layout}) has no usable sample: {problem.path}: {problem.message}.")
     if entry.is_volumetric:
         level = "voxel"
     else:
-        level = "pixel" if any(sample.mask is not None for sample in found.samples) else "image"
+        has_masks = any(isinstance(one, Sample) and one.mask is not None for one in found.samples)
+        level = "pixel" if has_masks else "image"
     notes = found.notes
     if level == "image" and entry.level == "pixel" and entry.classes:
         notes = (*notes, "No masks were found: only labels can be compared.")
@@ -145,7 +146,7 @@ def open_with_problems(
 def _with_own_ids(samples: Samples) -> Samples:
     """The samples, each with an id of its own: lists may name files of one name outside the set's folder."""
     seen: set[str] = set()
-    unique = []
+    unique: list[Sample | VolumeSample] = []
     for sample in samples:
         name, number = sample.id, 1
         while name in seen:
@@ -181,12 +182,13 @@ def places(entry: DatasetEntry, root: Path) -> list[Path]:
 
 def _below(root: Path, name: str) -> Path | None:
     """The folder ``name`` below ``root``, each of its parts in any case and with any separators."""
-    place: Path | None = root
+    place = root
     for part in name.split("/"):
         matches = (path for path in subfolders(place) if plain_name(path.name) == plain_name(part))
-        place = next(matches, None)
-        if place is None:
+        found = next(matches, None)
+        if found is None:
             return None
+        place = found
     return place
 
 

@@ -131,7 +131,7 @@ def _listed(row: Mapping[str, Any], path: Path, names: dict[str, str], request: 
         raise BadInput(
             f"{path} has an entry without a usable 'image' and 'label': {dict(row)!r}; correct it."
         )
-    files = [path.parent / text for text in images]
+    files = [path.parent / str(text) for text in images]
     label = path.parent / row["label"]
     channel = volume = None
     if len(files) > 1 or len(names) > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -55,10 +55,12 @@ class AnomalyDetector(nn.Module, abc.ABC):
             nothing.
     """
 
-    method: ClassVar[str]
-    uses_organ: ClassVar[bool] = False
+    mean: Tensor
+    std: Tensor
+    method: str
+    uses_organ: bool = False
     """Whether the texts can name what the images show (``--organ``, ``--class-name``)."""
-    framing: ClassVar[str] = "whole"
+    framing: str = "whole"
     """What the method was made for: ``"whole"`` images resized to a square, or the ``"foreground"`` alone."""
     tells_colours: bool = False
     """Whether images in colour go another way than grey ones, told by their channels. Such a detector gets
@@ -255,8 +257,8 @@ class AnomalyDetector(nn.Module, abc.ABC):
         raise ModelNotReady(f"method {cls.method!r} can only be built from a checkpoint of medzsad's own")
 
 
-def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Anomaly maps (B, h, w) to (B, *size), bilinearly; float32 in [0, 1]."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
-    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0].clamp(0, 1)
+    return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0].clamp(0, 1)

@@ -93,8 +93,9 @@ def run_evaluation(
     samples = open_dataset(
         dataset, root, split=split, classes=classes or None, limit=limit, seed=seed, channel=channel
     )
-    for note in samples.notes if say else ():
-        say(note)
+    if say is not None:
+        for note in samples.notes:
+            say(note)
     detectors = load_detectors(
         models,
         clip_weights,

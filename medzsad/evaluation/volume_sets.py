@@ -61,7 +61,7 @@ def evaluate_volumes(
     steps = iter(progress(samples, total=len(samples)) if progress else samples)
     told = by_class(detector, samples.name, samples.layout, samples.classes, class_name=settings.class_name)
     for name in samples.classes:
-        members = [sample for sample in samples if sample.class_name == name]
+        members = [sample for sample in samples.volumes if sample.class_name == name]
         draws, own = settings.draws(len(members)), cache.of(told[name])
         pool = PixelPool(settings, threshold, unit="voxel", regions=False, draws=draws)
         rule = LesionRule(threshold, min_lesion_mm3=1000 * settings.minimum_lesion_ml)

@@ -98,7 +98,7 @@ class SliceWisePredictor:
         indices = self._non_empty(foreground)
         if not indices:
             return SliceWiseOutput(anomaly_map, [], [], [])
-        image = self._image
+        image: Callable[[np.ndarray, np.ndarray, int], np.ndarray] = self._image
         if network.neighbour_mm is not None:
             image = self._with_neighbours(volume, foreground, network.neighbour_mm)
         frame = SliceFrame.around(foreground, self.plane, pixel_spacing(view, self.plane), network.image_size)
@@ -184,21 +184,21 @@ class SliceFrame:
             spacing: of a slice's rows and columns, in mm.
             side: of the square, in pixels.
         """
-        seen = slice_image(foreground.any(axis=STACK_AXIS[plane], keepdims=True), plane, 0)
+        seen = slice_image(np.asarray(foreground.any(axis=STACK_AXIS[plane], keepdims=True)), plane, 0)
         edges = []
         for axis in range(2):
             used = np.flatnonzero(seen.any(axis=1 - axis))
             edges.append((int(used[0]), int(used[-1]) + 1))
         room = MARGIN * max((stop - start) * mm for (start, stop), mm in zip(edges, spacing, strict=True))
-        window = tuple(
+        rows, columns = (
             slice(max(0, start - round(room / mm)), min(limit, stop + round(room / mm)))
             for (start, stop), mm, limit in zip(edges, spacing, seen.shape, strict=True)
         )
+        window = (rows, columns)
         millimetres = [(part.stop - part.start) * mm for part, mm in zip(window, spacing, strict=True)]
         scale = side / max(millimetres)
-        inner = tuple(max(1, min(side, round(mm * scale))) for mm in millimetres)
-        offset = tuple((side - length) // 2 for length in inner)
-        return cls(window, inner, offset, side)
+        height, width = (max(1, min(side, round(mm * scale))) for mm in millimetres)
+        return cls(window, (height, width), ((side - height) // 2, (side - width) // 2), side)
 
     def cut(self, image: np.ndarray) -> Tensor:
         """(3, rows, columns) -> (3, side, side)."""

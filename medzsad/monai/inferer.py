@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class AnomalyInferer(Inferer):
         batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        self.options = {
+        self.options: dict[str, Any] = {
             "plane": plane,
             "window": window,
             "threshold": threshold,
@@ -44,7 +45,7 @@ class AnomalyInferer(Inferer):
             "batch_size": batch_size,
         }
 
-    def __call__(self, inputs: Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> MetaTensor:
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> MetaTensor:
         """Predict.
 
         Args:

@@ -58,7 +58,7 @@ class AnomalyMapd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.detector = detector
-        self.options = {
+        self.options: dict[str, Any] = {
             "plane": plane,
             "window": window,
             "threshold": threshold,

@@ -80,7 +80,8 @@ def find_lesions(
         if size * voxel_mm3 < min_volume_mm3:
             continue
         values = anomaly_map[box][inside].astype(np.float64)
-        corner = np.array([edge.start for edge in box])
+        bounds = [(edge.start, edge.stop - 1) for edge in box]
+        corner = np.array([first for first, _ in bounds])
         places = np.argwhere(inside) + corner
         center = places.mean(axis=0)
         highest = places[values == values.max()]
@@ -92,7 +93,7 @@ def find_lesions(
             center_voxel=tuple(round(v) for v in center.tolist()),
             peak_mm=_to_mm(affine, peak),
             peak_voxel=tuple(peak.tolist()),
-            bounding_box=tuple((edge.start, edge.stop - 1) for edge in box),
+            bounding_box=(bounds[0], bounds[1], bounds[2]),
             maximum=float(values.max()),
             mean=float(values.mean()),
         )

@@ -114,14 +114,14 @@ def prepare_folder(folder: Path) -> Path | None:
 
 def _writers(
     prediction: ScanPrediction, formats: tuple[str, ...]
-) -> dict[str, tuple[str, Callable[[Path], None]]]:
+) -> dict[str, tuple[str, Callable[[Path], object]]]:
     scan = prediction.scan
     stem = scan.name
 
     def volume(array: np.ndarray, path: Path, what: str) -> None:
         write_volume(array, scan, path, what=what, fingerprint=prediction.fingerprint)
 
-    writers: dict[str, tuple[str, Callable[[Path], None]]] = {}
+    writers: dict[str, tuple[str, Callable[[Path], object]]] = {}
     if "nifti" in formats and scan.is_2d:
         writers["anomaly"] = (
             f"{stem}_anomaly.png",
@@ -152,6 +152,6 @@ def _writers(
     if "json" in formats:
         writers["json"] = (
             f"{stem}.json",
-            lambda path: path.write_text(to_json(report(prediction)), encoding="utf-8") and None,
+            lambda path: path.write_text(to_json(report(prediction)), encoding="utf-8"),
         )
     return writers

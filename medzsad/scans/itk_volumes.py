@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.limits import check_volume
 from medzsad.scans.affines import LPS_TO_RAS
 from medzsad.scans.library_warnings import one_line
@@ -222,7 +222,7 @@ def _header(path: Path) -> dict[str, str]:
     text = re.split(rb"\r?\n\r?\n|ElementDataFile", text, maxsplit=1)[0]
     fields: dict[str, str] = {}
     for line in text.decode("utf-8", "replace").splitlines():
-        name, sign, value = re.match(r"([^:=]*)(:=|:|=|)(.*)", line).groups()
+        name, sign, value = certain(re.match(r"([^:=]*)(:=|:|=|)(.*)", line)).groups()
         if sign and sign != ":=":
             fields.setdefault(name.strip().lower(), value.strip())
     return fields

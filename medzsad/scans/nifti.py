@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -175,8 +175,9 @@ def _geometry(
     image: nibabel.spatialimages.SpatialImage, path: Path
 ) -> tuple[np.ndarray, dict[str, Any], bool, list[str]]:
     """See :func:`~medzsad.scans.nifti_geometry.nifti_geometry`; FreeSurfer's unit is mm, and says it all."""
-    if "goodRASFlag" not in image.header:
-        return nifti_geometry(image, path)
+    header: Any = image.header
+    if "goodRASFlag" not in header:
+        return nifti_geometry(cast("nibabel.Nifti1Pair", image), path)
     affine = np.array(image.affine, dtype=np.float64)
     if not maps_to_a_volume(affine):
         raise BadInput(f"{path} has an affine that maps to no volume; correct its header.")
@@ -208,7 +209,7 @@ def _voxels(
     if np.issubdtype(dtype, np.complexfloating):
         raise BadInput(f"{path} holds complex values; export their magnitude and try again.")
     note = ""
-    source = image.dataobj
+    source: Any = image.dataobj  # nibabel's proxy, whose own methods its types do not tell
     if len(shape) == 4:
         if volume is None:
             raise BadInput(
@@ -238,5 +239,6 @@ def _voxels(
 
 
 def _is_exact_in_float32(image: nibabel.spatialimages.SpatialImage) -> bool:
-    dtype, stored = image.get_data_dtype(), image.dataobj
+    stored: Any = image.dataobj
+    dtype = image.get_data_dtype()
     return dtype.itemsize <= 2 or dtype == np.float32 or (stored.slope, stored.inter) == (1.0, 0.0)

@@ -82,7 +82,7 @@ class FocalLoss(nn.Module):
     def _weights(self, is_abnormal: Tensor) -> Tensor | None:
         if self.alpha is None:
             return None
-        if self.alpha == BALANCED:
+        if isinstance(self.alpha, str):  # "balanced"
             share = is_abnormal.float().mean()
             return torch.where(is_abnormal, 0.5 / share, 0.5 / (1 - share))
         normal, abnormal = (weight / sum(self.alpha) for weight in self.alpha)

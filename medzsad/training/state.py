@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.clip.building import check_fingerprint
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.storage.atomic import replacing
 from medzsad.training.building import trainable
+from medzsad.training.objectives import Trained
 
 FORMAT = "medzsad-training-2"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -42,7 +42,7 @@ class Progress:
 def save_state(
     path: Path,
     progress: Progress,
-    detector: AnomalyDetector,
+    detector: Trained,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     *,
@@ -91,7 +91,7 @@ def save_state(
 
 def load_state(
     path: Path,
-    detector: AnomalyDetector,
+    detector: Trained,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     *,

@@ -94,6 +94,7 @@ def check_fits(
     """Raises ModelNotReady unless the tensors are those of ``architecture``, as far as shapes tell."""
     from medzsad.detectors.clip.configuration import read_configuration
 
+    assert architecture is not None  # every CLIP's entry has it
     name, config = read_configuration(architecture, text=True)
     wanted, found = shape_of_configuration(config), shape_of_tensors(tensors, origin)
     if wanted is None or not found.allows(wanted):

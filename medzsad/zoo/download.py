@@ -80,8 +80,9 @@ def dropped_file(file: WeightFile, known: dict[str, WeightFile]) -> Path | None:
     Its name there is :attr:`WeightFile.incoming_name`, or its original name if that is no other file's.
     """
     names = [file.incoming_name]
-    if [f.original_name for f in known.values()].count(file.original_name) == 1:
-        names.append(file.original_name)
+    original = file.original_name
+    if original is not None and [f.original_name for f in known.values()].count(original) == 1:
+        names.append(original)
     candidates = [cache.incoming_folder() / name for name in names if name is not None]
     return next((path for path in candidates if path.is_file()), None)
 

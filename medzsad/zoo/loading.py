@@ -67,12 +67,12 @@ def load_detector(
         OutputNotWritable: if a graph for a backend cannot be stored in the cache.
     """
     torch_device, graph_precision = resolve_backend(backend, device, precision)
-    chosen = resolve_precision(precision, torch_device)
+    chosen: str = resolve_precision(precision, torch_device)
     text = os.fspath(name)
     weights = None if clip_weights is None else os.fspath(clip_weights)
     given = None if adapter is None else Path(adapter).expanduser()
-    shown = {"organ": organ, "class_name": class_name}
-    shown = {key: value for key, value in shown.items() if value is not None}
+    asked = {"organ": organ, "class_name": class_name}
+    shown = {key: value for key, value in asked.items() if value is not None}
     run = run_adapter(text)
     if run is not None:
         # A run that began with random CLIP weights keeps them beside what it learned.
@@ -163,6 +163,7 @@ def _from_entry(
     settings = dict(entry.settings)
     if entry.clip is not None:
         clip = known[entry.clip]
+        assert clip.architecture is not None  # every CLIP's entry has it
         settings["backbone"] = clip.architecture
         clip_weights = _resolve_clip(clip.architecture, clip_weights)
         if entry.clip not in replaced:

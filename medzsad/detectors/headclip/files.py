@@ -101,7 +101,8 @@ def read_headclip(
     size = tower()
     prompts = {n: left.pop(n) for n in list(left) if last_part(n) in _WORDS or _DEEP.fullmatch(n)}
     try:
-        heads, notes = _mapped_heads(mapped), []
+        heads = _mapped_heads(mapped)
+        notes: list[str] = []
         if not heads:
             heads, notes = find_heads(left, size)
         if not heads and not mapped:

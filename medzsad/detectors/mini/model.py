@@ -107,8 +107,8 @@ class MedzsadMini(AnomalyDetector):
         ValueError: if a size is not a positive multiple of 16.
     """
 
-    method: ClassVar[str] = "mini"
-    framing: ClassVar[str] = "foreground"
+    method: str = "mini"
+    framing: str = "foreground"
     tells_colours: bool = True
     bounded_in_bf16: ClassVar[bool] = False  # scores move by up to 2e-3, most of it from the first stages
 

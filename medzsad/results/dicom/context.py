@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from medzsad.scans.scan import Scan
 
+Result = TypeVar("Result", bound="Dataset")
 SCHEME = "99MEDZSAD"  # the prefix 99 marks a private coding scheme
 RESEARCH = "RESEARCH"
 SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
@@ -155,7 +156,7 @@ class DicomContext:
         item.PurposeOfReferenceCodeSequence = [CodedConcept(*SOURCE_IMAGE)]
         return item
 
-    def finish(self, dataset: Dataset, *, image: bool = True) -> Dataset:
+    def finish(self, dataset: Result, *, image: bool = True) -> Result:
         """Gives a result the identity of its source, as it stands there, and the source's frame numbers.
 
         Args:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.results.lesions import Lesion
 from medzsad.results.prediction import ScanPrediction
 from medzsad.scans.affines import LPS_TO_RAS
@@ -64,8 +64,8 @@ def source_frames(prediction: ScanPrediction) -> SourceFrames:
     labels = np.minimum(prediction.candidates.labels, len(candidates) + 1).astype(np.uint8)
     if not resampled:
         arrays = (prediction.anomaly_map, prediction.mask, labels)
-        planes = (np.ascontiguousarray(array.transpose(2, 1, 0)) for array in arrays)
-        return SourceFrames(scan.frames, *planes, candidates, False)
+        values, mask, numbers = (np.ascontiguousarray(array.transpose(2, 1, 0)) for array in arrays)
+        return SourceFrames(scan.frames, values, mask, numbers, candidates, False)
     first = scan.frames[0]
     shape = (len(scan.frames), first.rows, first.columns)
     anomaly_map = np.empty(shape, np.float32)
@@ -94,8 +94,9 @@ def voxel_of_pixel(frame: Frame, first: Frame, affine: np.ndarray) -> np.ndarray
         affine: voxel index to RAS+ mm.
     """
     to_world = np.zeros((3, 3))
-    to_world[:, 0] = first.axes[1] * first.spacing[1]
-    to_world[:, 1] = first.axes[0] * first.spacing[0]
+    axes, spacing = certain(first.axes), certain(first.spacing)
+    to_world[:, 0] = axes[1] * spacing[1]
+    to_world[:, 1] = axes[0] * spacing[0]
     to_world[:, 2] = frame.position
     inverse = np.linalg.inv(affine)
     place = inverse[:3, :3] @ LPS_TO_RAS[:3, :3] @ to_world

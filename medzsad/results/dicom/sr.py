@@ -63,7 +63,7 @@ def measurement_report(context: DicomContext, segmentation: Dataset) -> Comprehe
 
     with silenced():
         observer = sr.ObserverContext(
-            observer_type=code("121007", "DCM", "Device"),
+            observer_type=sr.CodedConcept("121007", "DCM", "Device"),
             observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
                 uid=context.series_uid("device"),
                 name="medzsad",
@@ -143,6 +143,7 @@ def _size_and_place(context: DicomContext, lesion: Lesion) -> list[Any]:
     """
     from highdicom import sr
 
+    names: tuple[tuple[str, str, str], ...]
     if context.placed and lesion.volume_ml is not None:
         size = sr.Measurement(code(*VOLUME), lesion.volume_ml, code("mL", "UCUM", "mL"))
         unit = code("mm", "UCUM", "millimeter")
@@ -170,7 +171,7 @@ def _algorithm(context: DicomContext) -> Any:
     parameters = [f"{key}={value}" for key, value in context.parameters.items()]
     known = inspect.signature(sr.AlgorithmIdentification).parameters
     # Older versions of highdicom do not know an algorithm's family here.
-    family = {"family": code(*ARTIFICIAL_INTELLIGENCE)} if "family" in known else {}
+    family: dict[str, Any] = {"family": code(*ARTIFICIAL_INTELLIGENCE)} if "family" in known else {}
     return sr.AlgorithmIdentification("medzsad", __version__, parameters, **family)
 
 
