@@ -147,7 +147,7 @@ def _viewer_data(prediction: ScanPrediction, volumes: ViewerVolumes) -> dict[str
         "has_geometry": scan.has_geometry,
         "window": list(volumes.window),
         "threshold": prediction.threshold,
-        "mask_voxels": int(np.count_nonzero(prediction.mask)),
+        "mask_voxels": int(np.count_nonzero(prediction.above_threshold)),
         "counts_above": np.cumsum(counts[::-1])[::-1].tolist(),
         "voxel_ml": scan.voxel_volume / 1000 if scan.has_geometry else None,
         "start": list(first),
@@ -202,10 +202,14 @@ def _identity(prediction: ScanPrediction) -> str:
 
 def candidate_table(prediction: ScanPrediction, limit: int = MAX_ROWS) -> str:
     """Return the lesion candidates as an HTML table of at most ``limit`` rows, or a sentence."""
+    hidden = len(prediction.hidden_lesions)
+    faint = (
+        f"<p>{hidden} more are hidden: in the JSON report, or with --all-candidates.</p>" if hidden else ""
+    )
     if not prediction.lesions:
-        return "<p>Nothing reaches the threshold over a large enough region.</p>"
+        return f"<p>Nothing reaches the threshold over a large enough region.</p>{faint}"
     has_mm = prediction.scan.has_geometry
-    columns = ["#", "Volume (mL)" if has_mm else "Pixels", "Mean", "Max"]
+    columns = ["#", "Score", "Volume (mL)" if has_mm else "Pixels", "Mean", "Max"]
     axes = "x, y" if prediction.scan.shape[2] == 1 else "x, y, slice"
     columns += ["Highest at (mm)", "Size (mm)"] if has_mm else [f"Highest at ({axes})", "Size (pixels)"]
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
@@ -217,22 +221,22 @@ def candidate_table(prediction: ScanPrediction, limit: int = MAX_ROWS) -> str:
         for rank, lesion in enumerate(prediction.lesions[:limit], start=1)
     ]
     rest = len(prediction.lesions) - len(rows)
-    more = f"<p>{rest} more in the JSON report.</p>" if rest > 0 else ""
+    more = (f"<p>{rest} more in the JSON report.</p>" if rest > 0 else "") + faint
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}"
 
 
 def _candidate_cells(lesion: Lesion, prediction: ScanPrediction) -> list[str]:
     extent = [last - first + 1 for first, last in lesion.bounding_box]
-    mean, peak = f"{lesion.mean:.2f}", f"{lesion.maximum:.2f}"
+    score, mean, peak = (f"{value:.2f}" for value in (lesion.score, lesion.mean, lesion.maximum))
     if not prediction.scan.has_geometry:
         axes = 2 if prediction.scan.shape[2] == 1 else 3  # a stack whose sizes are not known has slices, too
         place = ", ".join(map(str, lesion.peak_voxel[:axes]))
-        return [str(lesion.voxels), mean, peak, place, " x ".join(map(str, extent[:axes]))]
+        return [score, str(lesion.voxels), mean, peak, place, " x ".join(map(str, extent[:axes]))]
     place = " ".join(
         f"{ends[value < 0]} {abs(value):.1f}" for ends, value in zip(DIRECTIONS, lesion.peak_mm, strict=True)
     )
     size = " x ".join(f"{n * mm:.0f}" for n, mm in zip(extent, prediction.scan.spacing, strict=True))
-    return [f"{lesion.volume_ml:.2f}", mean, peak, place, size]
+    return [score, f"{lesion.volume_ml:.2f}", mean, peak, place, size]
 
 
 def _curves(prediction: ScanPrediction) -> str:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from medzsad.detectors.organs import organ_names, vocabulary
+from medzsad.detectors.volume_rules import CHOICES
 from medzsad.errors import BadInput
 from medzsad.predicting import parse_plane
+from medzsad.results.lesions import CandidateChoice
 from medzsad.results.thresholds import parse_threshold
 from medzsad.scans.intensity import WINDOWS, parse_windows
 from medzsad.scans.modality import parse_modality
+from medzsad.scans.region import BRAIN, WHOLE
 from medzsad.scans.scan import Modality
 from medzsad.scans.slices import Plane
 
@@ -28,7 +31,8 @@ class InferParameters:
 
     Attributes:
         threshold: of the map, see :func:`~medzsad.results.thresholds.parse_threshold`; None for the model's.
-        plane: see :func:`medzsad.predict`.
+        plane, max_candidates, min_volume, all_candidates, volume_rules: see :func:`medzsad.predict`.
+        roi: ``"whole"`` or ``"brain"``; None for the brain where it can be trusted.
         window: of CT; None to choose.
         modality: None for what the file says, or what is guessed.
         organ, class_name: what the scan shows, for models whose texts name it: see
@@ -49,6 +53,11 @@ class InferParameters:
     class_name: str | None = None
     volume: int | None = None
     batch_size: int | None = None
+    roi: str | None = None
+    max_candidates: int | None = None
+    min_volume: float | None = None
+    all_candidates: bool = False
+    volume_rules: str = "auto"
     extension: str | None = None
     dtype: str = "uint8"
     compress: bool = False
@@ -65,7 +74,16 @@ class InferParameters:
             parse_windows(window)
         plane = _text(request, "plane") or "auto"
         organ, class_name = texts_of(request)
+        # 0 is what a form field without a number sends.
+        choice = CandidateChoice(
+            _decimal(request, "min_volume") or None,
+            _number(request, "max_candidates", 0, None) or None,
+            _yes(request, "all_candidates"),
+        )
         return cls(
+            **vars(choice),
+            roi=_choice(request, "roi", (WHOLE, BRAIN)),
+            volume_rules=_choice(request, "volume_rules", CHOICES) or "auto",
             threshold=None if threshold is None else parse_threshold(threshold),
             plane=str(parse_plane(plane)),
             window=window,
@@ -73,7 +91,6 @@ class InferParameters:
             organ=organ,
             class_name=class_name,
             volume=_number(request, "volume", 0, None),
-            # 0 is what a form field without a number sends.
             batch_size=_number(request, "batch_size", 0, LARGEST_BATCH) or None,
             extension=_choice(request, "result_extension", EXTENSIONS),
             dtype=_choice(request, "result_dtype", DTYPES) or "uint8",
@@ -90,6 +107,11 @@ class InferParameters:
             "modality": [DEFAULT, *(str(modality) for modality in Modality)],
             "organ": [DEFAULT, *organ_names()],
             "class_name": DEFAULT,
+            "roi": [DEFAULT, BRAIN, WHOLE],
+            "max_candidates": 0,
+            "min_volume": DEFAULT,
+            "all_candidates": False,
+            "volume_rules": list(CHOICES),
             "batch_size": 0,
         }
 
@@ -135,6 +157,14 @@ def _number(request: Mapping[str, Any], key: str, lowest: int, highest: int | No
     if value < lowest or (highest is not None and value > highest):
         raise BadInput(f"{key} {text!r} is not a whole number from {lowest}{limit or ' on'}")
     return value
+
+
+def _decimal(request: Mapping[str, Any], key: str) -> float | None:
+    text = _text(request, key)
+    try:
+        return None if text is None else float(text)
+    except ValueError as error:
+        raise BadInput(f"{key} {text!r} is not a number") from error
 
 
 def _choice(request: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str | None:
