@@ -98,10 +98,10 @@ def predict(
         scan = read_scan(scan, series=series, volume=volume, modality=modality, affine=affine, name=name)
     read = time.perf_counter()
 
-    from medzsad.detectors.loading import load_detector
     from medzsad.detectors.volume_rules import NO_RULES, rules_for
     from medzsad.inference.brain import brain_region
     from medzsad.inference.slicewise import SliceWisePredictor
+    from medzsad.zoo.loading import load_detector
 
     if isinstance(detector, str):
         detector = load_detector(

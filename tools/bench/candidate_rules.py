@@ -21,7 +21,7 @@ from mini_volumes import HALVES, SETS, Case, average_precision, cases_of
 
 import medzsad
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.detectors.loading import load_detector
+from medzsad.zoo.loading import load_detector
 
 RUNS = {
     "no rules": {"volume_rules": "off"},

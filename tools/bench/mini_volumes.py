@@ -24,7 +24,7 @@ from scipy import ndimage
 
 import medzsad
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.detectors.mini import MedzsadMini
+from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.results.prediction import ScanPrediction
 from medzsad.scans.readers import read_scan
 

@@ -28,11 +28,11 @@ from synthetic.head_volumes import draw_head_volume
 from synthetic.heads import load_heads
 
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.detectors.loading import load_detector
 from medzsad.errors import MedzsadError
 from medzsad.predicting import predict
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Scan
+from medzsad.zoo.loading import load_detector
 
 
 def top(count: int) -> Callable[[np.ndarray], float]:
