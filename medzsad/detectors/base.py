@@ -80,7 +80,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
     one window of a CT, for several would look like colours: see :mod:`medzsad.scans.showing`."""
     neighbour_mm: float | None = None
     """For detectors of slices that see their neighbours: how far below and above these are, in mm. Then the
-    three channels are the slice, the one below and the one above, see :mod:`medzsad.detectors.volume_intensity`."""
+    three channels are the slice, the one below and the one above, see :mod:`.volume_intensity`."""
     volume_rules: VolumeRules = NO_RULES
     """What is done with the maps of volumes by default: see :mod:`medzsad.detectors.volume_rules`."""
     bounded_in_bf16: ClassVar[bool] = True
@@ -123,7 +123,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
     def use_precision(self, precision: str) -> None:
         """Decide what matrices are multiplied in: ``"fp32"``, ``"tf32"`` (GPUs), ``"bf16"`` or ``"fp16"``.
 
-        A CLIP keeps its matrices in it from then on (:mod:`medzsad.detectors.clip.precision`); training, whose
+        A CLIP keeps its matrices in it from then on (:mod:`.clip.precision`); training, whose
         precision is autocast's alone, sets :attr:`precision` instead.
         """
         self.precision = precision

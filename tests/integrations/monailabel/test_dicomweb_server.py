@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +15,10 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from shared_data import Shared
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed (medzsad[monailabel])")
 
-sys.path += [str(Path(__file__).parents[2] / "scans")]
 
 from orthanc_server import ACCESS, PASSWORD, USER, orthanc
 
@@ -57,20 +56,16 @@ class Series:
 
 
 @pytest.fixture(scope="module")
-def mr(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Series:
+def mr(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Series:
     """Sagittal slices of a brain, evenly spaced."""
-    source = shared_dir / "data" / "dicom_brain_mr"
-    if not source.is_dir():
-        pytest.skip(f"{source} is not there")
+    source = shared("data/dicom_brain_mr", files=64)
     return Series.of(source, slice(20, 36), tmp_path_factory.mktemp("mr") / "mr")
 
 
 @pytest.fixture(scope="module")
-def ct(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Series:
+def ct(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Series:
     """Axial slices of a head, the gantry tilted."""
-    source = shared_dir / "data" / "dicom_head_ct"
-    if not source.is_dir():
-        pytest.skip(f"{source} is not there")
+    source = shared("data/dicom_head_ct", files=28)
     return Series.of(source, slice(8, 16), tmp_path_factory.mktemp("ct") / "ct")
 
 
