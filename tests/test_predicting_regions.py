@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -135,7 +136,10 @@ def test_rules_are_those_of_the_detector_unless_asked_for():
     np.testing.assert_array_equal(
         medzsad.predict(head(), ours, volume_rules="off").anomaly_map, off.anomaly_map
     )
-    assert on.score == on.lesions[0].score
+    assert on.score == off.score  # of the slices
+    ours.volume_rules = replace(MEASURED_RULES, score_from_candidates=True)
+    assert medzsad.predict(head(), ours).score == on.lesions[0].score
+    ours.volume_rules = MEASURED_RULES
     one = medzsad.predict(head(), ours, max_candidates=1)
     assert (len(one.lesions), len(one.hidden_lesions)) == (1, 2)
     assert len(medzsad.predict(head(), ours, min_volume=5).lesions) == 2

@@ -30,7 +30,8 @@ class VolumeRules:
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
         min_volume_mm3: smaller candidates are hidden; None hides none (specks are not listed in any case).
-        score_from_candidates: the volume score is that of the first candidate, not of the highest slices.
+        score_from_candidates: the volume score is that of the first candidate, not of the highest slices. Not
+            part of the measured rules: ``tools/bench/volume_score.py`` compares the two.
     """
 
     resolution_mm: float = 0.0
@@ -42,9 +43,7 @@ class VolumeRules:
 
 NO_RULES = VolumeRules()
 # Chosen with medzsad-mini on even volumes of shared data: tools/bench/candidate_rules.py prints the figures.
-MEASURED_RULES = VolumeRules(
-    resolution_mm=3.0, least_area=0.2, relative_peak=0.5, min_volume_mm3=10.0, score_from_candidates=True
-)
+MEASURED_RULES = VolumeRules(resolution_mm=3.0, least_area=0.2, relative_peak=0.5, min_volume_mm3=10.0)
 
 
 def parse_choice(choice: str) -> str:

@@ -29,7 +29,7 @@ from synthetic.heads import load_heads
 
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.errors import MedzsadError
-from medzsad.predicting import predict
+from medzsad.predicting import predict, score_of_candidates
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Scan
 from medzsad.zoo.loading import load_detector
@@ -138,7 +138,8 @@ def scores_of(scan: Scan, detector: AnomalyDetector) -> dict[str, float]:
     found = predict(scan, detector)
     shown = np.array([lesion.score for lesion in found.lesions])
     return {name: rule(slices) for name, rule in RULES.items()} | {
-        "first candidate (the volume score)": found.score,
+        "volume score of predict": found.score,
+        "first candidate": score_of_candidates(found),
         "candidates: 1 - product": float(1 - np.prod(1 - shown)),
         "candidates: mL": float(sum(lesion.volume_ml for lesion in found.lesions)),
         "candidates: highest value": max((lesion.maximum for lesion in found.lesions), default=0.0),

@@ -204,7 +204,7 @@ def candidate_table(prediction: ScanPrediction, limit: int = MAX_ROWS) -> str:
     """Return the lesion candidates as an HTML table of at most ``limit`` rows, or a sentence."""
     hidden = len(prediction.hidden_lesions)
     faint = (
-        f"<p>{hidden} more are hidden: in the JSON report, or with --all-candidates.</p>" if hidden else ""
+        f"<p>{hidden} fainter or smaller ones are hidden; the JSON report lists them.</p>" if hidden else ""
     )
     if not prediction.lesions:
         return f"<p>Nothing reaches the threshold over a large enough region.</p>{faint}"
