@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.lesions import CandidateChoice, score_of
 from medzsad.results.prediction import ScanPrediction, SliceScore
 from medzsad.results.thresholds import parse_threshold, resolve_threshold
@@ -94,6 +95,7 @@ def predict(
     plane = parse_plane(plane)
     rule = None if threshold is None else parse_threshold(threshold)
     choice, roi = CandidateChoice(min_volume, max_candidates, all_candidates), parse_roi(roi)
+    check_batch(SMALLEST_SIDE, batch_size or 1, f"a batch of {batch_size} slices")
     if not isinstance(scan, Scan):
         scan = read_scan(scan, series=series, volume=volume, modality=modality, affine=affine, name=name)
     read = time.perf_counter()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.errors import BadInput
+from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.prediction import FORMATS
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class PredictSettings:
         parse_roi(self.roi)
         parse_choice(self.volume_rules)
         CandidateChoice(self.min_volume, self.max_candidates, self.all_candidates)
+        check_batch(SMALLEST_SIDE, self.batch_size or 1, f"a batch of {self.batch_size} slices")
         parse_modality(self.modality)
         if self.threshold is not None:
             parse_threshold(self.threshold)
