@@ -14,7 +14,7 @@ from torch import Tensor
 from medzsad.backends.export_modules import check_detector, networks_of, takes_texts
 from medzsad.backends.runtimes import Runtime, version_of
 from medzsad.backends.store import Say, digest_of, stored_graph
-from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.mini.model import is_colour
 from medzsad.detectors.zero_shot.base import about, encode_words
@@ -83,6 +83,7 @@ class GraphDetector(AnomalyDetector):
         # By whether the volume is one in colour; functions, to be no part of this module's state.
         self._volumes: dict[bool, Callable[[], GraphDetector]] = {}
         self.neighbour_mm, self.tells_colours = source.neighbour_mm, source.tells_colours
+        self.volume_rules, self._marks_brain = source.volume_rules, source.marks_brain
         self.eval()
         if use == "images" and source.for_volume() is not source:
             for colour in (False, True):
@@ -107,6 +108,11 @@ class GraphDetector(AnomalyDetector):
             "backend": self.backend,
             "backend_version": self._backend_version,
         }
+
+    @property
+    def marks_brain(self) -> bool:
+        """Whether it is one for slices, of a detector that marks the brain."""
+        return self._marks_brain
 
     @property
     def class_name(self) -> str | None:
@@ -162,7 +168,8 @@ class GraphDetector(AnomalyDetector):
             OutputNotWritable: the same.
         """
         if not len(inputs):  # a graph has at least one image
-            return Prediction(*(value[:0] for value in self.detect(inputs.new_zeros(1, *inputs.shape[1:]))))
+            one = self.detect(inputs.new_zeros(1, *inputs.shape[1:]))
+            return type(one)(*(value[:0] for value in one))
         if len(self._graphs) == 1:
             return self._graphs[0](inputs, self.text_features)
         # Image by image, so that an image's numbers do not depend on what else is in the batch.
@@ -232,7 +239,8 @@ class _Graph:
     def __call__(self, inputs: Tensor, texts: Tensor | None = None) -> Prediction:
         given = [inputs.float().contiguous()] if texts is None else [inputs.float().contiguous(), texts]
         found = self.ready()(*(tensor.numpy() for tensor in given))
-        return Prediction(*map(torch.from_numpy, found))
+        kind = SlicePrediction if len(found) > 3 else Prediction
+        return kind(*map(torch.from_numpy, found))
 
 
 @contextmanager

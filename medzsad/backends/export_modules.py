@@ -37,8 +37,10 @@ class ImageSide(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, inputs: Tensor, texts: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, inputs: Tensor, texts: Tensor | None = None) -> tuple[Tensor, ...]:
         """Map (B, h, w) of the method's own resolution, score (B,) and probability (B,), float32 in [0, 1].
+
+        Of a detector that marks the brain, also its map (B, h, w).
 
         Args:
             inputs: float32 (B, 3, S, S), normalised.
@@ -49,7 +51,8 @@ class ImageSide(nn.Module):
         maps, score = (value.float().clamp(0, 1) for value in raw[:2])
         # Where both are one number, the exporter trips over two outputs that are computed alike.
         same = raw.image_probability is raw.image_score
-        return maps, score, score.clone() if same else raw.image_probability.float().clamp(0, 1)
+        probability = score.clone() if same else raw.image_probability.float().clamp(0, 1)
+        return maps, score, probability, *(value.float() for value in raw[3:])
 
     def detect(self, inputs: Tensor) -> Prediction:
         """See :meth:`AnomalyDetector.detect`."""

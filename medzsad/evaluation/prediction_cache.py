@@ -19,7 +19,7 @@ from medzsad.storage.atomic import replacing
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
-VERSION = 1  # raised whenever the same detector and file would give another prediction
+VERSION = 2  # raised whenever the same detector and file would give another prediction
 
 
 @dataclass(frozen=True)

@@ -82,4 +82,5 @@ def _mean(predictions: list[ScanPrediction]) -> ScanPrediction:
         slice_scores=scores,
         threshold=float(np.mean([prediction.threshold for prediction in predictions])),
         settings=first.settings | {"channels": len(predictions)},
+        brain=None,
     )

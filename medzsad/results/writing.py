@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medzsad.errors import OutputNotWritable
+from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.results.dicom.writers import DICOM_FORMATS, dicom_writers
 from medzsad.results.images2d import as_displayed, write_anomaly_png, write_mask_png
 from medzsad.results.nifti import write_volume
@@ -24,7 +24,7 @@ from medzsad.storage.atomic import PREFIX, sweep
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
 
-ALL_FORMATS = ("nifti", "overlay", "json", "scan", "slices", "html", "seg.nrrd", *DICOM_FORMATS)
+ALL_FORMATS = ("nifti", "overlay", "json", "scan", "brain", "slices", "html", "seg.nrrd", *DICOM_FORMATS)
 
 
 def save_prediction(
@@ -144,6 +144,13 @@ def _writers(
         )
     if "scan" in formats and not scan.is_2d and not scan.is_colour:
         writers["scan"] = (f"{stem}_scan.nii.gz", lambda path: volume(scan.voxels, path, SCAN))
+    if "brain" in formats:
+        if prediction.brain is None:
+            raise BadInput(
+                f"{prediction.settings.get('model')} does not mark the brain of {stem}; do not ask for it"
+            )
+        brain = prediction.brain.astype(np.uint8)
+        writers["brain"] = (f"{stem}_brain.nii.gz", lambda path: volume(brain, path, "brain"))
     if "overlay" in formats:
         from medzsad.results.overlay import save_overlay
 

@@ -41,6 +41,7 @@ IMAGE_PEAK = (
     ("peak-column", SCHEME, "Highest value, column (from 0)"),
     ("peak-row", SCHEME, "Highest value, row (from 0)"),
 )
+RANK = ("candidate-score", SCHEME, "Candidate score")
 COUNT = ("candidates", SCHEME, "Number of lesion candidates")
 PURPOSE = ("purpose", SCHEME, "Purpose of the result")
 RESEARCH_USE = ("research-use", SCHEME, "Research use only, not for diagnosis")
@@ -132,7 +133,11 @@ def _lesion_group(context: DicomContext, segmentation: Dataset, number: int, les
         finding_category=code(*CATEGORY),
         algorithm_id=_algorithm(context),
         finding_sites=_sites(context),
-        measurements=[*_size_and_place(context, lesion), *scores],
+        measurements=[
+            *_size_and_place(context, lesion),
+            *scores,
+            sr.Measurement(code(*RANK), lesion.score, code(*NO_UNITS)),
+        ],
     )
 
 

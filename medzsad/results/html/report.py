@@ -116,7 +116,7 @@ def _viewer_data(prediction: ScanPrediction, volumes: ViewerVolumes) -> dict[str
         "has_geometry": scan.has_geometry,
         "window": list(volumes.window),
         "threshold": prediction.threshold,
-        "mask_voxels": int(np.count_nonzero(prediction.mask)),
+        "mask_voxels": int(np.count_nonzero(prediction.above_threshold)),
         "counts_above": np.cumsum(counts[::-1])[::-1].tolist(),
         "voxel_ml": scan.voxel_volume / 1000 if scan.has_geometry else None,
         "start": list(first),
@@ -164,30 +164,32 @@ def _identity(prediction: ScanPrediction) -> dict[str, str]:
 
 
 def candidate_table(prediction: ScanPrediction, limit: int = MAX_ROWS) -> dict[str, Any]:
-    """Return the columns of the lesion candidates, at most ``limit`` rows of them, and how many are left."""
+    """Return the columns of the lesion candidates, at most ``limit`` rows of them, and how many
+    more there are and are hidden."""
     has_mm = prediction.scan.has_geometry
     axes = "x, y" if prediction.scan.shape[2] == 1 else "x, y, slice"
-    columns = ["#", "Volume (mL)" if has_mm else "Pixels", "Mean", "Max"]
+    columns = ["#", "Score", "Volume (mL)" if has_mm else "Pixels", "Mean", "Max"]
     columns += ["Highest at (mm)", "Size (mm)"] if has_mm else [f"Highest at ({axes})", "Size (pixels)"]
     rows = [
         {"voxel": lesion.peak_voxel, "cells": (rank, *_candidate_cells(lesion, prediction))}
         for rank, lesion in enumerate(prediction.lesions[:limit], start=1)
     ]
-    return {"columns": columns, "rows": rows, "rest": len(prediction.lesions) - len(rows)}
+    rest, hidden = len(prediction.lesions) - len(rows), len(prediction.hidden_lesions)
+    return {"columns": columns, "rows": rows, "rest": rest, "hidden": hidden}
 
 
 def _candidate_cells(lesion: Lesion, prediction: ScanPrediction) -> list[str]:
     extent = [last - first + 1 for first, last in lesion.bounding_box]
-    mean, peak = f"{lesion.mean:.2f}", f"{lesion.maximum:.2f}"
+    score, mean, peak = (f"{value:.2f}" for value in (lesion.score, lesion.mean, lesion.maximum))
     if not prediction.scan.has_geometry:
         axes = 2 if prediction.scan.shape[2] == 1 else 3  # a stack whose sizes are not known has slices, too
         place = ", ".join(map(str, lesion.peak_voxel[:axes]))
-        return [str(lesion.voxels), mean, peak, place, " x ".join(map(str, extent[:axes]))]
+        return [score, str(lesion.voxels), mean, peak, place, " x ".join(map(str, extent[:axes]))]
     place = " ".join(
         f"{ends[value < 0]} {abs(value):.1f}" for ends, value in zip(DIRECTIONS, lesion.peak_mm, strict=True)
     )
     size = " x ".join(f"{n * mm:.0f}" for n, mm in zip(extent, prediction.scan.spacing, strict=True))
-    return [f"{lesion.volume_ml:.2f}", mean, peak, place, size]
+    return [score, f"{lesion.volume_ml:.2f}", mean, peak, place, size]
 
 
 def _curves(prediction: ScanPrediction) -> list[dict[str, Any]]:
