@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -93,6 +94,8 @@ def open_graph(path: Path, backend: str, precision: str = "fp32") -> Runtime:
 
 def open_onnx(path: Path) -> Runtime:
     """The graph in ONNX Runtime, in float32 and without its warnings."""
+    # Else it reports its use to its makers, and leaves files of that in the cache and the temporary folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -30,3 +30,15 @@ def test_a_signal_after_a_graph_of_openvino_is_handled(tmp_path) -> None:
     command = [sys.executable, "-c", SIGNALLED]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+@pytest.mark.skipif(find_spec("onnxruntime") is None, reason="ONNX Runtime is not installed (medzsad[onnx])")
+def test_onnx_runtime_reports_nothing_and_leaves_no_files(tmp_path) -> None:
+    opened = "import contextlib; from pathlib import Path; from medzsad.backends.runtimes import open_onnx\n"
+    opened += "with contextlib.suppress(Exception): open_onnx(Path('none.onnx'))\n"
+    opened += "import sys; assert 'onnxruntime' in sys.modules"
+    names = ("HOME", "TMPDIR", "XDG_CACHE_HOME")
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {name: str(tmp_path) for name in names}
+    subprocess.run([sys.executable, "-c", opened], env=environment, check=True)
+    assert list(tmp_path.rglob("*onnxruntime*")) + list(tmp_path.glob(".ses")) == []
