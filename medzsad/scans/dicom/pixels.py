@@ -56,9 +56,10 @@ class PixelReader:
             pixels = pixels[row : row + frame.rows, column : column + frame.columns]
         if pixels.ndim == 3:
             return pixels.astype(np.float32)
-        if not self._dataset.get("ModalityLUTSequence"):
+        dataset = certain(self._dataset)
+        if not dataset.get("ModalityLUTSequence"):
             return self._rescale(pixels, frame)
-        values, bits = _looked_up(pixels, self._dataset, frame.path)
+        values, bits = _looked_up(pixels, dataset, frame.path)
         return np.float32(2**bits - 1) - values if self.inverts(frame) else values
 
     def inverts(self, frame: Frame) -> bool:
@@ -148,7 +149,7 @@ def _looked_up(pixels: np.ndarray, dataset: Dataset, path: Path) -> tuple[np.nda
     try:
         from pydicom.pixels import apply_modality_lut
     except ImportError:  # pydicom 2
-        from pydicom.pixel_data_handlers.util import apply_modality_lut
+        from pydicom.pixel_data_handlers.util import apply_modality_lut  # type: ignore[no-redef] # of old
     try:
         with quiet():
             bits = int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
