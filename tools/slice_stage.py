@@ -40,6 +40,7 @@ class SlicePart:
         warm: steps over which it rises.
         horizon: step at which a cosine would be at its end.
         cooldown: last steps, over which the rate falls to zero on a line.
+        planned: steps after which ``cooldown`` ends, where the part ends before; 0 for ``steps``.
         ema: share of the averaged weights that each step keeps.
         dropped: share of samples that do not see their mirror image.
     """
@@ -51,6 +52,7 @@ class SlicePart:
     warm: int
     horizon: int
     cooldown: int
+    planned: int = 0
     stripped: float = STRIPPED
     size: int = 192
     batch: int = 8
@@ -60,20 +62,12 @@ class SlicePart:
 
 # Whatever contrast tissues may have, then mostly what scanners show, then mostly whole heads.
 SCANS, SCAN_KINDS = (0.82, 0.12, 0.06), (0.12, 0.44, 0.18, 0.06, 0.20)
+WHOLE, WHOLE_KINDS = (0.60, 0.20, 0.06, 0.14), (0.10, 0.40, 0.24, 0.06, 0.20)
 PARTS = (
     SlicePart(SHARES, KIND_SHARES, steps=500, rate=3e-4, warm=100, horizon=1600, cooldown=0),
     SlicePart(SCANS, SCAN_KINDS, steps=520, rate=2e-4, warm=40, horizon=0, cooldown=400),
-    SlicePart(
-        (0.60, 0.20, 0.06, 0.14),
-        (0.10, 0.40, 0.24, 0.06, 0.20),
-        steps=2700,
-        rate=3e-4,
-        warm=100,
-        horizon=0,
-        cooldown=2600,
-        stripped=0.45,
-        ema=0.997,
-    ),
+    SlicePart(WHOLE, WHOLE_KINDS, 800, 3e-4, 100, 0, 2600, planned=2700, stripped=0.45, ema=0.997),
+    SlicePart(WHOLE, WHOLE_KINDS, 1250, 2.2e-4, 20, 0, 1230, stripped=0.45, ema=0.995),
 )
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
 TERMS = ("image", "focal", "dice", "lesion", "false", "outside", "brain")
@@ -160,7 +154,8 @@ def rate_at(step: int, part: SlicePart, steps: int) -> float:
         cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step * part.steps / steps / part.horizon))
         factor *= cosine * math.sqrt(part.warm / max(step, part.warm))
     if part.cooldown:
-        factor *= min(1.0, (steps - step) / (part.cooldown * steps / part.steps))
+        end = steps * (part.planned or part.steps) / part.steps
+        factor *= min(1.0, (end - step) / (part.cooldown * steps / part.steps))
     return part.rate * factor
 
 
