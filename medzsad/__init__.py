@@ -14,12 +14,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector, Prediction
-    from medzsad.detectors.loading import load_detector
     from medzsad.errors import BadInput, MedzsadError, ModelNotReady
     from medzsad.predicting import predict
     from medzsad.results.prediction import ScanPrediction
     from medzsad.scans.readers import read_scan
     from medzsad.scans.scan import Modality, Scan
+    from medzsad.zoo.loading import load_detector
 
 # Name -> module: importing medzsad must not import torch, so that the command line answers at once.
 _HOMES = {
@@ -31,7 +31,7 @@ _HOMES = {
     "Prediction": "medzsad.detectors.base",
     "Scan": "medzsad.scans.scan",
     "ScanPrediction": "medzsad.results.prediction",
-    "load_detector": "medzsad.detectors.loading",
+    "load_detector": "medzsad.zoo.loading",
     "predict": "medzsad.predicting",
     "read_scan": "medzsad.scans.readers",
 }

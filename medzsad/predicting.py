@@ -82,7 +82,7 @@ def predict(
         scan = read_scan(scan, series=series, volume=volume, modality=modality, affine=affine, name=name)
     read = time.perf_counter()
 
-    from medzsad.detectors.loading import load_detector
+    from medzsad.zoo.loading import load_detector
 
     if isinstance(detector, str):
         detector = load_detector(

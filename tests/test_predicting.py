@@ -30,7 +30,7 @@ def small_detector():
     """Random weights: enough to compare maps with each other, and 200 predictions stay fast."""
     import torch
 
-    from medzsad.detectors.mini import MedzsadMini
+    from medzsad.detectors.mini.model import MedzsadMini
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -28,7 +28,7 @@ from synthetic_slices import Sources, load_sources
 from torch import Tensor
 
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from medzsad.detectors.mini import AS_IT_IS, PREFIXES, MedzsadMini, platt
+from medzsad.detectors.mini.model import AS_IT_IS, PREFIXES, MedzsadMini, platt
 
 HELD_OUT = 950_000_000  # seeds from here on are never trained on
 KINDS = {  # looks that each network serves, all alike

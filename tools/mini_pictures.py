@@ -20,7 +20,7 @@ import torch
 from synthetic_images import generate
 
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.detectors.loading import load_detector
+from medzsad.zoo.loading import load_detector
 
 HELD_OUT = 970_000_000  # seeds from here on are never trained on
 LOOKS = ("brain", "abstract", "body", "ultrasound", "endoscopy", "skin", "surface", "objects")

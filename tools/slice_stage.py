@@ -20,9 +20,9 @@ from synthetic_slices import KIND_SHARES, SHARES, STRIPPED, SliceBatch, Sources,
 from torch import Tensor
 
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from medzsad.detectors.mini import tensors_of
-from medzsad.detectors.mini_network import MirrorUnit
-from medzsad.detectors.mini_slices import SliceNetwork
+from medzsad.detectors.mini.model import tensors_of
+from medzsad.detectors.mini.network import MirrorUnit
+from medzsad.detectors.mini.slices import SliceNetwork
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from synthetic.planes import Cut, draw_cut, nearest, smooth_field
 from synthetic.spots import Scene, harm
 from synthetic.volumes import PLANES, Volume, load_unmarked, load_volumes, sample_volume
 
-from medzsad.detectors.slices import encode
+from medzsad.detectors.volume_intensity import encode
 
 SHARES = (0.64, 0.16, 0.20, 0.0)  # label maps, real volumes, looks, real volumes with an unmarked brain
 # brain, abstract, body, real, endoscopy, ultrasound, surface, objects, skin
@@ -63,7 +63,7 @@ class SliceBatch(NamedTuple):
 
     Attributes:
         images: float32 (B, 3, S, S) in [0, 1]: own slice, below, above, of
-            :func:`medzsad.detectors.slices.encode`.
+            :func:`medzsad.detectors.volume_intensity.encode`.
         lesions: int16 (B, S, S), number of the lesion in its image from 1 on, 0 outside, -1 where it is not
             known.
         labels: int64 (B,), 1 for an image with a lesion, -1 where it is not known.

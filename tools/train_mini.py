@@ -38,7 +38,7 @@ from torch import Tensor
 
 import medzsad
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from medzsad.detectors.mini import MedzsadMini
+from medzsad.detectors.mini.model import MedzsadMini
 
 
 @dataclass(frozen=True)

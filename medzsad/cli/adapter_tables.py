@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.detectors.loading import run_adapter
+from medzsad.zoo.loading import run_adapter
 
 WIDTH = 80
 

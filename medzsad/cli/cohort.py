@@ -15,9 +15,9 @@ def cohort() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def merge(out: str, as_json: bool) -> None:
     """Merge the tables of all shards and runs in DIR|URL into scores.parquet and, of reports, index.html."""
-    from medzsad.cohort.merging import merge as merge_parts
-    from medzsad.cohort.store import open_store
-    from medzsad.cohort.table import TABLE
+    from medzsad.batch.merging import merge as merge_parts
+    from medzsad.batch.store import open_store
+    from medzsad.batch.table import TABLE
 
     store = open_store(out)
     merged = merge_parts(store)

@@ -94,7 +94,7 @@ def devices() -> list[dict[str, Any]]:
 
 def cache_state() -> dict[str, Any]:
     """The cache's folder, its size and the free space there, in bytes."""
-    from medzsad.detectors import cache
+    from medzsad.storage import cache
 
     folder = cache.cache_folder()
     return {"folder": str(folder), "bytes": cache.total_size(), "free_bytes": cache.free_space(folder)}
@@ -146,7 +146,7 @@ EXAMINATIONS = {"devices": devices, "cache": cache_state, "models": models_ready
 
 def lines(facts: dict[str, Any]) -> list[str]:
     """The facts for the terminal."""
-    from medzsad.detectors.cache import in_megabytes
+    from medzsad.storage.cache import in_megabytes
 
     found = [f"{name:<12}{version or 'not installed'}" for name, version in facts["versions"].items()]
     for device in facts["devices"] or ():

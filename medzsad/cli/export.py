@@ -48,7 +48,7 @@ def bundle(
 
     DIR must not exist, or be empty. docs/README.md in it says how it is run.
     """
-    from medzsad.integrations.bundle import export_bundle
+    from medzsad.monai.bundle import export_bundle
 
     files = export_bundle(
         name,
@@ -94,8 +94,8 @@ def onnx(
     It takes images, float32 (batch, 3, PIXELS, PIXELS) in [0, 1], and gives anomaly_map, image_score and
     image_probability. Prompts and texts are fixed. Needs: pip install "medzsad[onnx]"
     """
-    from medzsad.detectors.loading import load_detector
-    from medzsad.integrations.onnx import OPSET, export_onnx
+    from medzsad.backends.onnx_file import OPSET, export_onnx
+    from medzsad.zoo.loading import load_detector
 
     detector = load_detector(
         name,

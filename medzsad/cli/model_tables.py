@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from medzsad.detectors import cache
-from medzsad.detectors.preparing import by_hand
-from medzsad.detectors.zoo import Catalogue, WeightFile, ZooEntry, catalogue, find_entry, users_of
+from medzsad.storage import cache
+from medzsad.zoo.catalogue import Catalogue, WeightFile, ZooEntry, catalogue, find_entry, users_of
+from medzsad.zoo.fetch import by_hand
 
 WIDTH = 80
 _COLUMNS = ("model", "method", "needs", "trained on")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from medzsad.detectors.graphs.records import MAP_BOUND, SCORE_BOUND, Record, Timing
+from medzsad.backends.records import MAP_BOUND, SCORE_BOUND, Record, Timing
 
 USES = {"slices": "slices of volumes", "images": "images"}
 

@@ -58,8 +58,8 @@ def fetch(names: tuple[str, ...], quiet: bool) -> None:
     A download that was cut goes on where it stopped. On a machine without a network, put the files into the
     cache's folder "incoming" (the error message says which, and under which names) and run this again.
     """
-    from medzsad.detectors.preparing import prepare
-    from medzsad.detectors.zoo import catalogue, find_entry
+    from medzsad.zoo.catalogue import catalogue, find_entry
+    from medzsad.zoo.fetch import prepare
 
     known = catalogue()
     jobs = []
@@ -105,7 +105,7 @@ def import_(file: Path, name: str, **options: Any) -> None:
     and medzsad checkpoints. Nothing in the file is run. Where a file is not recognised, its tensors are
     listed; say which is what with --map (see docs/models.md).
     """
-    from medzsad.detectors.own_models import import_file
+    from medzsad.zoo.user_models import import_file
 
     done = import_file(file, name, **options)
     state = "verified" if done.verified else f"not verified, sha256 {done.sha256}"
@@ -120,8 +120,8 @@ def import_(file: Path, name: str, **options: Any) -> None:
 @click.argument("name", metavar="NAME")
 def remove(name: str) -> None:
     """Remove the weights that only NAME needs; name a weight file itself to remove it in any case."""
-    from medzsad.detectors.cache import in_megabytes
-    from medzsad.detectors.own_models import remove as remove_model
+    from medzsad.storage.cache import in_megabytes
+    from medzsad.zoo.user_models import remove as remove_model
 
     done = remove_model(name)
     for file in done.files:
@@ -161,7 +161,7 @@ def time_(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
     A large model takes some minutes, and graphs that are missing are made. See docs/backends.md.
     """
     from medzsad.cli.model_times import time_facts, time_lines
-    from medzsad.inference.timing import measure_backends
+    from medzsad.zoo.benchmark import measure_backends
 
     say = None if quiet else _say
     record = measure_backends(name, say=say, **options)

@@ -161,9 +161,9 @@ def predict(
     """
     status = StatusLine(not quiet)
     status("starting")
+    from medzsad.batch import predict_many
+    from medzsad.batch.dicomweb_inputs import fetched
     from medzsad.cli.predict_cohort import is_cohort, predict_cohort
-    from medzsad.cohort import predict_many
-    from medzsad.remote import fetched
 
     if not inputs and server is None:
         hint = "" if ray in (None, "auto") else f" --ray took {ray} for an address: put --ray last."

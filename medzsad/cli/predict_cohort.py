@@ -19,8 +19,8 @@ def is_cohort(
     retry_failed: bool,
 ) -> bool:
     """Whether options or inputs ask for a cohort."""
-    from medzsad.cohort.manifest import is_table
-    from medzsad.scans.dicomweb_query import is_query
+    from medzsad.batch.manifest import is_table
+    from medzsad.scans.dicom.web_query import is_query
 
     asked = jobs is not None or ray is not None or shard is not None or retry_failed
     return asked or "://" in out or any(is_table(text) or is_query(text) for text in inputs)
@@ -42,12 +42,12 @@ def predict_cohort(
     """Runs a cohort, prints what became of it, and ends with its exit code.
 
     Raises:
-        MedzsadError: see :func:`~medzsad.cohort.run.run_cohort`.
+        MedzsadError: see :func:`~medzsad.batch.run.run_cohort`.
     """
-    from medzsad.cohort.predictor import PredictSettings
-    from medzsad.cohort.run import run_cohort
-    from medzsad.scans.dicomweb import access_headers
-    from medzsad.sharding import Shard
+    from medzsad.batch.predictor import PredictSettings
+    from medzsad.batch.run import run_cohort
+    from medzsad.scans.dicom.web import access_headers
+    from medzsad.storage.sharding import Shard
 
     if not inputs:
         raise BadInput("no scans are given")

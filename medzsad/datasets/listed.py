@@ -11,7 +11,7 @@ from medzsad.datasets.files import SPLITS, child, child_file, images_in, relativ
 from medzsad.datasets.reading import Found, Problem, Request
 from medzsad.datasets.samples import GOOD, Sample
 from medzsad.errors import BadInput
-from medzsad.text_files import read_json, read_text
+from medzsad.storage.text_files import read_json, read_text
 
 
 def read_visa(base: Path, request: Request) -> Found | None:

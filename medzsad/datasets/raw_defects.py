@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from medzsad.atomic import sweep
 from medzsad.datasets.class_folders import read_mvtec
 from medzsad.datasets.files import Masks, child, class_homes, images_in, relative_id, subfolders
 from medzsad.datasets.images import read_image, read_mask
 from medzsad.datasets.reading import Found, Problem, Request
 from medzsad.datasets.samples import GOOD, Sample
 from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.storage.atomic import sweep
 
 KSDD_CLASS = "electrical_commutators"
 PIECES = 3
@@ -36,7 +36,7 @@ def read_ksdd(base: Path, request: Request) -> Found | None:
         return None
     if request.probe:
         return Found(tuple(Sample(path, 1, mask, KSDD_CLASS, "", path.name) for path, mask in sources))
-    from medzsad.detectors.cache import cache_folder
+    from medzsad.storage.cache import cache_folder
 
     facts = [(relative_id(p, base), p.stat().st_size, p.stat().st_mtime_ns) for pair in sources for p in pair]
     digest = hashlib.sha256(repr((str(base.resolve()), facts)).encode()).hexdigest()[:16]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medzsad.atomic import replacing
 from medzsad.errors import ModelNotReady, OutputNotWritable
 from medzsad.limits import require_file
-from medzsad.text_files import parse_json
+from medzsad.storage.atomic import replacing
+from medzsad.storage.text_files import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor

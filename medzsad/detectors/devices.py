@@ -102,7 +102,7 @@ def resolve_backend(backend: str, device: str | torch.device, precision: str) ->
         raise ModelNotReady(f"unknown backend {backend!r}; use one of {', '.join(BACKENDS)}")
     if backend in ("torch", "auto"):
         return resolve_device(device), "fp32"
-    from medzsad.detectors.graphs.runtimes import require_backend
+    from medzsad.backends.runtimes import require_backend
 
     require_backend(backend)
     torch_device = torch.device("cpu")

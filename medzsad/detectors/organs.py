@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medzsad.detectors.phrases import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
+from medzsad.detectors.clip.phrases import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
 from medzsad.errors import BadInput
 
 

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
 METHODS: dict[str, str] = {
-    "adaclip": "medzsad.detectors.adaclip:AdaCLIP",
-    "anomalyclip": "medzsad.detectors.anomalyclip:AnomalyCLIP",
+    "adaclip": "medzsad.detectors.adaclip.model:AdaCLIP",
+    "anomalyclip": "medzsad.detectors.headclip.anomalyclip:AnomalyCLIP",
     "asymmetry": "medzsad.detectors.references:Asymmetry",
     "brightness": "medzsad.detectors.references:Brightness",
-    "clip": "medzsad.detectors.plain_clip:PlainCLIP",
+    "clip": "medzsad.detectors.zero_shot.plain_clip:PlainCLIP",
     "darkness": "medzsad.detectors.references:Darkness",
-    "headclip": "medzsad.detectors.headclip:HeadCLIP",
-    "mini": "medzsad.detectors.mini:MedzsadMini",
-    "winclip": "medzsad.detectors.winclip:WinCLIP",
+    "headclip": "medzsad.detectors.headclip.model:HeadCLIP",
+    "mini": "medzsad.detectors.mini.model:MedzsadMini",
+    "winclip": "medzsad.detectors.zero_shot.winclip:WinCLIP",
 }
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medzsad.atomic import replacing
 from medzsad.datasets.images import image_size, read_image
 from medzsad.datasets.samples import Sample, VolumeSample
 from medzsad.detectors.base import resize_maps
@@ -21,6 +20,7 @@ from medzsad.evaluation.outcome import ClassOutcome
 from medzsad.results.images2d import write_anomaly_png
 from medzsad.results.nifti import write_volume
 from medzsad.scans.pillow import open_picture
+from medzsad.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from medzsad.scans.scan import Scan

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.datasets.opening import open_dataset
-from medzsad.detectors.cache import cache_folder
-from medzsad.detectors.loading import clip_weights_of, load_detector
 from medzsad.detectors.organs import name_of
 from medzsad.errors import BadInput
 from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.writing import save_evaluation
 from medzsad.results.writing import prepare_folder
+from medzsad.storage.cache import cache_folder
+from medzsad.zoo.loading import clip_weights_of, load_detector
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
@@ -148,7 +148,7 @@ def run_share(
     progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
 ) -> tuple[int, int]:
     """Makes the predictions of one share of an evaluation: see
-    :func:`~medzsad.evaluation.share.predict_share`, whose result it returns.
+    :func:`~medzsad.evaluation.shard.predict_share`, whose result it returns.
 
     Args:
         shard: ``"3/10"``.
@@ -157,8 +157,8 @@ def run_share(
     Raises:
         MedzsadError: if the data, a model, an option or the cache cannot be used.
     """
-    from medzsad.evaluation.share import predict_share
-    from medzsad.sharding import Shard
+    from medzsad.evaluation.shard import predict_share
+    from medzsad.storage.sharding import Shard
 
     share = Shard.parse(shard)
     settings = EvaluationSettings(framing=framing, seed=seed, class_name=name_of(organ, class_name))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from medzsad.datasets.catalog import entries
 from medzsad.datasets.claims import sets_of
+from medzsad.datasets.published import PublishedFigure, published_figures
 from medzsad.datasets.samples import SampleSet
 from medzsad.errors import BadInput
 from medzsad.evaluation.image_sets import evaluate_images
 from medzsad.evaluation.outcome import ClassOutcome, DetectorOutcome, mean_figures
 from medzsad.evaluation.prediction_cache import PredictionCache
-from medzsad.evaluation.published import PublishedFigure, published_figures
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.volume_sets import evaluate_volumes
 from medzsad.results.thresholds import parse_threshold
@@ -91,7 +91,7 @@ def evaluate(
             the set does not have.
         OutputNotWritable: if predictions or maps cannot be stored.
     """
-    from medzsad.detectors.loading import load_detector
+    from medzsad.zoo.loading import load_detector
 
     settings = settings or EvaluationSettings()
     if not samples.is_volumetric:

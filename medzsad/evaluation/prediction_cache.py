@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.atomic import replacing
 from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from medzsad.datasets.images import MASK_RULES
+from medzsad.datasets.published import published_figures
 from medzsad.errors import BadInput
-from medzsad.evaluation.published import published_figures
 from medzsad.limits import check_batch
 from medzsad.metrics.bootstrap import Draws
 

@@ -9,15 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medzsad.atomic import replacing
+from medzsad.datasets.published import published_figures
 from medzsad.datasets.samples import SampleSet
 from medzsad.errors import OutputNotWritable
 from medzsad.evaluation.evaluate import Evaluation
 from medzsad.evaluation.outcome import ClassOutcome, DetectorOutcome, Figure, Figures
 from medzsad.evaluation.prediction_cache import weights_hash
-from medzsad.evaluation.published import published_figures
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.results.report import to_json
+from medzsad.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector

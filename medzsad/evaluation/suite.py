@@ -10,14 +10,14 @@ from typing import Any
 from medzsad.datasets.catalog import DatasetEntry
 from medzsad.datasets.finding import FoundSet, find_sets, suite_entries
 from medzsad.datasets.opening import open_dataset
-from medzsad.detectors.cache import cache_folder
-from medzsad.detectors.loading import clip_weights_of, load_detector
 from medzsad.errors import BadInput, MedzsadError, OutputNotWritable
 from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.stored import describe_detectors, fingerprint, keep_evaluation, load_evaluation
 from medzsad.evaluation.writing import save_evaluation, save_suite
 from medzsad.results.writing import prepare_folder
+from medzsad.storage.cache import cache_folder
+from medzsad.zoo.loading import clip_weights_of, load_detector
 
 INTERNAL = 1
 """Exit code for a set that failed by a bug of ours; the others' is their error's."""

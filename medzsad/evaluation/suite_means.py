@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from medzsad.datasets.published import PublishedFigure
 from medzsad.evaluation.evaluate import Evaluation
 from medzsad.evaluation.outcome import METRICS, Figure
-from medzsad.evaluation.published import PublishedFigure
 from medzsad.evaluation.suite import SetOutcome, Suite
 
 DOMAINS = ("industrial", "medical")
@@ -139,7 +139,7 @@ def _average(figures: Iterable[Figure | None]) -> Figure:
 
 
 def _gains(suite: Suite, domain: str, level: str) -> list[Row]:
-    from medzsad.evaluation.published import published_gains
+    from medzsad.datasets.published import published_gains
 
     return [
         Row("gain", gain.method, {k: Figure(v / 100) for k, v in values.items()}, True, gain.source)

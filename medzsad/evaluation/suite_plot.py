@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medzsad.datasets.published import published_methods
 from medzsad.evaluation.outcome import LEVEL_TITLES, METRICS
 from medzsad.evaluation.plots import COLOURS
-from medzsad.evaluation.published import published_methods
 from medzsad.evaluation.suite import Suite
 from medzsad.evaluation.suite_means import Block, Row, blocks_of, levels_of
 

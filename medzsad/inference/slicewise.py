@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.detectors.slices import standardised
+from medzsad.detectors.volume_intensity import standardised
 from medzsad.limits import check_batch
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, pixel_spacing, slice_image
 
@@ -49,7 +49,7 @@ class SliceWisePredictor:
     (so that the scale is the same in every slice), brought to square pixels, padded with black to a square of
     the detector's size and sent through in batches. Maps are brought back to the voxels slice by slice, so
     memory is bounded by the volume, its map and one batch. A detector with a ``neighbour_mm`` sees with each
-    slice those that far below and above (:mod:`medzsad.detectors.slices`); at the ends of the volume the last
+    slice those that far below and above (:mod:`medzsad.detectors.volume_intensity`); at the ends of the volume the last
     slice stands for what would lie beyond.
 
     Args:

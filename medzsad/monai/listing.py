@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from medzsad.cohort import unique_names
+from medzsad.batch import unique_names
 from medzsad.datasets.opening import open_dataset
 from medzsad.errors import BadInput
 from medzsad.scans.readers import locate_scans

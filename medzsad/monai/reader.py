@@ -46,7 +46,7 @@ class MedzsadReader(ImageReader):
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Whether these are NIfTI files, 2D images, DICOM files or folders."""
-        from medzsad.scans.dicom_files import is_dicom
+        from medzsad.scans.dicom.files import is_dicom
 
         paths = [Path(name) for name in ensure_tuple(filename)]
         return all(path.is_dir() or is_volume(path) or is_image(path) or is_dicom(path) for path in paths)

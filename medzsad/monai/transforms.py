@@ -94,7 +94,7 @@ class AnomalyMapd(MapTransform):
         if isinstance(self.detector, AnomalyDetector):
             return self.detector
         if self._loaded is None:
-            from medzsad.detectors.loading import load_detector
+            from medzsad.zoo.loading import load_detector
 
             in_worker = torch.utils.data.get_worker_info() is not None
             device = "cpu" if in_worker and self.device == "auto" else self.device

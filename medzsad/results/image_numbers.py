@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medzsad.results.source_frames import voxel_of_pixel
+from medzsad.results.dicom.source_frames import voxel_of_pixel
 from medzsad.scans.scan import Scan
 
 STACK = 2  # the voxel axis that DICOM images are stacked along

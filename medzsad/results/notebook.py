@@ -7,7 +7,7 @@ import html
 import io
 from typing import TYPE_CHECKING
 
-from medzsad.results.html_report import candidate_table
+from medzsad.results.html.report import candidate_table
 from medzsad.results.overlay import DISCLAIMER, render_overlay
 
 if TYPE_CHECKING:

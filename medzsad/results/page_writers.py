@@ -23,7 +23,7 @@ def page_writers(prediction: ScanPrediction, formats: tuple[str, ...], with_iden
     if "slices" in formats:
         writers["slices"] = (f"{stem}_slices", lambda path: _write_slices(prediction, path))
     if "html" in formats:
-        from medzsad.results.html_report import save_html_report
+        from medzsad.results.html.report import save_html_report
 
         writers["html"] = (
             f"{stem}_report.html",

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medzsad.atomic import PREFIX, sweep
 from medzsad.errors import OutputNotWritable
-from medzsad.results.dicom_objects import DICOM_FORMATS, dicom_writers
+from medzsad.results.dicom.writers import DICOM_FORMATS, dicom_writers
 from medzsad.results.images2d import as_displayed, write_anomaly_png, write_mask_png
 from medzsad.results.nifti import write_volume
 from medzsad.results.page_writers import page_writers
 from medzsad.results.report import report, to_json
 from medzsad.scans.own_results import ENDINGS, SCAN, mark_of, may_be_replaced
+from medzsad.storage.atomic import PREFIX, sweep
 
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction

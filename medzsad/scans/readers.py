@@ -102,7 +102,7 @@ def _read(path: Path, series: str | None, volume: int | None) -> Scan:
         if volume not in (None, 0):
             raise BadInput(f"{path} is one image: --volume {volume} does not exist; leave the option out.")
         return read_image(path)
-    from medzsad.scans.dicom_series import read_dicom
+    from medzsad.scans.dicom.series import read_dicom
 
     return read_dicom(path, series=series, volume=volume)
 
@@ -142,7 +142,7 @@ def locate_scans(path: str | Path) -> tuple[list[ScanPlace], list[str]]:
 
     A file is itself. In a folder and its subfolders, every NIfTI file, 2D image and DICOM image that is no
     slice (radiograph, photograph, ultrasound) is a scan; DICOM slices are a scan for each folder and study
-    (:func:`~medzsad.scans.dicom_find.dicom_scans`). Links that lead nowhere, empty files and files that may
+    (:func:`~medzsad.scans.dicom.find.dicom_scans`). Links that lead nowhere, empty files and files that may
     not be opened are scans that fail when they are read, unless DICOM slices lie beside them, whose reader
     says so. Hidden files and folders are skipped, and medzsad's own results. A DICOMDIR stands for its
     folder.
@@ -151,8 +151,8 @@ def locate_scans(path: str | Path) -> tuple[list[ScanPlace], list[str]]:
         BadInput: there is no such place, no scan in it, or it is a result of medzsad (a scan that was saved
             beside its results is a scan).
     """
-    from medzsad.scans.dicom_files import is_dicom, is_media_directory, may_be_dicom, read_outline
-    from medzsad.scans.dicom_find import dicom_scans
+    from medzsad.scans.dicom.files import is_dicom, is_media_directory, may_be_dicom, read_outline
+    from medzsad.scans.dicom.find import dicom_scans
 
     path = Path(path)
     if not os.path.lexists(path):  # nor a link that leads nowhere; false for names that nothing can have

@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from monai.data import MetaTensor
 
-    from medzsad.scans.dicom_frames import Frame
+    from medzsad.scans.dicom.frames import Frame
 
 FILE = "filename_or_obj"
 """In a ``MetaTensor``'s meta: the file it was read from."""

@@ -11,10 +11,10 @@ from torch import nn
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.clip.building import check_fingerprint
-from medzsad.detectors.loading import find_clip_weights
 from medzsad.detectors.registry import detector_class
 from medzsad.errors import ModelNotReady
 from medzsad.training.recipe import Optimiser, Recipe
+from medzsad.zoo.loading import find_clip_weights
 
 GROUPS = ("prompts", "head_weights", "projections")
 

@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from medzsad.atomic import replacing
-from medzsad.detectors.adaclip import AdaCLIP
-from medzsad.detectors.headclip import HeadCLIP
+from medzsad.detectors.adaclip.model import AdaCLIP
+from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.storage.atomic import replacing
 from medzsad.training.augmentation import Augmentation
 
 VERSION = 1  # raised whenever the same detector and image would give other features

@@ -9,10 +9,10 @@ from typing import Literal, TypedDict
 import torch
 from torch import Tensor
 
-from medzsad.detectors.adaclip import AdaCLIP
-from medzsad.detectors.adaclip_comparison import layer_probability_maps
+from medzsad.detectors.adaclip.model import AdaCLIP
+from medzsad.detectors.adaclip.scoring import layer_probability_maps
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.detectors.headclip import HeadCLIP
+from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.detectors.scoring import upsample
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.training.losses import DICE, BinaryDiceLoss, FocalLoss, ImageCrossEntropy

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import yaml
 
 from medzsad.datasets.catalog import find_entry
-from medzsad.detectors.adaclip_settings import AdaCLIPSettings
-from medzsad.detectors.headclip_settings import HeadCLIPSettings
+from medzsad.detectors.adaclip.settings import AdaCLIPSettings
+from medzsad.detectors.headclip.settings import HeadCLIPSettings
 from medzsad.errors import BadInput
 from medzsad.limits import check_batch, check_limit
 from medzsad.training.augmentation import Augmentation

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from medzsad.atomic import replacing
-from medzsad.detectors.loading import RUN_ADAPTER, RUN_CLIP
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.results.writing import prepare_folder
+from medzsad.storage.atomic import replacing
 from medzsad.training.distributed import Processes
 from medzsad.training.recipe import Recipe, read_recipe
+from medzsad.zoo.loading import RUN_ADAPTER, RUN_CLIP
 
 
 class RunFolder:

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medzsad.atomic import sweep
 from medzsad.datasets.samples import VolumeSample
 from medzsad.errors import OutputNotWritable
 from medzsad.inference.slicewise import EMPTY_FRACTION, SliceFrame
 from medzsad.scans.intensity import foreground_mask, intensity_scaling
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, pixel_spacing, planes_to_slice, slice_image
+from medzsad.storage.atomic import sweep
 
 if TYPE_CHECKING:
     from medzsad.scans.scan import Scan

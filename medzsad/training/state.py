@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medzsad.atomic import replacing
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.clip.building import check_fingerprint
 from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.storage.atomic import replacing
 from medzsad.training.building import trainable
 
 FORMAT = "medzsad-training-2"

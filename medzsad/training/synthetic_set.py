@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from medzsad.atomic import sweep
 from medzsad.errors import OutputNotWritable
+from medzsad.storage.atomic import sweep
 
 SPLITS = {"test": 0, "train": 1, "valid": 2}
 """Each split has images of its own."""

@@ -22,6 +22,7 @@ from medzsad.training.distributed import Processes, device_of, joined
 from medzsad.training.frozen_features import FeatureCache
 from medzsad.training.handlers import Checkpoints, StepLog, Validation
 from medzsad.training.objectives import Objective
+from medzsad.training.process_control import determinism, quiet_worker, stop_signals
 from medzsad.training.recipe import Recipe
 from medzsad.training.reporting import Reporter
 from medzsad.training.run_folder import RunFolder, environment
@@ -29,7 +30,6 @@ from medzsad.training.sampling import EpochPlan, StepBatches
 from medzsad.training.sources import describe, open_all
 from medzsad.training.state import Progress, load_state, save_state
 from medzsad.training.stepping import Stepper
-from medzsad.training.surroundings import determinism, quiet_worker, stop_signals
 from medzsad.training.training_set import InputFormat, TrainingSet
 from medzsad.training.validation import Validator, check_metric
 

@@ -198,7 +198,7 @@ def test_corrupted_checkpoint(medzsad, scan, tmp_path, damage):
     import torch
     from safetensors.torch import save_file
 
-    from medzsad.detectors.zoo import find_entry
+    from medzsad.zoo.catalogue import find_entry
 
     path = tmp_path / "broken.safetensors"
     if damage == "cut":

@@ -42,7 +42,7 @@ def test_json_holds_the_facts(medzsad, cache_dir) -> None:
 
 def test_a_detector_that_points_elsewhere_fails_the_self_test(medzsad, monkeypatch) -> None:
     import medzsad.predicting as predicting
-    from medzsad.detectors.loading import load_detector
+    from medzsad.zoo.loading import load_detector
 
     dark, predict = load_detector("darkness", device="cpu"), predicting.predict
     monkeypatch.setattr(predicting, "predict", lambda scan, _: predict(scan, dark))

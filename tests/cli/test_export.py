@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 
-from medzsad.detectors.fetching import hash_file
-from medzsad.detectors.loading import load_detector
-from medzsad.integrations.onnx import probe_images
+from medzsad.backends.onnx_file import probe_images
+from medzsad.zoo.download import hash_file
+from medzsad.zoo.loading import load_detector
 
 
 def test_onnx_writes_a_checked_file(medzsad, tmp_path: Path) -> None:

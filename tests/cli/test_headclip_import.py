@@ -12,10 +12,10 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from medzsad.detectors import cache
-from medzsad.detectors.headclip import HeadCLIP
-from medzsad.detectors.loading import load_detector
+from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.errors import ModelNotReady
+from medzsad.storage import cache
+from medzsad.zoo.loading import load_detector
 
 
 @pytest.fixture

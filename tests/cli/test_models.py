@@ -7,9 +7,9 @@ import sys
 import pytest
 import yaml
 
-from medzsad.detectors import cache
-from medzsad.detectors.fetching import hash_file
-from medzsad.detectors.zoo import entries, weight_files
+from medzsad.storage import cache
+from medzsad.zoo.catalogue import entries, weight_files
+from medzsad.zoo.download import hash_file
 
 pytestmark = pytest.mark.usefixtures("cache_dir")
 

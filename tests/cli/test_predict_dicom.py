@@ -14,7 +14,7 @@ from dicom_factory import write_series
 from dicom_results import IDENTITY, TAGS, new_errors
 from orthanc_server import ACCESS, PASSWORD, orthanc
 
-from medzsad.scans.dicomweb import access_headers, store_files
+from medzsad.scans.dicom.web import access_headers, store_files
 
 pytest.importorskip("highdicom")
 pytest.importorskip("dicomweb_client")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from medzsad.detectors.fetching import hash_file
-from medzsad.detectors.zoo import weights_folder
+from medzsad.zoo.catalogue import weights_folder
+from medzsad.zoo.download import hash_file
 
 CATALOGUE: dict[str, Any] = yaml.safe_load((weights_folder().parent / "detectors" / "zoo.yaml").read_text())
 IMAGE_SIZE = 70  # a multiple of the small CLIP's patches of 14, and not its native size

@@ -3,14 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from medzsad.backends import convert as converting
+from medzsad.backends import records
+from medzsad.backends.detector import GraphDetector
+from medzsad.backends.records import Record, Timing, cpu_name, write_record
+from medzsad.backends.store import digest_of
 from medzsad.detectors import devices
 from medzsad.detectors.devices import float32_products, resolve_backend, resolve_precision
-from medzsad.detectors.graphs import converting, records
-from medzsad.detectors.graphs.detector import GraphDetector
-from medzsad.detectors.graphs.records import Record, Timing, cpu_name, write_record
-from medzsad.detectors.graphs.store import digest_of
-from medzsad.detectors.loading import load_detector
 from medzsad.errors import ModelNotReady
+from medzsad.zoo.loading import load_detector
 
 
 @pytest.fixture

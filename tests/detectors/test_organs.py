@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from medzsad.detectors.clip.phrases import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
 from medzsad.detectors.organs import OBJECT, organ_names, vocabulary
-from medzsad.detectors.phrases import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
 from medzsad.errors import BadInput
 
 

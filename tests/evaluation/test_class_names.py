@@ -11,20 +11,20 @@ import pytest
 
 from medzsad.datasets.opening import open_dataset
 from medzsad.datasets.samples import SampleSet
-from medzsad.detectors.adaclip import AdaCLIP
-from medzsad.detectors.adaclip_settings import AdaCLIPSettings
+from medzsad.detectors.adaclip.model import AdaCLIP
+from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.headclip import HeadCLIP
-from medzsad.detectors.headclip_settings import HeadCLIPSettings
-from medzsad.detectors.plain_clip import PlainCLIP
-from medzsad.detectors.training_free_settings import PlainCLIPSettings, WinCLIPSettings
-from medzsad.detectors.winclip import WinCLIP
+from medzsad.detectors.headclip.model import HeadCLIP
+from medzsad.detectors.headclip.settings import HeadCLIPSettings
+from medzsad.detectors.zero_shot.plain_clip import PlainCLIP
+from medzsad.detectors.zero_shot.settings import PlainCLIPSettings, WinCLIPSettings
+from medzsad.detectors.zero_shot.winclip import WinCLIP
 from medzsad.evaluation.evaluate import Evaluation, evaluate
 from medzsad.evaluation.reporting import document
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.evaluation.share import predict_share
-from medzsad.sharding import Shard
+from medzsad.evaluation.shard import predict_share
+from medzsad.storage.sharding import Shard
 
 CLIP: dict[str, Any] = {
     "embed_dim": 32,

@@ -26,7 +26,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 sys.path.append(str(Path(__file__).parents[1] / "scans"))
 from dicom_factory import image, save
 
-from medzsad.detectors.zoo import weights_folder
+from medzsad.zoo.catalogue import weights_folder
 
 Made = tuple[list[str], dict[str, str]]
 """Arguments of one command, and variables of its environment."""

@@ -14,8 +14,8 @@ LIMIT = 2 << 30
 CHILD = f"""
 import resource
 import numpy as np, torch
-from medzsad.detectors.anomalyclip import AnomalyCLIP
-from medzsad.detectors.headclip_settings import HeadCLIPSettings
+from medzsad.detectors.headclip.anomalyclip import AnomalyCLIP
+from medzsad.detectors.headclip.settings import HeadCLIPSettings
 from medzsad.inference.slicewise import SliceWisePredictor
 from medzsad.scans.slices import Plane
 

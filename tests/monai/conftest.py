@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medzsad.detectors.mini import MedzsadMini
+from medzsad.detectors.mini.model import MedzsadMini
 
 # Makes made_scans, dicom_factory and test_slices importable: tests are collected without ``sys.path``.
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "scans")]

@@ -9,7 +9,7 @@ from PIL import Image
 from report_cases import make_volume
 
 from medzsad.errors import BadInput, OutputNotWritable
-from medzsad.results.html_report import render_html_report
+from medzsad.results.html.report import render_html_report
 from medzsad.results.prediction import ScanPrediction, SliceScore
 from medzsad.results.report import report
 from medzsad.results.writing import prepare_folder

@@ -124,7 +124,7 @@ def test_a_compressed_frame_that_claims_more_than_the_header_is_not_decoded(tmp_
     dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
     dataset.PixelData = encapsulate([codestream])
     dataset["PixelData"].is_undefined_length = True
-    monkeypatch.setattr("medzsad.scans.dicom_pixels._pixel_array", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr("medzsad.scans.dicom.pixels._pixel_array", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(BadInput, match="compressed pixels of 60000 x 60000, but its header says 12 x 12"):
         read_scan(save(dataset, tmp_path / "x.dcm"))
 

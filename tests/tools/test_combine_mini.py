@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.mini import MedzsadMini, platt
-from medzsad.detectors.mini_slices import SliceNetwork
+from medzsad.detectors.mini.model import MedzsadMini, platt
+from medzsad.detectors.mini.slices import SliceNetwork
 
 TOOLS = Path(__file__).parents[2] / "tools"
 

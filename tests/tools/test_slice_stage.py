@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
-from medzsad.detectors.mini import MedzsadMini
-from medzsad.detectors.mini_slices import SliceNetwork
+from medzsad.detectors.mini.model import MedzsadMini
+from medzsad.detectors.mini.slices import SliceNetwork
 
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALL = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from medzsad.detectors.slices import decode
+from medzsad.detectors.volume_intensity import decode
 
 TOOLS = Path(__file__).parents[2] / "tools"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.detectors.mini import MedzsadMini
+from medzsad.detectors.mini.model import MedzsadMini
 
 TOOLS = Path(__file__).parents[2] / "tools"
 

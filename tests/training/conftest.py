@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from medzsad.detectors.adaclip import AdaCLIP
-from medzsad.detectors.adaclip_settings import AdaCLIPSettings
-from medzsad.detectors.anomalyclip import AnomalyCLIP
+from medzsad.detectors.adaclip.model import AdaCLIP
+from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.headclip import HeadCLIP
-from medzsad.detectors.headclip_settings import HeadCLIPSettings
+from medzsad.detectors.headclip.anomalyclip import AnomalyCLIP
+from medzsad.detectors.headclip.model import HeadCLIP
+from medzsad.detectors.headclip.settings import HeadCLIPSettings
 
 CLIP_CONFIG: dict[str, Any] = {
     "embed_dim": 32,

@@ -25,9 +25,9 @@ from ignite.engine import Engine, Events
 from safetensors import safe_open
 from torch import Tensor
 
-from medzsad.detectors.adaclip import AdaCLIP
-from medzsad.detectors.adaclip_prompts import AdaCLIPAdapter
-from medzsad.detectors.adaclip_settings import AdaCLIPSettings
+from medzsad.detectors.adaclip.model import AdaCLIP
+from medzsad.detectors.adaclip.prompts import AdaCLIPAdapter
+from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.training.building import build_optimiser
 from medzsad.training.distributed import Processes

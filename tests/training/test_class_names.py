@@ -13,7 +13,6 @@ from medzsad.cli.main import run as medzsad
 from medzsad.datasets.opening import open_dataset
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.detectors.loading import load_detector
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.evaluation.evaluate import evaluate
 from medzsad.evaluation.settings import EvaluationSettings
@@ -22,6 +21,7 @@ from medzsad.training.sources import OpenedSource, open_source
 from medzsad.training.synthetic_set import make_synthetic_set
 from medzsad.training.train import train
 from medzsad.training.training_set import InputFormat, TrainingSet
+from medzsad.zoo.loading import load_detector
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 SIDE = 28

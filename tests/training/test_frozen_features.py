@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from medzsad.detectors.adaclip import AdaCLIP
-from medzsad.detectors.anomalyclip import AnomalyCLIP
-from medzsad.detectors.headclip import HeadCLIP
+from medzsad.detectors.adaclip.model import AdaCLIP
+from medzsad.detectors.headclip.anomalyclip import AnomalyCLIP
+from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.training import frozen_features
 from medzsad.training.augmentation import Augmentation

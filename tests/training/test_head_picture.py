@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from medzsad.detectors.adaclip import AdaCLIP
-from medzsad.detectors.anomalyclip import AnomalyCLIP
+from medzsad.detectors.adaclip.model import AdaCLIP
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.headclip import HeadCLIP
+from medzsad.detectors.headclip.anomalyclip import AnomalyCLIP
+from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.errors import ModelNotReady
 from medzsad.training.head_picture import draw_head_weights, head_weights_table, read_head_weights
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medzsad.detectors.adaclip import AdaCLIP
-from medzsad.detectors.adaclip_comparison import layer_probability_maps
-from medzsad.detectors.headclip import HeadCLIP
+from medzsad.detectors.adaclip.model import AdaCLIP
+from medzsad.detectors.adaclip.scoring import layer_probability_maps
+from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.detectors.references import Brightness
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.training.frozen_features import hash_tensors

@@ -8,8 +8,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from medzsad.detectors.adaclip_settings import AdaCLIPSettings
-from medzsad.detectors.headclip_settings import HeadCLIPSettings
+from medzsad.detectors.adaclip.settings import AdaCLIPSettings
+from medzsad.detectors.headclip.settings import HeadCLIPSettings
 from medzsad.errors import BadInput
 from medzsad.training.objectives import LossWeights
 from medzsad.training.recipe import Validation, read_recipe

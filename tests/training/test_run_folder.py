@@ -14,7 +14,6 @@ from PIL import Image
 
 from medzsad.datasets.opening import open_dataset
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.detectors.loading import load_detector
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.evaluation.evaluate import evaluate
 from medzsad.evaluation.settings import EvaluationSettings
@@ -22,6 +21,7 @@ from medzsad.training.card import card_text
 from medzsad.training.recipe import read_recipe
 from medzsad.training.run_folder import RunFolder
 from medzsad.training.train import train
+from medzsad.zoo.loading import load_detector
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 CHANGES = (

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.detectors.loading import load_detector
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.training.recipe import Recipe, read_recipe
 from medzsad.training.train import train
+from medzsad.zoo.loading import load_detector
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 QUICK = ("detector.image_size=56", "data.0.limit=8", "validation.data.0.limit=8", "batch_size=4", "epochs=2")

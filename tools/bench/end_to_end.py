@@ -80,8 +80,8 @@ def _detector(model: str, precision: str) -> Any:
     from forward_worker import random_detector
 
     from medzsad.detectors.devices import resolve_precision, torch
-    from medzsad.detectors.loading import load_detector
-    from medzsad.detectors.zoo import catalogue
+    from medzsad.zoo.catalogue import catalogue
+    from medzsad.zoo.loading import load_detector
 
     if model in catalogue().models:
         return load_detector(model, device="cpu", precision=precision)

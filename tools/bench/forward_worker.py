@@ -19,7 +19,7 @@ Forward = Callable[[Tensor], object]
 
 def ours(options: dict[str, Any]) -> Forward:
     """A detector of medzsad as ``load_detector`` leaves it, with random weights."""
-    from medzsad.detectors.loading import load_detector
+    from medzsad.zoo.loading import load_detector
 
     precision, device = options["precision"], options.get("device", "cpu")
     if options["method"] == "mini":
@@ -31,14 +31,14 @@ def ours(options: dict[str, Any]) -> Forward:
 
 def random_detector(options: dict[str, Any]) -> Any:
     """A CLIP-based detector with random weights, in float32."""
-    from medzsad.detectors.adaclip import AdaCLIP
-    from medzsad.detectors.adaclip_settings import AdaCLIPSettings
-    from medzsad.detectors.anomalyclip import AnomalyCLIP
-    from medzsad.detectors.headclip import HeadCLIP
-    from medzsad.detectors.headclip_settings import HeadCLIPSettings
-    from medzsad.detectors.plain_clip import PlainCLIP
-    from medzsad.detectors.training_free_settings import PlainCLIPSettings, WinCLIPSettings
-    from medzsad.detectors.winclip import WinCLIP
+    from medzsad.detectors.adaclip.model import AdaCLIP
+    from medzsad.detectors.adaclip.settings import AdaCLIPSettings
+    from medzsad.detectors.headclip.anomalyclip import AnomalyCLIP
+    from medzsad.detectors.headclip.model import HeadCLIP
+    from medzsad.detectors.headclip.settings import HeadCLIPSettings
+    from medzsad.detectors.zero_shot.plain_clip import PlainCLIP
+    from medzsad.detectors.zero_shot.settings import PlainCLIPSettings, WinCLIPSettings
+    from medzsad.detectors.zero_shot.winclip import WinCLIP
 
     method, common = options["method"], {"clip_weights": None, "image_size": options["side"]}
     common["backbone"] = options.get("backbone", "ViT-L-14-336")

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.devices import resolve_precision
-from medzsad.detectors.loading import load_detector
 from medzsad.errors import ModelNotReady
+from medzsad.zoo.loading import load_detector
 
 METHODS = ("anomalyclip", "headclip", "adaclip", "clip", "winclip", "mini")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")

@@ -26,9 +26,9 @@ from machine import best, describe
 from PIL import Image
 from torch import Tensor
 
+from medzsad.backends.convert import OUTPUTS, convert
+from medzsad.backends.export_modules import at_size, image_side, networks_of
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.detectors.graphs.converting import OUTPUTS, convert
-from medzsad.detectors.graphs.image_side import at_size, image_side, networks_of
 from medzsad.scans.pillow import FORMATS
 
 Run = Callable[[Tensor], list[np.ndarray]]
@@ -84,7 +84,7 @@ def main() -> None:
     args = parser.parse_args()
     print(describe(), flush=True)
     if args.mini:
-        from medzsad.detectors.loading import load_detector
+        from medzsad.zoo.loading import load_detector
 
         detector: AnomalyDetector = networks_of(
             load_detector("medzsad-mini", device="cpu", precision="fp32")

@@ -23,7 +23,7 @@ from medzsad.datasets.opening import open_dataset
 from medzsad.datasets.samples import SampleSet
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.detectors.mini import MedzsadMini
+from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.evaluation.evaluate import evaluate
 from medzsad.evaluation.settings import EvaluationSettings
 
@@ -61,7 +61,7 @@ def load(path: str, changes: dict[str, Any]) -> AnomalyDetector:
         detector = MedzsadMini.from_checkpoint(checkpoint)
         detector.name = Path(path).stem
         return detector
-    from medzsad.detectors.loading import load_detector
+    from medzsad.zoo.loading import load_detector
 
     return load_detector(path, device="cpu")
 

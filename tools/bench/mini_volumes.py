@@ -26,7 +26,7 @@ from scipy import ndimage
 
 import medzsad
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.detectors.mini import MedzsadMini
+from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.metrics.bootstrap import Draws
 from medzsad.metrics.lesionwise import LesionRule, find_lesions
 from medzsad.results.prediction import ScanPrediction

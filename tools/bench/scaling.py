@@ -27,8 +27,8 @@ def predict_volume(slices: int, batch: int | None) -> dict[str, float]:
     import numpy as np
 
     import medzsad
-    from medzsad.detectors.loading import load_detector
     from medzsad.scans.scan import Modality, Scan
+    from medzsad.zoo.loading import load_detector
 
     detector = load_detector("medzsad-mini", device="cpu")
     x, y = np.mgrid[-1:1:240j, -1:1:240j]

@@ -22,13 +22,13 @@ import torch
 
 from medzsad.datasets.opening import open_dataset
 from medzsad.detectors.checkpoint import save_checkpoint
-from medzsad.detectors.loading import load_detector
 from medzsad.evaluation.evaluate import evaluate
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.training.building import build_detector
 from medzsad.training.objectives import LossWeights
 from medzsad.training.recipe import SETTINGS, DataSource, Optimiser, Recipe
 from medzsad.training.train import train
+from medzsad.zoo.loading import load_detector
 
 CLIP = {
     "embed_dim": 128,

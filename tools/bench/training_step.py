@@ -27,12 +27,12 @@ from typing import Any
 
 import torch
 
-from medzsad.detectors.adaclip import AdaCLIP
-from medzsad.detectors.adaclip_settings import AdaCLIPSettings
-from medzsad.detectors.anomalyclip import AnomalyCLIP
+from medzsad.detectors.adaclip.model import AdaCLIP
+from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.devices import float32_products
-from medzsad.detectors.headclip import HeadCLIP
-from medzsad.detectors.headclip_settings import HeadCLIPSettings
+from medzsad.detectors.headclip.anomalyclip import AnomalyCLIP
+from medzsad.detectors.headclip.model import HeadCLIP
+from medzsad.detectors.headclip.settings import HeadCLIPSettings
 from medzsad.training.frozen_features import FeatureCache
 from medzsad.training.objectives import Objective
 

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from medzsad.detectors.loading import load_detector
 from medzsad.errors import MedzsadError
 from medzsad.predicting import predict
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Scan
+from medzsad.zoo.loading import load_detector
 
 
 def top(count: int) -> Callable[[np.ndarray], float]:

@@ -129,7 +129,7 @@ def _volume(
     import nibabel as nib
     from nibabel.processing import resample_from_to
 
-    from medzsad.detectors.slices import decode, standardised
+    from medzsad.detectors.volume_intensity import decode, standardised
     from medzsad.scans.intensity import foreground_mask, intensity_scaling
     from medzsad.scans.readers import read_scan
     from medzsad.scans.slices import CanonicalView

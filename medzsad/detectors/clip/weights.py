@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from medzsad.detectors.cache import METADATA_KEY, read_header
 from medzsad.detectors.clip.pretrained import HINT, find_weights
 from medzsad.detectors.clip.torchscript import is_torchscript, read_torchscript
 from medzsad.errors import ModelNotReady
 from medzsad.limits import require_file
+from medzsad.storage.cache import METADATA_KEY, read_header
 
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 _TEXT_PARTS = ("text_projection", "positional_embedding", "token_embedding.", "transformer.", "ln_final.")
@@ -140,7 +140,7 @@ def install(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, origi
 
 
 def _recorded_quick_gelu(path: Path) -> bool | None:
-    """What the record in a file of the model cache says (see :mod:`medzsad.detectors.importing`)."""
+    """What the record in a file of the model cache says (see :mod:`medzsad.zoo.convert`)."""
     try:
         record = json.loads(read_header(path)[0].get(METADATA_KEY, "{}"))
     except (ModelNotReady, OSError, ValueError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medzsad.atomic import replacing
 from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.storage.atomic import replacing
 
 MARK = "from medzsad.integrations.monailabel.app import MedzsadApp"
 """The line of ``main.py`` that an app folder of ours is known by."""

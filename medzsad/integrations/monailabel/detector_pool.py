@@ -75,7 +75,7 @@ class DetectorPool:
                 self._slots.popitem(last=False)
         with slot.lock:
             if slot.detector is None:
-                from medzsad.detectors.loading import load_detector
+                from medzsad.zoo.loading import load_detector
 
                 slot.detector = load_detector(
                     model.source,

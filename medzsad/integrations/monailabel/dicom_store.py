@@ -15,10 +15,10 @@ from monailabel.datastore.utils.dicom import dicom_web_download_series
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException
 
-from medzsad.detectors.locking import locked
 from medzsad.errors import BadInput
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Modality
+from medzsad.storage.locking import locked
 
 _UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 

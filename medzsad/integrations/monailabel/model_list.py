@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from medzsad.detectors import cache
-from medzsad.detectors.zoo import ZooEntry, catalogue
 from medzsad.errors import ModelNotReady
 from medzsad.integrations.monailabel.versions import NAME, Version, Versions, digest_of, is_version_name
+from medzsad.storage import cache
+from medzsad.zoo.catalogue import ZooEntry, catalogue
 
 REFERENCES = ("brightness", "darkness", "asymmetry")
 """Methods that are trivial: offered only where they are named."""
@@ -79,9 +79,9 @@ def _ready(also: str) -> list[OfferedModel]:
 
 
 def _named(names: list[str]) -> list[OfferedModel]:
-    from medzsad.detectors.loading import run_adapter
-    from medzsad.detectors.preparing import require_ready
-    from medzsad.detectors.zoo import find_entry
+    from medzsad.zoo.catalogue import find_entry
+    from medzsad.zoo.fetch import require_ready
+    from medzsad.zoo.loading import run_adapter
 
     models = []
     for name in names:

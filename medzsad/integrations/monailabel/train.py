@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
-from medzsad.detectors.locking import locked
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.integrations.monailabel.conf import AppConf
-from medzsad.integrations.monailabel.model_list import ModelList
-from medzsad.integrations.monailabel.refusals import refusal, refusing
-from medzsad.integrations.monailabel.starting_point import (
+from medzsad.integrations.monailabel.initial_weights import (
     NEWEST,
     UNTRAINED,
     StartingPoint,
     check_start,
     find_start,
 )
+from medzsad.integrations.monailabel.model_list import ModelList
+from medzsad.integrations.monailabel.refusals import refusal, refusing
 from medzsad.integrations.monailabel.submitted import Submitted, collect
 from medzsad.integrations.monailabel.versions import RECORD, Version, Versions
+from medzsad.storage.locking import locked
 from medzsad.training.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medzsad.atomic import replacing
-from medzsad.detectors.loading import RUN_ADAPTER
 from medzsad.errors import ModelNotReady, OutputNotWritable
+from medzsad.storage.atomic import replacing
+from medzsad.zoo.loading import RUN_ADAPTER
 
 NAME = "headclip"
 """The model's name; it stands for the newest version."""

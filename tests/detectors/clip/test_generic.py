@@ -17,11 +17,11 @@ from torch import Tensor
 
 from medzsad.detectors.checkpoint import save_checkpoint
 from medzsad.detectors.clip.generic import GenericCLIP, is_generic
-from medzsad.detectors.loading import load_detector
-from medzsad.detectors.plain_clip import PlainCLIP
-from medzsad.detectors.training_free_settings import PlainCLIPSettings, WinCLIPSettings
-from medzsad.detectors.winclip import WinCLIP
+from medzsad.detectors.zero_shot.plain_clip import PlainCLIP
+from medzsad.detectors.zero_shot.settings import PlainCLIPSettings, WinCLIPSettings
+from medzsad.detectors.zero_shot.winclip import WinCLIP
 from medzsad.errors import ModelNotReady
+from medzsad.zoo.loading import load_detector
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
 TOWERS = {  # the smallest of timm, 10x10 patches, with the poolings of BiomedCLIP, SigLIP and others

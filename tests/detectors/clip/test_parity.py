@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
-from medzsad.detectors.headclip import HeadCLIP, HeadCLIPSettings
-from medzsad.detectors.prompts import PromptLearner
+from medzsad.detectors.headclip.model import HeadCLIP, HeadCLIPSettings
+from medzsad.detectors.headclip.prompts import PromptLearner
 from medzsad.detectors.scoring import gaussian_smooth
 
 FILE = Path(__file__).parents[2] / "parity" / "anomalyclip.safetensors"

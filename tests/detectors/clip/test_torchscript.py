@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from medzsad.detectors.clip.torchscript import is_torchscript
 from medzsad.detectors.clip.weights import load_clip_state, read_tensors
-from medzsad.detectors.importing import recognise
 from medzsad.errors import ModelNotReady
+from medzsad.zoo.convert import recognise
 
 TARGET = Path("written-by-the-archive.pt")
 

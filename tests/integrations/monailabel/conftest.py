@@ -93,7 +93,7 @@ def cache_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        from medzsad.detectors.own_models import import_file
+        from medzsad.zoo.user_models import import_file
 
         import_file(folder / "small.pt", "clip-small")
     return environment

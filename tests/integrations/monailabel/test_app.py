@@ -230,7 +230,7 @@ def test_the_modality_that_a_dicom_store_knows_is_used(make_app):
 
 
 def test_parallel_requests_load_once_and_do_not_mix(make_app, tmp_path, monkeypatch):
-    from medzsad.detectors import loading
+    from medzsad.zoo import loading
 
     loads, running, most = [], [0], [0]
     load, predict, lock = loading.load_detector, medzsad.predicting.predict, threading.Lock()

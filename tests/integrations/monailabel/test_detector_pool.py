@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from medzsad.detectors.checkpoint import save_checkpoint
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.plain_clip import PlainCLIP
-from medzsad.detectors.training_free_settings import PlainCLIPSettings
+from medzsad.detectors.zero_shot.plain_clip import PlainCLIP
+from medzsad.detectors.zero_shot.settings import PlainCLIPSettings
 from medzsad.errors import BadInput
 from medzsad.integrations.monailabel.detector_pool import TOLD, DetectorPool
 from medzsad.integrations.monailabel.model_list import OfferedModel

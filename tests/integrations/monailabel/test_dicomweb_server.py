@@ -25,7 +25,7 @@ from orthanc_server import ACCESS, PASSWORD, USER, orthanc
 
 import medzsad
 from medzsad.scans.affines import LPS_TO_RAS
-from medzsad.scans.dicomweb import access_headers, store_files
+from medzsad.scans.dicom.web import access_headers, store_files
 
 LOGIN = {"MONAI_LABEL_DICOMWEB_USERNAME": USER, "MONAI_LABEL_DICOMWEB_PASSWORD": PASSWORD}
 

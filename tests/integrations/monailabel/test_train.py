@@ -85,7 +85,7 @@ def test_training_goes_on_from_what_was_learned(make_app, phantoms, tmp_path):
 
 
 def _small_clip() -> Path:
-    from medzsad.detectors import cache
+    from medzsad.storage import cache
 
     return cache.slot("clip-small")
 

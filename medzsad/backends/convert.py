@@ -1,0 +1,108 @@
+"""From a detector to an ONNX model, whoever is to run it. Needs onnx and onnxscript."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from medzsad.errors import BadInput, ModelNotReady
+
+if TYPE_CHECKING:
+    from torch.onnx import ONNXProgram
+
+    from medzsad.detectors.base import AnomalyDetector
+
+INPUT, TEXTS = "images", "text_features"
+OUTPUTS = ("anomaly_map", "image_score", "image_probability")
+OPSETS = range(18, 24)
+OPSET = 18  # the oldest that the graphs need, which most runtimes know
+LARGEST = 2**31 - 2**20  # bytes of weights that fit into one file, by protobuf's limit
+
+
+def convert(
+    module: nn.Module, detector: AnomalyDetector, *, opset: int = OPSET, texts: Tensor | None = None
+) -> ONNXProgram:
+    """An ONNX model for any number of images, without traces of where its code lies.
+
+    Args:
+        module: images float32 (B, 3, S, S), and texts if given, to the three tensors of :data:`OUTPUTS`.
+        detector: what it is made of, at the size S (:func:`~medzsad.backends.export_modules.at_size`).
+        opset: of :data:`OPSETS`.
+        texts: float32 (2, D), an example of the graph's second input; None for a graph without one.
+
+    Raises:
+        BadInput: if an operation has no counterpart, or the weights are too large for one file.
+    """
+    example = [torch.rand(2, 3, detector.image_size, detector.image_size, device=detector.device)]
+    shapes: list[dict[int, Any] | None] = [{0: torch.export.Dim("batch", min=1)}]
+    if texts is not None:
+        example.append(texts)
+        shapes.append(None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter about itself
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(example),
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT, TEXTS][: len(example)],
+                output_names=list(OUTPUTS),
+                dynamic_shapes=tuple(shapes),
+                opset_version=opset,
+            )
+    except Exception as error:  # of many kinds; each means that some operation has no counterpart
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise BadInput(
+            f"{detector.name}: method {detector.method!r} cannot be exported to ONNX ({reason})"
+        ) from error
+    from onnx_ir.passes import common
+
+    for clean in (common.ClearMetadataAndDocStringPass(), common.RemoveUnusedNodesPass()):
+        clean(program.model)
+    weights = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
+    if weights > LARGEST:
+        raise BadInput(
+            f"{detector.name}: its weights take {weights / 2**30:.1f} GB in float32, and one ONNX file "
+            "holds 2 GB at most"
+        )
+    return program
+
+
+def require_packages(names: Sequence[str], *, what: str, extra: str) -> None:
+    """Refuses to go on without some packages.
+
+    Args:
+        names: as they are imported.
+        what: needs them, as the user knows it: ``"export onnx"``.
+        extra: of medzsad, that brings them.
+
+    Raises:
+        ModelNotReady: naming those that are missing.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ModelNotReady(
+            f'{what} needs {_joined(names)}: pip install "medzsad[{extra}]" (missing: {", ".join(missing)})'
+        )
+
+
+def probe_images(side: int, count: int) -> Tensor:
+    """Smooth made-up images, float32 (count, 3, side, side): in colour and, from the second on every other
+    one, grey on black, as scans are."""
+    generator = torch.Generator().manual_seed(count)
+    coarse = torch.rand(count, 3, max(2, side // 8), max(2, side // 8), generator=generator)
+    images = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)
+    axis = torch.linspace(-1, 1, side)
+    inside = (axis[:, None].square() + axis.square() < 0.7).float()
+    images[1::2] = images[1::2].mean(1, keepdim=True) * inside
+    return images
+
+
+def _joined(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]

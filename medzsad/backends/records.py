@@ -1,0 +1,148 @@
+"""What ``medzsad models time`` measured, kept in the cache folder, and what ``--backend auto`` takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from medzsad import __version__
+from medzsad.backends.runtimes import PACKAGES, version_of
+from medzsad.storage.cache import cache_folder, landing
+
+MAP_BOUND, SCORE_BOUND = 1e-2, 1e-3
+"""Largest differences from PyTorch's float32, of maps and of scores, with which ``auto`` takes a backend."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One backend in one precision.
+
+    Attributes:
+        backend, precision: which.
+        rates: images per second, by use: ``"slices"`` of volumes, ``"images"``.
+        map_difference: largest difference of a map from PyTorch's float32, over all uses.
+        score_difference: the same of image scores and probabilities.
+    """
+
+    backend: str
+    precision: str
+    rates: dict[str, float]
+    map_difference: float
+    score_difference: float
+
+    @property
+    def within(self) -> bool:
+        """Whether it may be chosen."""
+        return self.map_difference <= MAP_BOUND and self.score_difference <= SCORE_BOUND
+
+    @property
+    def rate(self) -> float:
+        """What it is chosen by: slices of volumes per second, where a method treats them differently."""
+        return next(iter(self.rates.values()))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was measured of a detector on a machine.
+
+    Attributes:
+        model: what the detector was called.
+        cpu: the processor.
+        threads: that PyTorch used.
+        batch: images at once.
+        sizes: side of the images, by use; the first use decides.
+        timings: PyTorch's float32 first.
+        auto: what precision ``"auto"`` may be: ``"auto"`` (any), or ``"fp32"`` alone where the method is
+            known to leave the bounds in bf16, whatever was seen of these few images.
+    """
+
+    model: str
+    cpu: str
+    threads: int
+    batch: int
+    sizes: dict[str, int]
+    timings: tuple[Timing, ...]
+    auto: str = "auto"
+
+    def fastest(self, precision: str = "auto") -> Timing | None:
+        """The fastest within the bounds; None if nothing of that precision is."""
+        asked = self.auto if precision == "auto" else precision
+        possible = [t for t in self.timings if t.within and asked in ("auto", t.precision)]
+        return max(possible, key=lambda timing: timing.rate, default=None)
+
+
+def read_record(digest: str) -> Record | None:
+    """What was measured on this processor with these versions; None if nothing, or the file is damaged.
+
+    Args:
+        digest: of the detector: :func:`~medzsad.backends.store.digest_of`.
+    """
+    try:
+        facts = json.loads(_path(digest).read_text())
+        record = Record(**{**facts, "timings": tuple(Timing(**one) for one in facts["timings"])})
+        record.fastest()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return None
+    return record
+
+
+def write_record(digest: str, record: Record) -> None:
+    """Keeps what was measured.
+
+    Raises:
+        OutputNotWritable: if the cache cannot be written.
+    """
+    with landing(_path(digest)) as temporary:
+        temporary.write_text(json.dumps(asdict(record)))
+
+
+def choose(
+    digest: str, precision: str, model: str, say: Callable[[str], None] | None = None
+) -> tuple[str, str]:
+    """Backend and precision for ``--backend auto`` on the CPU.
+
+    Args:
+        digest: of the detector.
+        precision: that was asked for; with ``"auto"`` the fastest one, too, is chosen.
+        model: what to call it.
+        say: is told what was taken and why.
+
+    Returns:
+        The backend, and its precision; ``"torch"`` and ``precision`` where nothing was measured.
+    """
+    record, tell = read_record(digest), say or (lambda _: None)
+    best = None if record is None else record.fastest(precision)
+    if record is None:
+        tell(f"backend: torch (not measured on this machine; medzsad models time {model} measures)")
+        return "torch", precision
+    if best is None:
+        tell(f"backend: torch (nothing measured in {precision} is within the bounds)")
+        return "torch", precision
+    ratio = best.rate / record.timings[0].rate
+    tell(
+        f"backend: {best.backend} {best.precision} (the fastest measured on this machine: {best.rate:.3g} "
+        f"images/s, {ratio:.2f} times torch fp32)"
+    )
+    return best.backend, best.precision
+
+
+def cpu_name() -> str:
+    """The processor, as the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="ignore").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _path(digest: str) -> Path:
+    versions = {"medzsad": __version__, "torch": torch.__version__}
+    versions |= {package: version_of(backend) for backend, package in PACKAGES.items()}
+    key = json.dumps([digest, cpu_name(), versions], sort_keys=True)
+    return cache_folder() / "timings" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"

@@ -1,0 +1,138 @@
+"""What runs a graph on the CPU: OpenVINO or ONNX Runtime, each imported when one of its graphs is opened."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from medzsad.backends.convert import INPUT, OUTPUTS, TEXTS, require_packages
+
+EXTRAS = {"openvino": "openvino", "onnx": "onnx"}
+"""The extra of medzsad that brings what a backend needs."""
+PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+"""The package that runs a backend's graphs."""
+_MAKERS = ("onnx", "onnxscript")  # what makes the graphs of either
+
+
+class Runtime(Protocol):
+    """An opened graph; may be called by several threads at once."""
+
+    def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Map (B, h, w), score (B,) and probability (B,) of images (B, 3, S, S), B of 1 or more; float32.
+
+        A second input is texts (2, D), of a graph that was made with them.
+        """
+
+
+def require_backend(backend: str) -> None:
+    """Raises ModelNotReady unless the packages are there that ``backend`` needs; imports none of them."""
+    names = (*_MAKERS, PACKAGES[backend])
+    require_packages(names, what=f"backend {backend!r}", extra=EXTRAS[backend])
+
+
+def version_of(backend: str) -> str:
+    """The version of the package that runs a backend's graphs, or ``"absent"``; imports nothing."""
+    try:
+        return metadata.version(PACKAGES[backend])
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def open_graph(path: Path, backend: str, precision: str = "fp32") -> Runtime:
+    """Reads an ONNX file and prepares it for the CPU, on as many threads as PyTorch uses.
+
+    Args:
+        path: the file.
+        backend: ``"openvino"`` or ``"onnx"``.
+        precision: what matrices are multiplied in: ``"fp32"``, and with OpenVINO also ``"bf16"``.
+
+    Raises:
+        Exception: whatever the library raises at a file that it cannot use.
+    """
+    return open_onnx(path) if backend == "onnx" else open_openvino(path, precision)
+
+
+def open_onnx(path: Path) -> Runtime:
+    """The graph in ONNX Runtime, in float32 and without its warnings."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(session.run(list(OUTPUTS), dict(zip((INPUT, TEXTS), inputs, strict=False))))
+
+    return run
+
+
+def open_openvino(path: Path, precision: str = "fp32") -> Runtime:
+    """The graph in OpenVINO."""
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        # Pinned threads of several processes would share the first cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    with _signal_stack_kept():
+        compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    return _PerThread(lambda: _request(compiled))
+
+
+class _SignalStack(ctypes.Structure):
+    """``stack_t`` of Linux."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Puts back the thread's alternate signal stack.
+
+    On CPUs with AMX, OpenVINO sets one of its own and frees it with the model, but leaves it set: the next
+    Ctrl-C or SIGTERM would end the process with a segmentation fault.
+    """
+    sigaltstack = getattr(ctypes.CDLL(None), "sigaltstack", None) if sys.platform == "linux" else None
+    former = _SignalStack()
+    known = sigaltstack is not None and sigaltstack(None, ctypes.byref(former)) == 0
+    try:
+        yield
+    finally:
+        if known:
+            sigaltstack(ctypes.byref(former), None)
+
+
+class _PerThread:
+    """One function for each thread, because a request of OpenVINO serves one at a time."""
+
+    def __init__(self, make: Callable[[], Runtime]) -> None:
+        self._make, self._own = make, threading.local()
+
+    def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        if not hasattr(self._own, "run"):
+            self._own.run = self._make()
+        return self._own.run(*inputs)
+
+
+def _request(compiled: Any) -> Runtime:
+    request = compiled.create_infer_request()
+
+    def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        # Copies: the next call changes nothing of them.
+        found = request.infer(dict(zip((INPUT, TEXTS), inputs, strict=False)))
+        return tuple(found[name] for name in OUTPUTS)
+
+    return run

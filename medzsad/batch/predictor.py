@@ -1,0 +1,177 @@
+"""One detector and the settings of a run, at work on one scan after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medzsad.errors import BadInput
+from medzsad.results.prediction import FORMATS
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+    from medzsad.results.prediction import ScanPrediction
+    from medzsad.scans.scan import Scan
+
+PICTURES = {"montage": "overlay", "slices": "slices", "none": None}
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How scans are read, predicted and written; plain values, so that any process can have them.
+
+    Attributes:
+        model, clip_weights, organ, class_name, device, precision, backend: for :func:`medzsad.load_detector`.
+        series, volume, modality: for :func:`medzsad.read_scan`.
+        plane, window, threshold, batch_size: for :func:`medzsad.predict`.
+        save_scan: also write each scan as it was read.
+        dicom: also write DICOM results, for scans read from DICOM: see
+            :func:`medzsad.results.dicom.writers.parse_dicom`.
+        overlay: pictures: ``"montage"``, ``"slices"`` (one picture each) or ``"none"``.
+        report: also write an HTML report of each scan.
+        with_identity: the HTML reports also name the patient, where a scan's DICOM source does.
+        seg_nrrd: also write the mask for 3D Slicer.
+    """
+
+    model: str = "medzsad-mini"
+    clip_weights: str | None = None
+    organ: str | None = None
+    class_name: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    backend: str = "torch"
+    series: str | None = None
+    volume: int | None = None
+    modality: str | None = None
+    plane: str = "auto"
+    window: str | None = None
+    threshold: float | str | None = None
+    batch_size: int | None = None
+    save_scan: bool = False
+    dicom: str | None = None
+    overlay: str = "montage"
+    report: bool = False
+    with_identity: bool = False
+    seg_nrrd: bool = False
+
+    def formats(self) -> tuple[str, ...]:
+        """The formats of :meth:`ScanPrediction.save` that the settings ask for.
+
+        Raises:
+            BadInput: if one of the settings is none that there is.
+        """
+        from medzsad.predicting import parse_plane
+        from medzsad.results.dicom.writers import parse_dicom
+        from medzsad.results.thresholds import parse_threshold
+        from medzsad.scans.modality import parse_modality
+
+        parse_plane(self.plane)
+        parse_modality(self.modality)
+        if self.threshold is not None:
+            parse_threshold(self.threshold)
+        if self.overlay not in PICTURES:
+            raise BadInput(f"unknown overlay {self.overlay!r}; use one of {', '.join(PICTURES)}")
+        basic = (PICTURES[self.overlay] if name == "overlay" else name for name in FORMATS)
+        more = {"scan": self.save_scan, "html": self.report, "seg.nrrd": self.seg_nrrd}
+        names = (*basic, *(name for name, asked in more.items() if asked))
+        return (*(name for name in names if name), *parse_dicom(self.dicom))
+
+
+class Predictor:
+    """Reads, predicts and writes scans; the detector is loaded once, when the first scan has been read.
+
+    Args:
+        settings: how.
+        say: for :func:`medzsad.load_detector`.
+
+    Raises:
+        BadInput: if one of the settings is none that there is.
+    """
+
+    def __init__(self, settings: PredictSettings, *, say: Callable[[str], None] | None = None) -> None:
+        self.settings = settings
+        self._say = say
+        self.formats = settings.formats()
+        self._detector: AnomalyDetector | None = None
+        self._seconds: dict[str, float] = {}  # spent for the scan at hand, before it is predicted
+
+    def read(
+        self, source: Path, name: str, *, series: str | None = None, modality: str | None = None
+    ) -> Scan:
+        """The scan at a place, called ``name``; ``series`` and ``modality`` replace those of the settings.
+
+        Raises:
+            BadInput: if it cannot be read, is a result of medzsad, or the DICOM results asked for cannot be
+                made of it.
+        """
+        from medzsad.results.dicom.context import check_source
+        from medzsad.results.dicom.writers import PREFIX
+        from medzsad.scans.own_results import refuse_result
+        from medzsad.scans.readers import read_scan
+
+        refuse_result(source)
+        settings, began = self.settings, time.perf_counter()
+        scan = read_scan(
+            source,
+            series=series or settings.series,
+            volume=settings.volume,
+            modality=modality or settings.modality,
+        )
+        self._seconds["read_s"] = round(time.perf_counter() - began, 3)
+        dicom = [name.removeprefix(PREFIX) for name in self.formats if name.startswith(PREFIX)]
+        if dicom:
+            check_source(scan, dicom)
+        return replace(scan, name=name)
+
+    def load(self) -> AnomalyDetector:
+        """The detector.
+
+        Raises:
+            ModelNotReady: if it cannot be loaded.
+        """
+        if self._detector is None:
+            from medzsad.zoo.loading import load_detector
+
+            settings, began = self.settings, time.perf_counter()
+            self._detector = load_detector(
+                settings.model,
+                device=settings.device,
+                precision=settings.precision,
+                clip_weights=settings.clip_weights,
+                organ=settings.organ,
+                class_name=settings.class_name,
+                backend=settings.backend,
+                say=self._say,
+            )
+            self._seconds["load_detector_s"] = round(time.perf_counter() - began, 3)
+        return self._detector
+
+    def predict(
+        self, scan: Scan, *, plane: str | None = None, progress: Callable[..., Iterable[int]] | None = None
+    ) -> ScanPrediction:
+        """The prediction of a scan; ``plane`` replaces that of the settings.
+
+        Raises:
+            BadInput: if a setting does not fit the scan.
+            ModelNotReady: if the detector cannot be loaded.
+        """
+        from medzsad.predicting import predict
+
+        settings = self.settings
+        options: dict[str, Any] = {
+            "plane": plane or settings.plane,
+            "window": settings.window,
+            "threshold": settings.threshold,
+            "batch_size": settings.batch_size,
+        }
+        prediction = predict(scan, self.load(), progress=progress, **options)
+        prediction.timings.update(self._seconds)  # for predict() was given a scan and a detector
+        self._seconds = {}
+        return prediction
+
+    def save(self, prediction: ScanPrediction, folder: Path) -> dict[str, Path]:
+        """Writes the files that the settings ask for: see :meth:`ScanPrediction.save`."""
+        return prediction.save(folder, formats=self.formats, with_identity=self.settings.with_identity)

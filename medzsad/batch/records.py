@@ -1,0 +1,146 @@
+"""What the table of scores says of a scan."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medzsad.batch.manifest import ScanItem
+from medzsad.batch.names import shown
+from medzsad.batch.store import place_of
+from medzsad.errors import MedzsadError
+
+if TYPE_CHECKING:
+    from medzsad.results.prediction import ScanPrediction
+
+DONE, FAILED = "done", "failed"
+# Whose fault a failure is, and the exit code for it.
+EXIT_CODES = {"input": 2, "internal": 1, "crash": 1}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of scores, without patient data.
+
+    Attributes:
+        scan: the scan's id.
+        status: ``"done"`` or ``"failed"``.
+        score: volume score in [0, 1].
+        lesions: number of lesion candidates.
+        largest_ml: volume of the largest; None without one, or without geometry.
+        threshold: of the map, in [0, 1].
+        modality: of the scan.
+        model: the detector's name.
+        settings: digest of the settings that determine the results.
+        seconds: from reading to writing, on the worker.
+        attempts: how many workers began it; more than one where workers were lost at it.
+        error: why it failed, in one line.
+        fault: ``"input"``, ``"internal"`` (a bug, or a disk that failed) or ``"crash"`` (workers died at it).
+        results: folder of its files, relative to the table's.
+        finished: when, UTC, ISO 8601.
+        version: of medzsad.
+    """
+
+    scan: str
+    status: str
+    score: float | None
+    lesions: int | None
+    largest_ml: float | None
+    threshold: float | None
+    modality: str | None
+    model: str
+    settings: str
+    seconds: float
+    attempts: int
+    error: str | None
+    fault: str | None
+    results: str | None
+    finished: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a row says besides the result: the model's name, the digest of the settings, and the attempt."""
+
+    model: str
+    settings: str
+    seconds: float = 0.0
+    attempts: int = 1
+
+    def common(self) -> dict[str, Any]:
+        """The columns of every row."""
+        from medzsad import __version__
+
+        return {
+            **asdict(self),
+            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "version": __version__,
+        }
+
+
+def done_row(item: ScanItem, prediction: ScanPrediction, about: Circumstances) -> Row:
+    """The row of a prediction."""
+    volumes = [lesion.volume_ml for lesion in prediction.lesions if lesion.volume_ml is not None]
+    return Row(
+        scan=item.id,
+        status=DONE,
+        score=round(prediction.score, 6),
+        lesions=len(prediction.lesions),
+        largest_ml=round(max(volumes), 6) if volumes else None,
+        threshold=round(float(prediction.threshold), 6),
+        modality=str(prediction.scan.modality),
+        error=None,
+        fault=None,
+        results=place_of(item.id),
+        **about.common(),
+    )
+
+
+def failed_row(
+    item: ScanItem, error: Exception, about: Circumstances, *, hidden: tuple[Path, ...] = ()
+) -> Row:
+    """The row of a failure; the input's name and folder, and those ``hidden``, are left out of the reason."""
+    is_input = isinstance(error, MedzsadError)
+    text = str(error) if is_input else f"{type(error).__name__}: {error}"
+    return failure(item, _without_names(text, item, hidden), "input" if is_input else "internal", about)
+
+
+def failure(item: ScanItem, reason: str, fault: str, about: Circumstances) -> Row:
+    """The row of a scan without a result."""
+    return Row(
+        scan=item.id,
+        status=FAILED,
+        score=None,
+        lesions=None,
+        largest_ml=None,
+        threshold=None,
+        modality=None,
+        error=" ".join(shown(reason).split()),
+        fault=fault,
+        results=None,
+        **about.common(),
+    )
+
+
+def _without_names(text: str, item: ScanItem, hidden: tuple[Path, ...]) -> str:
+    """People name files and folders after patients, and a study's UID leads to one: the id is enough."""
+    source = item.source
+    places = [(f"{source}{os.sep}", ""), (source, item.id)]
+    if item.is_remote:
+        rest = source.partition("://")[2]
+        places += [(f"{scheme}://{rest}", item.id) for scheme in ("http", "https")]
+    else:
+        places.append((os.path.dirname(source) + os.sep, ""))
+    for folder in hidden:
+        places += [(f"{folder}{os.sep}", ""), (str(folder), item.id)]
+    for place, instead in places:
+        text = text.replace(place, instead)
+    if not item.is_remote:
+        name = re.escape(os.path.basename(source))
+        text = re.sub(rf"(?<![\w.-]){name}(?![\w-])", lambda _: item.id, text)
+    return text

@@ -1,0 +1,179 @@
+"""The table of scores as Parquet: parts that runs and shards write, and the one that they merge into."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections import defaultdict
+from dataclasses import InitVar, asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from medzsad.batch.records import Row
+from medzsad.batch.store import ResultStore
+from medzsad.errors import BadInput
+from medzsad.storage.sharding import Shard, hash_of
+
+if TYPE_CHECKING:
+    import pyarrow
+
+PARTS, TABLE = "parts", "scores.parquet"
+PART_ROWS = 20_000
+FLUSH_S = 60.0
+FACTS = b"medzsad"
+TYPES = {
+    "score": "float64", "lesions": "int32", "largest_ml": "float64", "threshold": "float64",
+    "seconds": "float64", "attempts": "int32",
+}  # fmt: skip
+
+
+def require_pyarrow() -> Any:
+    """The modules that read and write Parquet.
+
+    Raises:
+        BadInput: if pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise BadInput(
+            'the table of a cohort\'s scores needs pyarrow; pip install "medzsad[cohort]".'
+        ) from error
+    return pyarrow
+
+
+def schema() -> pyarrow.Schema:
+    """The columns of :class:`~medzsad.batch.records.Row`."""
+    arrow = require_pyarrow()
+    return arrow.schema([(name, TYPES.get(name, "string")) for name in Row.__dataclass_fields__])
+
+
+@dataclass
+class PartWriter:
+    """Writes a run's rows in parts of :data:`PART_ROWS`, so that no more than that are in memory.
+
+    Args:
+        store: where to.
+        ids: of all scans of the cohort, whatever the shard.
+        shard: of this run.
+    """
+
+    store: ResultStore
+    ids: InitVar[list[str]]
+    shard: Shard
+    _rows: list[Row] = field(default_factory=list)
+    _number: int = 0
+    _written: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self, ids: list[str]) -> None:
+        # Another manifest's parts have other names: a cohort may grow by one after another.
+        cohort = f"{hash_of(json.dumps(sorted(ids))):016x}"
+        self._facts = {"cohort": cohort, "scans": len(ids), "shard": [self.shard.number, self.shard.count]}
+        shard = f"-shard-{self.shard.number}-of-{self.shard.count}" if self.shard.count > 1 else ""
+        self._prefix = f"{cohort}{shard}"
+
+    def add(self, row: Row) -> None:
+        """Takes a row; from time to time all are written."""
+        self._rows.append(row)
+        if len(self._rows) >= PART_ROWS:
+            self.flush()
+            self._rows, self._number = [], self._number + 1
+        elif time.monotonic() - self._written > FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the rows of the current part.
+
+        Raises:
+            OutputNotWritable: if it cannot be written.
+        """
+        if self._rows:
+            place = f"{PARTS}/{self._prefix}-{self._number:05d}.parquet"
+            write_table(self.store, place, self._rows, self._facts)
+        self._written = time.monotonic()
+
+
+def write_table(
+    store: ResultStore, path: str, rows: list[Row] | pyarrow.Table, facts: dict[str, Any]
+) -> None:
+    """Writes rows as a Parquet file with ``facts`` (JSON) in its metadata.
+
+    Raises:
+        OutputNotWritable: if it cannot be written.
+    """
+    arrow = require_pyarrow()
+    table = rows
+    if isinstance(rows, list):
+        table = arrow.Table.from_pylist([asdict(row) for row in rows], schema=schema())
+    buffer = io.BytesIO()
+    metadata = {FACTS: json.dumps(facts).encode()}
+    arrow.parquet.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
+    store.write(path, buffer.getvalue())
+
+
+def read_parts(store: ResultStore) -> tuple[pyarrow.Table, list[str]]:
+    """All parts of a cohort as one table.
+
+    Returns:
+        One row for each scan, in the order of their ids: the newest, where parts differ. And notes on what
+        is not finished.
+
+    Raises:
+        BadInput: if there are no parts, or one cannot be read.
+    """
+    arrow = require_pyarrow()
+    tables, cohorts = [], defaultdict(lambda: (set(), set()))
+    for name in store.names(PARTS):
+        if not name.endswith(".parquet"):
+            continue
+        try:
+            table = _read(arrow, store.read(f"{PARTS}/{name}") or b"")
+            facts = json.loads(table.schema.metadata[FACTS])
+            table = table.select(schema().names).cast(schema())
+            scans, shards = cohorts[facts["cohort"], facts["scans"]]
+            scans.update(table.column("scan").to_pylist())
+            shards.add(tuple(facts["shard"]))
+        except (arrow.ArrowException, ValueError, KeyError, TypeError) as error:
+            raise BadInput(
+                f"{store.url}/{PARTS}/{name} is no part of a table of scores; delete it and run again what "
+                "wrote it."
+            ) from error
+        tables.append(table.replace_schema_metadata(None))
+    if not tables:
+        raise BadInput(f"{store.url} holds no results of a cohort ({PARTS}/*.parquet); check the path.")
+    return _newest(arrow.concat_tables(tables)), _unfinished(cohorts)
+
+
+def _read(arrow: Any, content: bytes) -> pyarrow.Table:
+    """A Parquet file's table, read in this thread: Arrow's own may abort the program where it ends soon after
+    (https://github.com/apache/arrow/issues/34314)."""
+    with arrow.parquet.ParquetFile(arrow.BufferReader(content), pre_buffer=False) as file:
+        return file.read(use_threads=False)
+
+
+def ordered_by(table: pyarrow.Table, *keys: tuple[str, str]) -> pyarrow.Table:
+    """The rows in another order, sorted in this thread, which ``Table.sort_by`` does not do."""
+    from pyarrow import compute
+
+    return table.take(compute.sort_indices(table, sort_keys=list(keys)))
+
+
+def _newest(table: pyarrow.Table) -> pyarrow.Table:
+    ordered = ordered_by(table, ("scan", "ascending"), ("finished", "descending")).combine_chunks()
+    scans = ordered.column("scan").to_pylist()
+    return ordered.filter([i == 0 or scan != scans[i - 1] for i, scan in enumerate(scans)])
+
+
+def _unfinished(cohorts: dict[tuple[str, int], tuple[set[str], set[tuple[int, int]]]]) -> list[str]:
+    notes = []
+    for (_, total), (scans, shards) in sorted(cohorts.items()):
+        if len(scans) == total:
+            continue
+        # Of a shard without scans there is no part, so that only a cohort with a gap tells of one.
+        counts = sorted({count for _, count in shards})
+        absent = [f"{i}/{n}" for n in counts for i in range(1, n + 1) if (i, n) not in shards]
+        listed = ", ".join(absent[:20]) + (", ..." if len(absent) > 20 else "")
+        shards_note = f" (shards without results: {listed})" if absent else ""
+        notes.append(f"{total - len(scans)} of {total} scans are still to be done{shards_note}")
+    return notes

@@ -1,0 +1,1 @@
+"""AdaCLIP (Cao et al., ECCV 2024)."""

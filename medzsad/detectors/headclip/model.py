@@ -1,0 +1,406 @@
+"""HeadCLIP (Jeong, Heo, Son, Kang; arXiv 2505.22259): CLIP with learned prompts and attention head weights.
+
+The text side and the patch features are AnomalyCLIP's (Zhou et al., ICLR 2024); with all head weights at 1
+and ``joint_weight`` 0 HeadCLIP equals AnomalyCLIP.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.clip.backbone import FrozenCLIP
+from medzsad.detectors.clip.building import (
+    Weights,
+    build_clip,
+    check_fingerprint,
+    public_settings,
+    require_named_weights,
+)
+from medzsad.detectors.clip.weights import read_tensors
+from medzsad.detectors.headclip.files import read_headclip
+from medzsad.detectors.headclip.head_weights import HeadWeights
+from medzsad.detectors.headclip.layouts import tower_of
+from medzsad.detectors.headclip.prompts import PromptLearner, load_anomalyclip_prompts
+from medzsad.detectors.headclip.settings import HeadCLIPSettings
+from medzsad.detectors.organs import OBJECT
+from medzsad.detectors.scoring import (
+    abnormality,
+    gaussian_smooth,
+    joint_score,
+    patch_probabilities,
+    pool_map,
+    similarity_logits,
+    upsample,
+)
+from medzsad.errors import ModelNotReady
+
+
+class Comparison(NamedTuple):
+    """How alike a batch of images is to "normal" (index 0) and "abnormal" (index 1); losses start here.
+
+    Attributes:
+        image_logits: float32 (B, 2).
+        patch_probabilities: per layer, float32 (B, 2, rows, columns).
+    """
+
+    image_logits: Tensor
+    patch_probabilities: dict[int, Tensor]
+
+
+class HeadCLIP(AnomalyDetector):
+    """The main method. To predict it needs its image tower only: finished text features are stored.
+
+    Args:
+        clip: the backbone.
+        config: the settings; Nones are decided for ``clip``.
+        prompts: learned prompts; None for untrained ones, if ``clip`` has its text tower.
+        text_features: float32 (2, D), needed if ``clip`` has no text tower.
+        threshold: see the base class.
+
+    Attributes:
+        head_weights: all 1 at first.
+        text_features: (2, D); as long as there is a text tower the prompts are encoded anew instead.
+
+    Raises:
+        ModelNotReady: if settings, prompts or text features do not fit the backbone.
+    """
+
+    method: ClassVar[str] = "headclip"
+
+    def __init__(
+        self,
+        clip: FrozenCLIP,
+        config: HeadCLIPSettings | None = None,
+        *,
+        prompts: PromptLearner | None = None,
+        text_features: Tensor | None = None,
+        threshold: float | str = 0.5,
+    ) -> None:
+        config = (config or HeadCLIPSettings()).resolve(clip)
+        super().__init__(image_size=config.image_size, threshold=threshold)
+        self.clip = clip
+        if prompts is None and clip.text is not None:
+            prompts = PromptLearner(
+                clip.text.token_embedding.weight.shape[1],
+                context_length=config.prompt_length,
+                deep_length=config.deep_length,
+                deep_depth=config.deep_depth,
+                deep_start=config.deep_start,
+                deep_position=config.deep_position,
+            )
+        if prompts is not None:
+            config = replace(config, **prompts.sizes)
+        self.config = config
+        self.prompts = prompts
+        self.head_weights = HeadWeights(
+            config.head_layers,
+            clip.heads,
+            vv_start=config.vv_start,
+            paths=config.head_paths,
+            parametrisation=config.head_parametrisation,
+        )
+        if text_features is None:
+            if prompts is None:
+                raise ModelNotReady("HeadCLIP needs text features, or a text tower to make them")
+            with torch.no_grad():
+                text_features = prompts(clip)
+        if text_features.shape != (2, clip.embed_dim):
+            raise ModelNotReady(
+                f"text features {tuple(text_features.shape)} do not fit {clip.name}: "
+                f"needed is (2, {clip.embed_dim})"
+            )
+        self.register_buffer("text_features", text_features.detach().float().clone())
+
+    @classmethod
+    def build(
+        cls,
+        config: HeadCLIPSettings | None = None,
+        *,
+        clip_weights: Weights | None = None,
+        with_text_tower: bool = True,
+        prompts: PromptLearner | None = None,
+    ) -> HeadCLIP:
+        """An untrained HeadCLIP (head weights 1), with its text tower for training.
+
+        Args:
+            config: the settings.
+            clip_weights: overrides ``config.clip_weights``; if both are None, weights are random.
+            with_text_tower: False drops the tower once the text features are made.
+            prompts: learned prompts; None for untrained ones.
+        """
+        config = config or HeadCLIPSettings()
+        clip = build_clip(config, clip_weights, text=True)
+        detector = cls(clip, config, prompts=prompts)
+        if not with_text_tower:
+            clip.drop_text_tower()
+        return detector.eval()
+
+    @classmethod
+    def from_anomalyclip(
+        cls,
+        path: str | os.PathLike[str],
+        config: HeadCLIPSettings | None = None,
+        *,
+        clip_weights: Weights | None = None,
+        with_text_tower: bool = False,
+    ) -> HeadCLIP:
+        """A zero-shot detector from a published AnomalyCLIP checkpoint, without any training.
+
+        Args:
+            path: the ``.pth`` file.
+            config: the settings; ``joint_weight=0`` gives exactly AnomalyCLIP.
+            clip_weights: overrides ``config.clip_weights``.
+            with_text_tower: keep the text tower, to train further.
+
+        Raises:
+            ModelNotReady: if the file cannot be used, or the backbone's weights are missing or do not fit.
+        """
+        prompts = load_anomalyclip_prompts(path)
+        return cls.build(config, clip_weights=clip_weights, with_text_tower=with_text_tower, prompts=prompts)
+
+    @classmethod
+    def assemble(
+        cls,
+        settings: Mapping[str, Any],
+        *,
+        clip_weights: str | Path | None = None,
+        adapter: str | Path | None = None,
+        organ: str | None = None,
+        class_name: str | None = None,
+    ) -> HeadCLIP:
+        """See the base class; prompts name no organ and no class.
+
+        ``adapter`` is a published AnomalyCLIP checkpoint, or prompts and head weights in a layout that
+        :mod:`medzsad.detectors.headclip.files` recognises.
+        """
+        if organ is not None or class_name is not None:
+            raise ModelNotReady(f"{cls.method}'s prompts are object-agnostic: it has no use for an organ")
+        if adapter is None:
+            raise ModelNotReady(f"{cls.method} needs learned prompts (an AnomalyCLIP checkpoint)")
+        config = HeadCLIPSettings.from_dict(settings)
+        tensors, _ = read_tensors(adapter)
+        found = read_headclip(tensors, lambda: tower_of(config.backbone), origin=str(adapter))
+        if found is None:
+            return cls.from_anomalyclip(adapter, config, clip_weights=clip_weights)
+        return cls._from_published(found[0], config, clip_weights, str(adapter))
+
+    @classmethod
+    def _from_published(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: HeadCLIPSettings,
+        clip_weights: Weights | None,
+        origin: str,
+    ) -> HeadCLIP:
+        """A trained detector from prompts and head weights in the form of ``headclip_files``."""
+        heads = _part(tensors, "head_weights.")
+        config = replace(
+            config,
+            head_paths="+".join(heads),
+            head_parametrisation="raw",
+            head_layers=tuple(range(1, len(next(iter(heads.values()))) + 1)) if "image" in heads else None,
+        )
+        prompts = PromptLearner.from_tensors(_part(tensors, "prompt_learner."), origin=origin)
+        detector = cls.build(config, clip_weights=clip_weights, with_text_tower=False, prompts=prompts)
+        with torch.no_grad():
+            for path, factors in heads.items():
+                layers = detector.head_weights.layers[path]
+                getattr(detector.head_weights, path).copy_(factors[[layer - 1 for layer in layers]])
+        return detector
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the numbers, JSON-serialisable."""
+        return {
+            **public_settings(self.config),
+            "class_name": self.class_name,
+            "precision": self.precision,
+        }
+
+    @property
+    def class_name(self) -> str:
+        """Always ``"object"``: the prompts are object-agnostic."""
+        return OBJECT.class_name
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What training changes: the prompts and the head weights."""
+        prompts = [] if self.prompts is None else list(self.prompts.parameters())
+        return prompts + list(self.head_weights.parameters())
+
+    def encode_texts(self) -> Tensor:
+        """Text features (2, D), L2-normalised: from the prompts if there is a text tower, else as stored."""
+        if self.clip.text is None or self.prompts is None:
+            return self.text_features
+        with torch.autocast(self.device.type, enabled=False):
+            return self.prompts(self.clip)
+
+    @property
+    def first_trained_layer(self) -> int:
+        """The first layer (from 1) whose head weights train; one more than there are if none do."""
+        weights = self.head_weights
+        trained = [
+            min(layers)
+            for path, layers in weights.layers.items()
+            if layers and getattr(weights, path).requires_grad
+        ]
+        return min(trained, default=self.clip.depth + 1)
+
+    def frozen_features(self, inputs: Tensor) -> dict[str, Tensor]:
+        """All of the images that training does not change, to be computed once per image and kept.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+
+        Returns:
+            Tensors with B first, without a graph. If no head weight trains: ``image`` (B, D) and
+            ``patches.L`` (B, 1 + patches, D) of each patch layer L. Else ``tokens`` (B, 1 + patches, C) that
+            enter the first trained layer; ``path``, the same of the V-V path if it began before; and
+            ``patches.L`` of the patch layers before.
+        """
+        clip, config, first = self.clip, self.config, self.first_trained_layer
+        run = clip.run_blocks(clip.embed(inputs), span=(1, first - 1), **self._tower_settings())
+        frozen = {f"patches.{layer}": clip.project(tokens) for layer, tokens in run.layers.items()}
+        if first > clip.depth:
+            frozen["image"] = clip.class_feature(run.tokens, norm=config.class_norm)
+            return frozen
+        frozen["tokens"] = run.tokens
+        if run.path is not None:
+            frozen["path"] = run.path
+        return frozen
+
+    def encode_images(
+        self, inputs: Tensor | None, *, frozen: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Image features (B, D) and, per patch layer, patch features (B, 1 + patches, D), class token first.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised. Nothing is L2-normalised on return.
+            frozen: what :meth:`frozen_features` gave for them; ``inputs`` are not looked at then.
+        """
+        # Not under no_grad: autograd records nothing there, unless the caller wants the inputs' gradient.
+        frozen = self.frozen_features(inputs) if frozen is None else frozen
+        clip, config = self.clip, self.config
+        patches = {n: frozen[f"patches.{n}"] for n in sorted(config.patch_layers) if f"patches.{n}" in frozen}
+        if "image" in frozen:
+            return frozen["image"], patches
+        run = clip.run_blocks(
+            frozen["tokens"],
+            span=(self.first_trained_layer, clip.depth),
+            path=frozen.get("path"),
+            **self._tower_settings(),
+        )
+        patches |= {layer: clip.project(tokens) for layer, tokens in run.layers.items()}
+        return clip.class_feature(run.tokens, norm=config.class_norm), patches
+
+    def compare(self, inputs: Tensor | None, *, frozen: Mapping[str, Tensor] | None = None) -> Comparison:
+        """Compares images with the two texts; differentiable in prompts and head weights.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+            frozen: what :meth:`frozen_features` gave for them; ``inputs`` may be None then.
+        """
+        text, temperature = self.encode_texts(), self.config.temperature
+        image, patches = self.encode_images(inputs, frozen=frozen)
+        sides = (self.image_size, self.image_size) if inputs is None else inputs.shape[-2:]
+        grid = self.clip.grid(sides)
+        return Comparison(
+            similarity_logits(image, text, temperature),
+            {
+                layer: patch_probabilities(features[:, 1:], text, grid, temperature)
+                for layer, features in patches.items()
+            },
+        )
+
+    def summed_map(self, comparison: Comparison, size: tuple[int, int], *, smooth: bool = True) -> Tensor:
+        """The published map, (B, H, W) in [0, number of patch layers]: a sum over layers, then smoothed."""
+        layers = [abnormality(p) for p in comparison.patch_probabilities.values()]
+        maps = upsample(torch.stack(layers).sum(0), size)
+        return gaussian_smooth(maps, self.config.smoothing_sigma) if smooth else maps
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        """Predicts; the map is the mean over the patch layers, smoothed, of the size of ``inputs``.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+        """
+        comparison = self.compare(inputs)
+        maps = self.summed_map(comparison, tuple(inputs.shape[-2:])) / len(comparison.patch_probabilities)
+        probability = comparison.image_logits.softmax(-1)[:, 1]
+        pooled = pool_map(maps, self.config.pool, self.config.pool_percent)
+        return Prediction(maps, joint_score(probability, pooled, self.config.joint_weight), probability)
+
+    def to_checkpoint(self) -> Checkpoint:
+        """Prompts, head weights, finished text features and settings, without the backbone's weights."""
+        with torch.no_grad():
+            tensors = {"text_features": self.encode_texts()}
+        for part, module in (("prompts", self.prompts), ("head_weights", self.head_weights)):
+            if module is not None:
+                tensors |= {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
+        settings = asdict(self.config)
+        settings["threshold"] = self.threshold
+        settings["clip_fingerprint"] = self.clip.fingerprint()
+        return Checkpoint(
+            self.method, {n: t.detach().float().cpu() for n, t in tensors.items()}, settings=settings
+        )
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, *, clip_weights: Weights | None = None, with_text_tower: bool = False
+    ) -> HeadCLIP:
+        """Builds the detector.
+
+        Args:
+            checkpoint: what :meth:`to_checkpoint` returned.
+            clip_weights: the backbone's weights, overriding what the checkpoint names.
+            with_text_tower: also build the text tower, to train further.
+
+        Raises:
+            ModelNotReady: if the checkpoint is another method's or incomplete, or the backbone's weights are
+                missing, do not fit, or are not those that the detector was trained with.
+        """
+        if checkpoint.method != cls.method:
+            raise ModelNotReady(f"a checkpoint of method {checkpoint.method!r}, not {cls.method!r}")
+        stored = dict(checkpoint.settings)
+        threshold, fingerprint = stored.pop("threshold", 0.5), stored.pop("clip_fingerprint", None)
+        config = HeadCLIPSettings.from_dict(stored)
+        require_named_weights(config, clip_weights)
+        clip = build_clip(config, clip_weights, text=with_text_tower)
+        check_fingerprint(fingerprint, clip, config.clip_weights)
+        prompts = PromptLearner.from_tensors(
+            _part(checkpoint.tensors, "prompts."),
+            deep_start=config.deep_start,
+            deep_position=config.deep_position,
+        )
+        if "text_features" not in checkpoint.tensors:
+            raise ModelNotReady("the checkpoint holds no text_features")
+        text_features = checkpoint.tensors["text_features"]
+        detector = cls(clip, config, prompts=prompts, text_features=text_features, threshold=threshold)
+        try:
+            detector.head_weights.load_state_dict(_part(checkpoint.tensors, "head_weights."))
+        except RuntimeError as error:
+            raise ModelNotReady(
+                "the checkpoint's head weights do not fit its settings or its backbone"
+            ) from error
+        return detector.eval()
+
+    def _tower_settings(self) -> dict[str, Any]:
+        return {
+            "layers": self.config.patch_layers,
+            "vv_start": self.config.vv_start,
+            "head_scales": self.head_weights.scales("image"),
+            "vv_head_scales": self.head_weights.scales("patch"),
+            "class_only": True,
+        }
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}

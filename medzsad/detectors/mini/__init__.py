@@ -1,0 +1,1 @@
+"""medzsad-mini, the small embedded detector."""

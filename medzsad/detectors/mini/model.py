@@ -1,0 +1,281 @@
+"""medzsad-mini: the small embedded detector, HeadCLIP's image side in miniature.
+
+As in HeadCLIP (arXiv 2505.22259), features are compared by cosine similarity with one "normal" and one
+"abnormal" feature, a temperature and a softmax turn the two similarities into a map and a probability, and
+the joint anomaly score mixes that probability with the maximum of the smoothed map. Unlike HeadCLIP there is
+no text encoder (both features are stored), the stem is convolutional, two stages also see the left-right
+mirror image of their features, and a decoder with skips brings the map to half the input's resolution. Images
+in colour may have a second network of the same kind, and slices of volumes a third that also sees their
+neighbours (:mod:`medzsad.detectors.mini.slices`). It is trained on synthetic anomalies
+(``tools/train_mini.py``).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.mini.network import FOREGROUND_LEVEL, MiniNetwork
+from medzsad.detectors.mini.slices import SliceNetwork
+from medzsad.errors import ModelNotReady
+
+COLOUR_LEVEL = 0.03  # from this mean difference between channels on, an image is one in colour
+PREFIXES = {"colour_network": "colour.", "slice_network": "slice."}  # of their tensors in a checkpoint
+KINDS = ("grey", "colour", "slice")  # of images, as far as calibration is concerned
+AS_IT_IS = {"map": (1.0, 0.0), "probability": (1.0, 0.0), "score": (1.0, 0.0)}
+
+
+def platt(probability: Tensor, slope: float, offset: float) -> Tensor:
+    """Platt scaling, ``sigmoid(slope * logit(p) + offset)``: keeps the order, changes what the values mean.
+
+    Args:
+        probability: in [0, 1], any shape.
+        slope, offset: fitted on labelled data (Platt, "Probabilistic outputs for support vector machines").
+    """
+    if (slope, offset) == (1.0, 0.0):
+        return probability
+    return torch.sigmoid(slope * torch.logit(probability.float(), 1e-6) + offset)
+
+
+def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Smooths maps (B, H, W) with a Gaussian of ``sigma`` pixels, borders reflected; 0 leaves them alone."""
+    if sigma <= 0:
+        return maps
+    reach = min(int(3 * sigma + 0.5), min(maps.shape[-2:]) - 1)
+    offsets = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma).square())
+    kernel = kernel / kernel.sum()
+    padded = F.pad(maps[:, None], (reach,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
+
+
+def is_colour(images: Tensor) -> Tensor:
+    """Whether images show colours: radiology does not, cameras and endoscopes do.
+
+    Args:
+        images: float32 (B, 3, H, W) in [0, 1].
+
+    Returns:
+        bool (B,): whether the largest and the smallest channel differ by more than :data:`COLOUR_LEVEL` on
+        average, outside black. The tint that compression leaves in grey images is far below that.
+    """
+    spread = images.amax(1) - images.amin(1)
+    foreground = (images.mean(1) > FOREGROUND_LEVEL).to(images.dtype)
+    mean = (spread * foreground).sum((1, 2)) / foreground.sum((1, 2)).clamp_min(1)
+    return mean > COLOUR_LEVEL
+
+
+def tensors_of(checkpoint: Checkpoint, part: str) -> dict[str, Tensor]:
+    """The float32 tensors of one network: ``"network"`` (grey), or a key of :data:`PREFIXES`."""
+    prefix = PREFIXES.get(part, "")
+    return {
+        name.removeprefix(prefix): tensor.float()
+        for name, tensor in checkpoint.tensors.items()
+        if (name.startswith(prefix) if prefix else not name.startswith(tuple(PREFIXES.values())))
+    }
+
+
+class MedzsadMini(AnomalyDetector):
+    """The embedded default detector.
+
+    Args:
+        image_size: side of the square input, a multiple of 16.
+        slice_size: the same for slices of volumes (:meth:`for_volume`): there lesions are smaller beside the
+            field of view; None for ``image_size``.
+        threshold: default threshold of the anomaly map, chosen on held-out synthetic images.
+        slice_threshold: the same for slices of volumes; None for ``threshold``.
+        score_mix: the joint score is ``(1 - score_mix) * p_image + score_mix * max(smoothed map)``.
+        smoothing: sigma of the map's Gaussian smoothing, in pixels of the map (half the input's side).
+        flip: average each prediction with that of the left-right mirrored image; not of
+            :class:`SliceNetwork`.
+        network: the sizes of :class:`MiniNetwork`.
+        colour: have a second network of the same sizes for images in colour (:func:`is_colour`).
+        neighbour_mm: have a third network, :class:`SliceNetwork`, for slices of grey volumes, which sees the
+            slices this far below and above, too; None for the network of grey images.
+        calibration: for ``"grey"`` and ``"colour"`` images and for a volume's ``"slice"``, slope and offset
+            (:func:`platt`) of ``"map"``, ``"probability"`` and ``"score"``, so that values mean the same
+            everywhere; None leaves them as they are.
+
+    Raises:
+        ValueError: if a size is not a positive multiple of 16.
+    """
+
+    method: ClassVar[str] = "mini"
+    framing: ClassVar[str] = "foreground"
+    tells_colours: bool = True
+    bounded_in_bf16: ClassVar[bool] = False  # scores move by up to 2e-3, most of it from the first stages
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 192,
+        slice_size: int | None = None,
+        threshold: float | str = 0.5,
+        slice_threshold: float | str | None = None,
+        score_mix: float = 0.5,
+        smoothing: float = 1.0,
+        flip: bool = True,
+        network: dict[str, Any] | None = None,
+        colour: bool = False,
+        neighbour_mm: float | None = None,
+        calibration: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+    ) -> None:
+        for side in (image_size, slice_size or image_size):
+            if side <= 0 or side % 16:
+                raise ValueError(f"image_size and slice_size must be positive multiples of 16, got {side}")
+        # Mean 0 and std 1: the network standardises each image by itself (input_features).
+        super().__init__(image_size=image_size, mean=(0, 0, 0), std=(1, 1, 1), threshold=threshold)
+        self.flat_size, self.slice_size = self.image_size, int(slice_size or image_size)
+        self.image_threshold = threshold
+        self.slice_threshold = slice_threshold
+        self.kind = "grey"  # whose calibration grey images have
+        self.score_mix = float(score_mix)
+        self.smoothing = float(smoothing)
+        self.flip = bool(flip)
+        self.network_settings = dict(network or {})
+        self.network = MiniNetwork(**self.network_settings).to(memory_format=torch.channels_last)
+        self.colour_network: MiniNetwork | None = None
+        if colour:
+            second = MiniNetwork(**self.network_settings)
+            self.colour_network = second.to(memory_format=torch.channels_last)
+        self.slice_network: SliceNetwork | None = None
+        self.slice_neighbour_mm = neighbour_mm
+        if neighbour_mm is not None:
+            third = SliceNetwork(**self.network_settings)
+            self.slice_network = third.to(memory_format=torch.channels_last)
+        self.calibration = {
+            kind: {name: tuple(pair) for name, pair in pairs.items()}
+            for kind, pairs in (calibration or {kind: AS_IT_IS for kind in KINDS}).items()
+        }
+        self.eval()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the numbers, JSON-serialisable."""
+        return {
+            **super().settings,
+            "score_mix": self.score_mix,
+            "smoothing": self.smoothing,
+            "flip": self.flip,
+            "colour": self.colour_network is not None,
+            "neighbour_mm": self.slice_neighbour_mm,
+            "calibration": self.calibration,
+        }
+
+    def for_volume(self, *, colour: bool = False) -> MedzsadMini:
+        """The same detector for slices, at ``slice_size``; of grey volumes with their own network if any."""
+        detector = copy.copy(self)
+        detector.image_size = self.slice_size
+        if not colour or self.slice_network is None:
+            detector.kind = "slice"
+            detector.neighbour_mm = self.slice_neighbour_mm
+            if self.slice_threshold is not None and self.threshold == self.image_threshold:
+                # Unless a caller has set another.
+                detector.threshold = self.slice_threshold
+        return detector
+
+    def networks_in_use(self) -> list[tuple[str, MiniNetwork]]:
+        """Kind and network of what it is now used for: one, or that for grey images and that for colours."""
+        if self.kind == "slice" and self.slice_network is not None:
+            return [("slice", self.slice_network)]
+        first = (self.kind, self.network)
+        return [first] if self.colour_network is None else [first, ("colour", self.colour_network)]
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        """Predicts; the map is half the size of ``inputs``, float32 (B, image_size / 2, image_size / 2).
+
+        Args:
+            inputs: float32 (B, 3, image_size, image_size) in [0, 1].
+        """
+        (kind, network), *second = self.networks_in_use()
+        if not second:
+            return self._detect(network, inputs, kind)
+        # Image by image, so that an image's numbers do not depend on what else is in the batch.
+        coloured = is_colour(inputs)
+        (colour_kind, colour_network) = second[0]
+        if not coloured.any():
+            return self._detect(network, inputs, kind)
+        if coloured.all():
+            return self._detect(colour_network, inputs, colour_kind)
+        parts = [
+            (coloured, self._detect(colour_network, inputs[coloured], colour_kind)),
+            (~coloured, self._detect(network, inputs[~coloured], kind)),
+        ]
+        whole = [value.new_empty(len(inputs), *value.shape[1:]) for value in parts[0][1]]
+        for chosen, part in parts:
+            for target, value in zip(whole, part, strict=True):
+                target[chosen] = value
+        return Prediction(*whole)
+
+    def _detect(self, network: MiniNetwork, inputs: Tensor, kind: str) -> Prediction:
+        batch = inputs.shape[0]
+        flip = self.flip and not isinstance(network, SliceNetwork)
+        if flip:
+            inputs = torch.cat([inputs, inputs.flip(-1)])
+        pixel, image = network(inputs)
+        maps, probability = pixel.float().softmax(1)[:, 1], image.float().softmax(1)[:, 1]
+        if flip:
+            maps = (maps[:batch] + maps[batch:].flip(-1)) / 2
+            probability = (probability[:batch] + probability[batch:]) / 2
+        with torch.autocast(inputs.device.type, enabled=False):
+            maps = gaussian_smooth(maps, self.smoothing)
+        score = (1 - self.score_mix) * probability + self.score_mix * maps.amax((1, 2))
+        pairs = self.calibration[kind]
+        return Prediction(
+            platt(maps, *pairs["map"]),
+            platt(score, *pairs["score"]),
+            platt(probability, *pairs["probability"]),
+        )
+
+    def to_checkpoint(self) -> Checkpoint:
+        """The networks' weights in float16 (half the file, no measurable change) and the settings."""
+        tensors = self.network.state_dict()
+        for part, prefix in PREFIXES.items():
+            network = getattr(self, part)
+            if network is not None:
+                tensors |= {f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}
+        return Checkpoint(
+            method=self.method,
+            tensors={name: tensor.half() for name, tensor in tensors.items()},
+            settings={
+                "image_size": self.flat_size,
+                "slice_size": self.slice_size,
+                "threshold": self.threshold if self.kind == "grey" else self.image_threshold,
+                "slice_threshold": self.slice_threshold,
+                "score_mix": self.score_mix,
+                "smoothing": self.smoothing,
+                "flip": self.flip,
+                "network": self.network_settings,
+                "colour": self.colour_network is not None,
+                "neighbour_mm": self.slice_neighbour_mm,
+                "calibration": self.calibration,
+            },
+        )
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> MedzsadMini:
+        """Builds the detector; ``clip_weights`` is ignored, for nothing of CLIP is used.
+
+        Raises:
+            ModelNotReady: if the checkpoint is another method's, or its tensors do not fit its settings.
+        """
+        if checkpoint.method != cls.method:
+            raise ModelNotReady(f"a checkpoint of method {checkpoint.method!r}, not {cls.method!r}")
+        try:
+            detector = cls(**checkpoint.settings)
+            detector.network.load_state_dict(tensors_of(checkpoint, "network"))
+            for part in PREFIXES:
+                network = getattr(detector, part)
+                if network is not None:
+                    network.load_state_dict(tensors_of(checkpoint, part))
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]  # torch lists every key after it
+            raise ModelNotReady(f"the checkpoint does not fit medzsad-mini: {reason}") from error
+        return detector

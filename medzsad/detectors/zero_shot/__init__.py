@@ -1,0 +1,1 @@
+"""Detectors without any training: plain CLIP and WinCLIP."""

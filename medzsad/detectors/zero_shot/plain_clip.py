@@ -1,0 +1,47 @@
+"""CLIP as it is: the class token scores the image, the last layer's patch tokens give the map."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from medzsad.detectors.base import Prediction
+from medzsad.detectors.scoring import gaussian_smooth, upsample
+from medzsad.detectors.zero_shot.base import TrainingFreeDetector
+from medzsad.detectors.zero_shot.settings import PlainCLIPSettings, TrainingFreeSettings
+
+
+class PlainCLIP(TrainingFreeDetector):
+    """Training-free detector, the reference that every other CLIP method should beat.
+
+    The image score is the softmax of cosine similarities over the temperature, as CLIP classifies (Radford et
+    al., ICML 2021), with the state ensemble of WinCLIP. For the map every patch token of the last layer goes
+    through the final layer norm and projection, which CLIP trained for the class token only; ``dense="vv"``
+    takes AnomalyCLIP's V-V path instead. Arguments: see the base class.
+    """
+
+    method: ClassVar[str] = "clip"
+    settings_class: ClassVar[type[TrainingFreeSettings]] = PlainCLIPSettings
+    config: PlainCLIPSettings
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        """Predicts; the map is of the size of ``inputs``.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+        """
+        clip, config = self.clip, self.config
+        grid = clip.grid(inputs)
+        if config.dense == "vv":
+            run = clip.run_blocks(
+                clip.embed(inputs), layers=(clip.depth,), vv_start=config.vv_start, class_only=True
+            )
+            tokens = run.layers[clip.depth]
+        else:
+            run = clip.run_blocks(clip.embed(inputs))
+            tokens = run.tokens
+        patches = clip.project(tokens[:, -grid[0] * grid[1] :])  # without the class token
+        maps = upsample(self.abnormal_probability(patches).unflatten(1, grid), tuple(inputs.shape[-2:]))
+        maps = gaussian_smooth(maps, config.smoothing_sigma)
+        return self.prediction(maps, self.abnormal_probability(clip.class_feature(run.tokens)))

@@ -1,0 +1,195 @@
+"""``medzsad export bundle``: a detector as a MONAI bundle, for those who run it without our command line.
+
+The folder is laid out as MONAI's bundle specification asks, with safetensors instead of pickled weights. Its
+configs use :mod:`medzsad.monai`, so medzsad must be installed where the bundle runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import metadata as packages
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
+from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.monai.bundle_texts import Contents, metadata, readme_fields
+from medzsad.storage.atomic import sweep
+from medzsad.storage.cache import METADATA_KEY
+from medzsad.zoo.catalogue import ZooEntry, catalogue
+from medzsad.zoo.loading import load_detector, run_adapter
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+    from medzsad.detectors.clip.backbone import FrozenCLIP
+
+CLIP_FILE = "clip.safetensors"
+CONFIGS = ("inference.yaml", "evaluate.yaml", "logging.conf")
+
+
+def export_bundle(
+    name: str,
+    folder: Path,
+    *,
+    clip_weights: str | None = None,
+    adapter: str | None = None,
+    organ: str | None = None,
+    class_name: str | None = None,
+    with_clip: bool = True,
+) -> list[Path]:
+    """Writes the bundle of a detector; it appears complete or not at all.
+
+    Args:
+        name, clip_weights, adapter, organ, class_name: for :func:`medzsad.load_detector`.
+        folder: to be made; an empty one is taken.
+        with_clip: also write the part of a CLIP's weights that predicting needs. Without it the bundle is
+            small, and takes the CLIP from the model cache where it runs.
+
+    Returns:
+        The files written.
+
+    Raises:
+        BadInput: if the folder is not empty, or the CLIP cannot be taken along.
+        ModelNotReady: if the detector cannot be loaded.
+        OutputNotWritable: if files cannot be written.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        kind = "a file" if folder.is_file() else "not empty"
+        raise BadInput(f"{folder} is {kind}; give a new folder to write the bundle to")
+    detector = load_detector(
+        name,
+        device="cpu",
+        precision="fp32",
+        clip_weights=clip_weights,
+        adapter=adapter,
+        organ=organ,
+        class_name=class_name,
+    )
+    _check_backbone(detector, with_clip)
+    entry = None if run_adapter(name) is not None else catalogue().models.get(name)
+    contents = Contents(
+        detector=detector,
+        entry=entry,
+        own_adapter=adapter is None,
+        own_clip=clip_weights is None,
+        model=f"{_file_stem(detector.name)}.safetensors",
+        clip=CLIP_FILE if with_clip and getattr(detector, "clip", None) is not None else None,
+    )
+    with _appearing(folder) as root:
+        for part in ("configs", "docs", "models"):
+            (root / part).mkdir()
+        facts = _training_facts(name, adapter, entry) | {"seen": list(detector.seen)}
+        _save_detector(detector, root / "models" / contents.model, facts)
+        if contents.clip is not None:
+            _save_clip(detector.clip, root / "models" / contents.clip)
+        clip = "null" if contents.clip is None else f"$@bundle_root + '/models/{contents.clip}'"
+        for file in CONFIGS:
+            _write(root / "configs" / file, _filled(file, {"MODEL": contents.model, "CLIP": clip}))
+        document = json.dumps(metadata(contents), indent=2, ensure_ascii=False)
+        _write(root / "configs" / "metadata.json", document + "\n")
+        _write(root / "docs" / "README.md", _filled("README.md", readme_fields(contents)))
+        _write(root / "LICENSE", _licence())
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _check_backbone(detector: AnomalyDetector, with_clip: bool) -> None:
+    """Raises BadInput on CLIPs whose configuration is not in the checkpoint and cannot be taken along."""
+    backbone = getattr(getattr(detector, "config", None), "backbone", None)
+    if not isinstance(backbone, str):
+        return
+    if backbone.startswith("local-dir:"):
+        raise BadInput(
+            f"{detector.name}: its CLIP is a folder of this machine ({backbone}), which no bundle can name"
+        )
+    if backbone.startswith("hf-hub:") and with_clip:
+        raise BadInput(
+            f"{detector.name}: its CLIP is a model of a hub ({backbone}); use --without-clip, and it is "
+            "taken from the hub's cache where the bundle runs"
+        )
+
+
+def _save_detector(detector: AnomalyDetector, path: Path, training: dict[str, Any]) -> None:
+    checkpoint = detector.to_checkpoint()
+    settings = dict(checkpoint.settings)
+    if settings.get("clip_weights"):  # of a file its name, not its folder
+        settings["clip_weights"] = Path(settings["clip_weights"]).name
+    save_checkpoint(replace(checkpoint, settings=settings, training=training), path)
+
+
+def _training_facts(name: str, adapter: str | None, entry: ZooEntry | None) -> dict[str, Any]:
+    """How the detector came about, where a checkpoint of ours says so."""
+    if adapter is not None:
+        source = Path(adapter)
+    elif entry is not None:
+        source = entry.path
+    else:
+        source = run_adapter(name) or Path(name)
+    if source is None or source.suffix != ".safetensors":
+        return {}
+    return read_checkpoint(source.expanduser()).training
+
+
+def _save_clip(clip: FrozenCLIP, path: Path) -> None:
+    """The towers that predicting needs, in half precision where that loses nothing, as in published files."""
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name, tensor in clip.state_dict().items():
+        half = tensor.half()
+        tensors[name] = (half if half.float().equal(tensor) else tensor).contiguous().clone()
+    save_file(tensors, path, metadata={METADATA_KEY: json.dumps({"quick_gelu": clip.quick_gelu})})
+    path.chmod(0o644)
+
+
+@contextlib.contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the name ``folder`` if all went well, and vanishes if not."""
+    from safetensors import SafetensorError
+
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".medzsad-"))
+        temporary.chmod(0o755)  # mkdtemp makes folders private
+        yield temporary
+        temporary.replace(folder)
+    except (OSError, SafetensorError) as error:  # the latter on a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise OutputNotWritable(f"{folder}: cannot write the bundle ({reason})") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _file_stem(name: str) -> str:
+    """A name that configs can hold without quoting."""
+    return name if re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name, re.ASCII) else "model"
+
+
+def _filled(file: str, values: dict[str, str]) -> str:
+    template = package_files("medzsad") / "integrations" / "bundle_files" / file
+    text = template.read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace("{{" + key + "}}", value)
+    return text
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _licence() -> str:
+    """The text of medzsad's own licence, from the installed package or from the source tree."""
+    with contextlib.suppress(packages.PackageNotFoundError):
+        text = packages.distribution("medzsad").read_text("licenses/LICENSE")
+        if text:
+            return text
+    return (Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Results as DICOM objects: segmentation, parametric map, structured report, secondary capture."""

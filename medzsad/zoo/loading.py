@@ -1,0 +1,310 @@
+"""From a name or a checkpoint file to a detector ready to predict."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from medzsad.detectors.checkpoint import read_checkpoint
+from medzsad.detectors.devices import resolve_backend, resolve_precision
+from medzsad.detectors.registry import detector_class
+from medzsad.errors import ModelNotReady
+from medzsad.storage import cache
+from medzsad.zoo.catalogue import ZooEntry, catalogue, find_clip, find_entry, weight_files
+from medzsad.zoo.fetch import how_to_get, require_ready
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+
+RUN_ADAPTER, RUN_CLIP = "adapter.safetensors", "clip.safetensors"
+"""Files of a training run's folder."""
+
+
+def load_detector(
+    name: str | os.PathLike[str] = "medzsad-mini",
+    *,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    clip_weights: str | os.PathLike[str] | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+    organ: str | None = None,
+    class_name: str | None = None,
+    backend: str = "torch",
+    say: Callable[[str], None] | None = None,
+) -> AnomalyDetector:
+    """Builds a detector, ready to predict; downloads nothing, unless ``clip_weights`` is an open_clip tag.
+
+    Args:
+        name: a name of the model zoo, a medzsad checkpoint (``.safetensors``), or the folder of a training
+            run.
+        device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
+        precision: ``"auto"`` (bf16 where the device computes it natively and the method's scores stay within
+            about 1e-3, else fp32), ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        clip_weights: for CLIP-based detectors, the backbone's weights instead of those that ``name`` stands
+            for: a local file, a weight file of the zoo or an open_clip tag.
+        adapter: a file used instead of the one that ``name`` stands for: a medzsad checkpoint of the same
+            method, or weights that the method's authors published.
+        organ: what the images show, for methods whose texts name it: a name of
+            :mod:`medzsad.detectors.organs`, which brings phrases for the methods that take them.
+        class_name: what the images show, in words, e.g. ``"metal nut"``; with ``organ`` instead of the
+            organ's own name. With neither, texts stay as they are: object-agnostic, as a rule.
+        backend: what computes: ``"torch"``; ``"openvino"`` or ``"onnx"`` (ONNX Runtime), on the CPU, in fp32
+            unless OpenVINO is asked for bf16; or ``"auto"``, what ``medzsad models time`` measured to be the
+            fastest of those whose numbers are PyTorch's, with the fastest precision where that is ``"auto"``.
+        say: is told, in a line, when a graph is made for a backend, what ``"auto"`` takes, and that texts
+            name something which they did not name in training.
+
+    Raises:
+        ModelNotReady: on an unknown name, device, precision or backend, or weights that are missing or
+            damaged, or a backend that cannot be used. If the zoo's weights are missing, the message says how
+            to get them.
+        OutputNotWritable: if a graph for a backend cannot be stored in the cache.
+    """
+    torch_device, graph_precision = resolve_backend(backend, device, precision)
+    chosen = resolve_precision(precision, torch_device)
+    text = os.fspath(name)
+    weights = None if clip_weights is None else os.fspath(clip_weights)
+    given = None if adapter is None else Path(adapter).expanduser()
+    shown = {"organ": organ, "class_name": class_name}
+    shown = {key: value for key, value in shown.items() if value is not None}
+    run = run_adapter(text)
+    if run is not None:
+        # A run that began with random CLIP weights keeps them beside what it learned.
+        beside = run.parent / RUN_CLIP
+        weights = str(beside) if weights is None and beside.is_file() else weights
+        detector = _from_checkpoint(run if given is None else given, None, weights, shown)
+        detector.name = run.parent.resolve().name
+    elif text.endswith(".safetensors"):
+        path = Path(text).expanduser()
+        detector = _from_checkpoint(path if given is None else given, None, weights, shown)
+        detector.name = path.stem
+    elif Path(text).is_file():
+        raise ModelNotReady(f"{text}: not a medzsad checkpoint; expected a .safetensors file")
+    else:
+        entry = find_entry(text)
+        detector = _from_entry(entry, weights, given, shown)
+        detector.name = text
+        if given is None:
+            detector.seen = entry.seen or detector.seen
+    detector.eval().requires_grad_(False)
+    if shown and say is not None:
+        _tell_unseen(detector, say)
+    if precision == "auto" and not detector.bounded_in_bf16:
+        chosen = "fp32"
+    if backend == "auto":
+        backend, chosen, graph_precision = _choose_backend(
+            detector, text, torch_device, precision, chosen, say
+        )
+    if backend != "torch":
+        from medzsad.backends.detector import GraphDetector
+
+        return GraphDetector(detector, backend, graph_precision, say=say)
+    detector.use_precision(chosen)
+    return detector.to(torch_device).eval().requires_grad_(False)
+
+
+def clip_weights_of(models: Sequence[str], clip_weights: str | None) -> dict[str, str | None]:
+    """Return ``clip_weights`` for each of several models that has a CLIP inside, and None for the others.
+
+    Where none has one, all get them, so that loading says that they fit none.
+    """
+    known = catalogue().models
+    without = [name for name in models if name in known and known[name].clip is None]
+    spared = without if len(without) < len(set(models)) else []
+    return {name: None if name in spared else clip_weights for name in models}
+
+
+def run_adapter(name: str | os.PathLike[str]) -> Path | None:
+    """The adapter in the folder of a training run; None if ``name`` is no folder, or is a model's name, too.
+
+    Raises:
+        ModelNotReady: if the folder holds no adapter.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir() or os.fspath(name) in catalogue().models:
+        return None
+    if not (folder / RUN_ADAPTER).is_file():
+        raise ModelNotReady(f"{folder}: a folder without {RUN_ADAPTER}; give the folder of a training run")
+    return folder / RUN_ADAPTER
+
+
+def _from_entry(
+    entry: ZooEntry, clip_weights: str | None, adapter: Path | None, shown: Mapping[str, str]
+) -> AnomalyDetector:
+    """The zoo's detector, from its parts in the cache or from what is given instead."""
+    if clip_weights is not None and entry.clip is None:
+        raise ModelNotReady(f"{entry.name} has no CLIP inside: it takes no CLIP weights; leave them out")
+    _check_shown(detector_class(entry.method), shown)
+    known = weight_files() if entry.parts else {}
+    # A checkpoint of ours holds all but the CLIP's weights; other parts are put together by the method.
+    ours = entry.path
+    if entry.adapter is not None and known[entry.adapter].kind == "medzsad":
+        ours = cache.slot(entry.adapter)
+    replaced = [entry.clip] if clip_weights is not None else []
+    if adapter is not None:
+        replaced.append(entry.adapter)
+    require_ready(entry, given=replaced)
+    if clip_weights is None and entry.clip is not None:
+        clip_weights = str(cache.slot(entry.clip))
+    if adapter is not None and (entry.path is not None or _is_checkpoint(adapter)):
+        ours = adapter
+    elif adapter is not None:
+        ours = None
+    if ours is not None:
+        return _from_checkpoint(ours, entry, clip_weights, shown)
+    if adapter is None and entry.adapter is not None:
+        adapter = cache.slot(entry.adapter)
+    settings = dict(entry.settings)
+    if entry.clip is not None:
+        clip = known[entry.clip]
+        settings["backbone"] = clip.architecture
+        clip_weights = _resolve_clip(clip.architecture, clip_weights)
+        if entry.clip not in replaced:
+            settings.setdefault("clip_weights", clip.tag or clip.name)
+            # AdaCLIP runs OpenAI's weights with plain GELU on purpose; what others do the weights decide.
+            if entry.method != "adaclip" and clip.quick_gelu is not None:
+                settings.setdefault("quick_gelu", clip.quick_gelu)
+    with _named_errors(str(adapter or entry.name), "the weights do not fit their method"):
+        return detector_class(entry.method).assemble(
+            settings, clip_weights=clip_weights, adapter=adapter, **shown
+        )
+
+
+def _from_checkpoint(
+    path: Path, entry: ZooEntry | None, clip_weights: str | None, shown: Mapping[str, str]
+) -> AnomalyDetector:
+    """A detector from a checkpoint of medzsad's own, which must be of the method of ``entry``."""
+    checkpoint = read_checkpoint(path)
+    if entry is not None and checkpoint.method != entry.method:
+        raise ModelNotReady(
+            f"{path}: holds a {checkpoint.method!r} detector, but {entry.name} is {entry.method!r}"
+        )
+    with _named_errors(str(path), "the checkpoint does not fit its method"):
+        method = detector_class(checkpoint.method)
+        _check_shown(method, shown)
+        backbone = checkpoint.settings.get("backbone")
+        if backbone is None and clip_weights is not None:
+            raise ModelNotReady("it has no CLIP inside: it takes no CLIP weights; leave them out")
+        if backbone is not None:
+            named = checkpoint.settings.get("clip_weights") if clip_weights is None else clip_weights
+            found = find_clip_weights(backbone, named, ask=clip_weights is None)
+            if found is not None and (clip_weights is not None or found != named):
+                clip_weights = found
+        detector = method.from_checkpoint(checkpoint, clip_weights=clip_weights, **shown)
+    detector.seen = tuple(str(name) for name in checkpoint.training.get("seen", ()))
+    if method.uses_organ:
+        detector.seen_classes = _classes_of(checkpoint.training)
+    return detector
+
+
+def find_clip_weights(
+    backbone: str | Mapping[str, Any], named: str | None, *, ask: bool = True
+) -> str | None:
+    """The file of CLIP weights in the cache, or else what they are called (a file, or an open_clip tag).
+
+    Args:
+        backbone: open_clip's name of the model, or its configuration.
+        named: what they are called; None for random ones.
+        ask: do not download what is called by a tag, but say how to get it.
+
+    Raises:
+        ModelNotReady: see ``ask``.
+    """
+    found = _resolve_clip(backbone, named)
+    if ask and found == named and isinstance(named, str):
+        _require_local(named, backbone)
+    return found
+
+
+def _resolve_clip(backbone: str | Mapping[str, Any], weights: str | None) -> str | None:
+    """The cache's file where ``weights`` is a weight file of the zoo, or a tag of which it has one."""
+    if weights is None or Path(weights).expanduser().is_file():
+        return weights
+    file = find_clip(weight_files(), backbone, weights)
+    return weights if file is None or not cache.is_ready(file.name) else str(cache.slot(file.name))
+
+
+def _require_local(tag: str, backbone: str | Mapping[str, Any]) -> None:
+    """Raises ModelNotReady if weights that only a checkpoint asks for would have to be downloaded."""
+    from medzsad.detectors.clip.pretrained import find_local, is_tag
+
+    if not isinstance(backbone, str) or not is_tag(tag, backbone) or find_local(tag, backbone) is not None:
+        return
+    file = find_clip(weight_files(), backbone, tag)
+    if file is None:
+        way = f"give clip_weights={tag!r} (--clip-weights {tag}) to have open_clip download them"
+    else:
+        way = how_to_get([file], file.name)
+    raise ModelNotReady(
+        f"its CLIP weights ({tag!r} of {backbone}) are not on this machine: {way}, or give a local file"
+    )
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of ours, or at least can be nothing else."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        metadata, _ = cache.read_header(path)
+    except (ModelNotReady, OSError):
+        return True  # missing or damaged: reading it says so
+    return cache.METADATA_KEY not in metadata or "medzsad" in metadata
+
+
+def _check_shown(method: type[AnomalyDetector], shown: Mapping[str, str]) -> None:
+    if shown and not method.uses_organ:
+        what, option = ("organ", "--organ") if "organ" in shown else ("class", "--class-name")
+        raise ModelNotReady(
+            f"method {method.method!r} is object-agnostic: its texts name no {what}; leave {option} out"
+        )
+
+
+def _classes_of(training: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a checkpoint's texts named in training; older ones named the classes themselves."""
+    sets = training.get("data", ())
+    return tuple(str(name) for one in sets for name in one.get("class_names", one.get("classes", ())))
+
+
+def _tell_unseen(detector: AnomalyDetector, say: Callable[[str], None]) -> None:
+    plain = {name.replace("-", " ").strip().casefold() for name in detector.seen_classes}
+    name = detector.class_name
+    if plain and name is not None and name.replace("-", " ").strip().casefold() not in plain:
+        seen = ", ".join(dict.fromkeys(detector.seen_classes))
+        say(f"{detector.name}: texts speak of {name!r}, which they did not in training ({seen})")
+
+
+@contextlib.contextmanager
+def _named_errors(origin: str, misfit: str) -> Iterator[None]:
+    """Errors of building a detector as one ModelNotReady that names ``origin``."""
+    try:
+        yield
+    except ModelNotReady as error:
+        raise ModelNotReady(f"{origin}: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # as torch and dicts do on misfits
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotReady(f"{origin}: {misfit} ({reason})") from error
+
+
+def _choose_backend(
+    detector: AnomalyDetector,
+    name: str,
+    device: torch.device,
+    precision: str,
+    unmeasured: str,
+    say: Callable[[str], None] | None,
+) -> tuple[str, str, str]:
+    """Backend, PyTorch's precision and a graph's for ``"auto"``: as measured, else PyTorch's own."""
+    if device.type != "cpu":
+        if say is not None:
+            say(f"backend: torch (the others compute on the CPU, this is {device.type})")
+        return "torch", unmeasured, "fp32"
+    from medzsad.backends.records import choose
+    from medzsad.backends.store import digest_of
+
+    backend, chosen = choose(digest_of(detector), precision, name, say)
+    return backend, unmeasured if chosen == "auto" else chosen, chosen

@@ -1,0 +1,244 @@
+"""The catalogue that ships, and catalogues of the user's own merged over it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medzsad.detectors.registry import METHODS
+from medzsad.errors import ModelNotReady
+from medzsad.zoo.catalogue import (
+    WITHOUT_CLIP,
+    WeightFile,
+    catalogue,
+    entries,
+    find_clip,
+    find_entry,
+    users_of,
+    weight_files,
+)
+
+pytestmark = pytest.mark.usefixtures("cache_dir")
+
+
+def use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "hospital.yaml"
+    path.write_text(text)
+    monkeypatch.setenv("MEDZSAD_CATALOGUE", str(path))
+    return path
+
+
+def test_every_promised_model_is_there_and_every_method_has_one() -> None:
+    known = entries()
+    assert {
+        "medzsad-mini",
+        "winclip-vit-l-14-336",
+        "winclip-vit-b-16",
+        "winclip-vit-b-32",
+        "winclip-vit-b-16-plus-240",
+        "clip-vit-l-14-336",
+        "clip-vit-b-16",
+        "clip-vit-b-32",
+        "anomalyclip-visa",
+        "anomalyclip-mvtec",
+        "headclip-from-anomalyclip-visa",
+        "headclip-from-anomalyclip-mvtec",
+        "adaclip-mvtec-colondb",
+        "adaclip-visa-clinicdb",
+        "adaclip-all",
+        "brightness",
+        "darkness",
+        "asymmetry",
+    } <= set(known)
+    assert {entry.method for entry in known.values()} == set(METHODS)
+
+
+def test_every_file_is_described_and_used() -> None:
+    known = catalogue()
+    for file in known.files.values():
+        assert file.url.startswith("https://"), file.name
+        assert file.sha256 or file.git_blob, file.name
+        assert file.megabytes > 0
+        assert file.licence == "MIT"
+        assert file.source.startswith("https://")
+        assert users_of(file.name, known.models), file.name
+    for entry in known.models.values():
+        assert entry.title
+        assert entry.licence != "unknown"
+        assert (entry.clip is None) == (entry.method in WITHOUT_CLIP)
+        assert (entry.adapter is not None) == (entry.method in ("anomalyclip", "headclip", "adaclip"))
+        if entry.adapter is not None:
+            assert entry.seen, f"{entry.name} must say what it was trained on"
+            assert known.files[entry.adapter].kind in (entry.method, "anomalyclip")
+    mini = known.models["medzsad-mini"]
+    assert mini.path.is_file()
+    assert (mini.path.parent / mini.card).is_file()
+
+
+def test_what_was_trained_on_what_is_not_swapped() -> None:
+    # The published folder that ends in _visa holds what was trained on MVTec AD, to be tested on VisA.
+    files, models = weight_files(), entries()
+    assert "/9_12_4_multiscale_visa/" in files["anomalyclip-mvtec"].url
+    assert files["anomalyclip-mvtec"].git_blob == "72adc786e031b49ea288ba5f815f0d38cf158708"
+    assert "/9_12_4_multiscale/" in files["anomalyclip-visa"].url
+    assert files["anomalyclip-visa"].git_blob == "c90f1d9d92d158b436a8fc193f984d4cec8b1fc8"
+    for trained_on in ("visa", "mvtec"):
+        for name in (f"anomalyclip-{trained_on}", f"headclip-from-anomalyclip-{trained_on}"):
+            assert models[name].adapter == f"anomalyclip-{trained_on}"
+            assert models[name].seen == (trained_on,)
+    assert "saw every benchmark set" in models["adaclip-all"].note.lower()
+
+
+def test_openai_and_open_clip_say_the_same_of_the_clip_files() -> None:
+    from open_clip.pretrained import get_pretrained_cfg
+
+    for file in weight_files().values():
+        if file.kind == "clip":
+            published = get_pretrained_cfg(file.architecture, file.tag)
+            assert Path(published["url"]).name == file.original_name
+            assert file.sha256 in published["url"]
+            assert bool(published.get("quick_gelu", False)) == file.quick_gelu
+
+
+def test_settings_are_known_to_the_methods() -> None:
+    from open_clip import get_model_config
+
+    from medzsad.detectors.adaclip.settings import AdaCLIPSettings
+    from medzsad.detectors.headclip.settings import HeadCLIPSettings
+
+    files = weight_files()
+    for entry in entries().values():
+        if entry.method in ("headclip", "anomalyclip"):
+            assert HeadCLIPSettings.from_dict(entry.settings).image_size == 518
+        elif entry.method == "adaclip":
+            assert AdaCLIPSettings.from_dict(entry.settings).image_size == 518
+        elif entry.method in ("winclip", "clip"):
+            config = get_model_config(files[entry.clip].architecture)
+            assert entry.settings == {"image_size": config["vision_cfg"]["image_size"]}
+
+
+def test_reading_the_catalogue_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom medzsad.detectors import zoo, preparing, fetching, own_models\nzoo.entries()\n"
+        "sys.exit(bool({'torch', 'numpy', 'open_clip', 'safetensors'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_unknown_name_says_the_nearest_one() -> None:
+    with pytest.raises(ModelNotReady, match=r"'medzsad-maxi'.*mean medzsad-mini\?.*models list"):
+        find_entry("medzsad-maxi")
+
+
+def test_a_users_catalogue_changes_fields_adds_models_and_is_read_anew(monkeypatch, tmp_path) -> None:
+    before = weight_files()["adaclip-all"]
+    use(
+        monkeypatch,
+        tmp_path,
+        "files:\n"
+        "  adaclip-all: {url: 'https://mirror.example/pretrained_all.pth'}\n"
+        "  anomalyclip-visa: {sha256: '0123456789abcdef'}\n"
+        "  ours: {kind: adaclip}\n"
+        "models:\n"
+        "  ours: {method: adaclip, clip: clip-vit-l-14-336-openai, adapter: ours, seen: [kvasir]}\n",
+    )
+    files, models = weight_files(), entries()
+    assert files["adaclip-all"].url == "https://mirror.example/pretrained_all.pth"
+    assert files["adaclip-all"].sha256 == before.sha256
+    assert files["anomalyclip-visa"].git_blob is None  # a new hash is the only one
+    assert models["ours"].origin == "user"
+    assert models["ours"].seen == ("kvasir",)
+    assert models["adaclip-all"].origin == "package"
+    monkeypatch.delenv("MEDZSAD_CATALOGUE")
+    assert "ours" not in entries()
+
+
+BAD = [
+    ("files: [1, 2]", "'files' must be a map"),
+    ("models: {x: 3}", "model 'x' must be a map"),
+    ("weights: {}", "two maps"),
+    ("- a\n- b", "two maps"),
+    ("files: {x: {kind: adaclip, sha: abc}}", "unknown field 'sha'"),
+    ("files: {x: {url: 'https://a/b'}}", "field 'kind' is missing"),
+    ("files: {x: {kind: resnet}}", "unknown kind 'resnet'"),
+    ("files: {x: {kind: clip}}", "architecture"),
+    ("files: {x: {kind: adaclip, url: 'ftp://a/b'}}", "https://"),
+    ("files: {x: {kind: adaclip, sha256: 12345678}}", "field 'sha256' cannot be 12345678"),
+    ("files: {x: {kind: adaclip, sha256: ABCDEF012345}}", "lower case"),
+    ("files: {x: {kind: adaclip, git_blob: abcdef}}", "git_blob"),
+    ("files: {../x: {kind: adaclip}}", "no usable name"),
+    ("models: {x.safetensors: {method: mini}}", "no usable name"),
+    ("models: {x: {method: telepathy}}", "unknown method 'telepathy'"),
+    ("models: {x: {method: winclip, clip: nowhere}}", "its clip 'nowhere' is no entry"),
+    ("models: {x: {method: winclip, clip: adaclip-all}}", "of kind 'adaclip'"),
+    ("models: {x: {method: adaclip, clip: clip-vit-b-16-openai, adapter: clip-vit-b-16-openai}}", "of kind"),
+    ("models: {x: {method: winclip}}", "needs a clip"),
+    ("models: {x: {method: mini, seen: visa}}", "field 'seen' cannot be 'visa'"),
+    ("models: {x: {method: mini, checkpoint: a, adapter: adaclip-all}}", "embedded"),
+    ("models: {x: {title: nameless}}", "field 'method' is missing"),
+    ("files: {x: [", "not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "mention"), BAD)
+def test_a_bad_catalogue_gives_one_clear_line(monkeypatch, tmp_path, text, mention) -> None:
+    path = use(monkeypatch, tmp_path, text)
+    with pytest.raises(ModelNotReady) as caught:
+        catalogue()
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert mention in message
+    assert "\n" not in message
+
+
+def test_a_catalogue_that_is_not_there(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("MEDZSAD_CATALOGUE", str(tmp_path / "nowhere.yaml"))
+    with pytest.raises(ModelNotReady, match=r"nowhere\.yaml: no such file"):
+        entries()
+
+
+def test_an_empty_catalogue_changes_nothing(monkeypatch, tmp_path) -> None:
+    before = catalogue()
+    use(monkeypatch, tmp_path, "# nothing yet\nfiles:\nmodels:\n")
+    assert catalogue() == before
+
+
+def test_a_clip_is_found_by_architecture_and_tag_or_name() -> None:
+    config = {"embed_dim": 8}
+    known = {
+        "a": WeightFile("a", "clip", architecture="ViT-B-32", tag="openai"),
+        "b": WeightFile("b", "clip", architecture=config),
+        "c": WeightFile("c", "adaclip"),
+    }
+    assert find_clip(known, "ViT-B-32", "openai").name == "a"
+    assert find_clip(known, dict(config), "b").name == "b"
+    assert find_clip(known, "ViT-B-32", "laion2b_e16") is None
+    assert find_clip(known, "ViT-B-16", "openai") is None
+    assert find_clip(known, config, None) is None
+
+
+def test_names_of_originals_and_of_files_put_by_hand() -> None:
+    file = WeightFile("a", "adaclip", url="https://example.org/x/my%20weights.pth?download=1")
+    assert file.original_name == "my weights.pth"
+    assert file.incoming_name == "a.pth"
+    assert WeightFile("a", "adaclip").original_name is None
+    assert "unverified" in WeightFile("a", "adaclip").hash_text
+    assert WeightFile("a", "clip", sha256="699c4b84").hash_text == "sha256 699c4b84..."
+
+
+def test_the_documentation_lists_exactly_these_models_with_these_sizes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line[:3] == "| `"
+    ]
+    table = {row[0].strip("`"): row for row in rows if len(row) == 5}
+    known = catalogue()
+    assert list(table) == list(known.models)
+    for name, entry in known.models.items():
+        _, method, needs, _, licence = table[name]
+        assert (method, licence) == (entry.method, entry.licence)
+        sizes = " + ".join(f"{known.files[part].megabytes:g}" for part in entry.parts)
+        assert needs == (sizes or ("embedded" if entry.checkpoint else "nothing"))
