@@ -1,23 +1,18 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from orientations import all_orientations, reoriented
 
 import medzsad
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.scans.scan import Modality, Scan
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-_spec = importlib.util.spec_from_file_location(
-    "orientations", Path(__file__).parent / "scans" / "test_slices.py"
-)
-orientations = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(orientations)
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +75,10 @@ def test_all_48_orientations_give_the_same_map_in_world_space(small_detector, ob
     reference = medzsad.predict(as_scan(voxels, affine), small_detector, threshold="p95")
     assert reference.lesions
     assert np.ptp(reference.anomaly_map[reference.anomaly_map > 0]) > 0.01
-    for order, signs in orientations.all_orientations():
-        stored, stored_affine = orientations.reoriented(voxels, affine, order, signs)
+    for order, signs in all_orientations():
+        stored, stored_affine = reoriented(voxels, affine, order, signs)
         result = medzsad.predict(as_scan(stored, stored_affine), small_detector, threshold="p95")
-        expected, _ = orientations.reoriented(reference.anomaly_map, affine, order, signs)
+        expected, _ = reoriented(reference.anomaly_map, affine, order, signs)
         np.testing.assert_allclose(result.anomaly_map, expected, atol=1e-5)
         assert result.score == pytest.approx(reference.score, abs=1e-5)
         assert [lesion.volume_ml for lesion in result.lesions] == pytest.approx(

@@ -19,7 +19,7 @@ INTEGRITY = "sha512-YMjQvJgD1W2b7DuoxkwlC4VxbrgIePRJ5qyQzXKxi2v2MBVg285P/CIQyg46
 LICENCE_VERSION = "0.44.2"
 LICENCE_SHA256 = "604be23eceeef93996165e2cd46eefd4d713f98f1b4a5414ab109516dc1b30bf"
 BUNDLE = "dist/niivue.umd.js"
-TARGET = Path(__file__).parents[1] / "medzsad" / "results" / "assets" / "niivue"
+TARGET = Path(__file__).parents[1] / "medzsad" / "results" / "html" / "assets" / "niivue"
 FONT = "Roboto (drawn into the bundle as a picture): Copyright Google, Apache License 2.0\n"
 
 

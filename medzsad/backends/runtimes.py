@@ -15,7 +15,10 @@ import numpy as np
 import torch
 
 from medzsad.backends.convert import INPUT, OUTPUTS, TEXTS, require_packages
+from medzsad.detectors import devices
+from medzsad.errors import ModelNotReady
 
+BACKENDS = ("torch", "openvino", "onnx", "auto")
 EXTRAS = {"openvino": "openvino", "onnx": "onnx"}
 """The extra of medzsad that brings what a backend needs."""
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
@@ -31,6 +34,31 @@ class Runtime(Protocol):
 
         A second input is texts (2, D), of a graph that was made with them.
         """
+
+
+def resolve_backend(backend: str, device: str | torch.device, precision: str) -> tuple[torch.device, str]:
+    """The device, and the precision of a graph where ``backend`` runs one; nothing is imported for it.
+
+    Raises:
+        ModelNotReady: if the backend cannot be used, or not like that.
+    """
+    if backend not in BACKENDS:
+        raise ModelNotReady(f"unknown backend {backend!r}; use one of {', '.join(BACKENDS)}")
+    if backend in ("torch", "auto"):
+        return devices.resolve_device(device), "fp32"
+    require_backend(backend)
+    torch_device = torch.device("cpu")
+    if str(device).partition(":")[0] not in ("auto", "cpu"):
+        raise ModelNotReady(
+            f"backend {backend!r} computes on the CPU, not on {str(device)!r}; use --device cpu or "
+            "--backend torch"
+        )
+    devices.resolve_precision(precision, torch_device)
+    if precision == "bf16" and backend == "onnx":
+        raise ModelNotReady("backend 'onnx' computes in fp32; use --backend openvino or torch for bf16")
+    if precision == "bf16" and not devices.cpu_computes_bf16():
+        raise ModelNotReady(f"this CPU does not compute bf16, which backend {backend!r} needs; use fp32")
+    return torch_device, "fp32" if precision == "auto" else precision
 
 
 def require_backend(backend: str) -> None:

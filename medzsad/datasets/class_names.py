@@ -2,7 +2,7 @@
 
 AdaCLIP and WinCLIP put a class's name into their texts. Their authors' code and the public re-implementations
 take the name of the class's folder as it is, underscores included; AdaCLIP's code makes hyphens spaces, which
-:func:`medzsad.detectors.clip.state_prompts.state_prompts` does for all methods. The rules, the first that fits:
+:func:`~medzsad.detectors.clip.state_prompts.state_prompts` does for all methods. The first rule that fits:
 
 1. What is asked for: ``--class-name``, or the name that an ``--organ`` has.
 2. The name that a method's own code has for the set: ``names`` in ``catalog.yaml`` (AdaCLIP: ``brain_mri``).

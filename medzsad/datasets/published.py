@@ -99,3 +99,9 @@ def _figure(entry: dict[str, Any]) -> PublishedFigure:
         masks=source["masks"],
         note=source.get("note", ""),
     )
+
+
+def mask_rule(dataset: str) -> str:
+    """Return the rule that a data set's masks are read by unless one is given: ``"published"`` or ``"half"``,
+    see :class:`~medzsad.evaluation.settings.EvaluationSettings`."""
+    return "published" if published_figures(dataset) else "half"

@@ -65,7 +65,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
     one window of a CT, for several would look like colours: see :mod:`medzsad.scans.showing`."""
     neighbour_mm: float | None = None
     """For detectors of slices that see their neighbours: how far below and above these are, in mm. Then the
-    three channels are the slice, the one below and the one above, see :mod:`medzsad.detectors.volume_intensity`."""
+    three channels are the slice, the one below and the one above, see :mod:`.volume_intensity`."""
     bounded_in_bf16: ClassVar[bool] = True
     """Whether bf16 moves maps by at most 1e-2 and scores by about 1e-3; else precision ``"auto"`` is fp32."""
 
@@ -106,7 +106,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
     def use_precision(self, precision: str) -> None:
         """Decide what matrices are multiplied in: ``"fp32"``, ``"tf32"`` (GPUs), ``"bf16"`` or ``"fp16"``.
 
-        A CLIP keeps its matrices in it from then on (:mod:`medzsad.detectors.clip.precision`); training, whose
+        A CLIP keeps its matrices in it from then on (:mod:`.clip.precision`); training, whose
         precision is autocast's alone, sets :attr:`precision` instead.
         """
         self.precision = precision

@@ -1,4 +1,4 @@
-"""What detectors compute on: devices, precisions and backends by their names."""
+"""What detectors compute on: devices and precisions by their names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from medzsad.errors import ModelNotReady
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
-BACKENDS = ("torch", "openvino", "onnx", "auto")
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -56,7 +55,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and _cpu_computes_bf16() else "fp32"
+    return "bf16" if device.type == "cpu" and cpu_computes_bf16() else "fp32"
 
 
 @contextlib.contextmanager
@@ -92,34 +91,7 @@ def float32_products(precision: str, device: torch.device) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def resolve_backend(backend: str, device: str | torch.device, precision: str) -> tuple[torch.device, str]:
-    """The device, and the precision of a graph where ``backend`` runs one; nothing is imported for it.
-
-    Raises:
-        ModelNotReady: if the backend cannot be used, or not like that.
-    """
-    if backend not in BACKENDS:
-        raise ModelNotReady(f"unknown backend {backend!r}; use one of {', '.join(BACKENDS)}")
-    if backend in ("torch", "auto"):
-        return resolve_device(device), "fp32"
-    from medzsad.backends.runtimes import require_backend
-
-    require_backend(backend)
-    torch_device = torch.device("cpu")
-    if str(device).partition(":")[0] not in ("auto", "cpu"):
-        raise ModelNotReady(
-            f"backend {backend!r} computes on the CPU, not on {str(device)!r}; use --device cpu or "
-            "--backend torch"
-        )
-    resolve_precision(precision, torch_device)
-    if precision == "bf16" and backend == "onnx":
-        raise ModelNotReady("backend 'onnx' computes in fp32; use --backend openvino or torch for bf16")
-    if precision == "bf16" and not _cpu_computes_bf16():
-        raise ModelNotReady(f"this CPU does not compute bf16, which backend {backend!r} needs; use fp32")
-    return torch_device, "fp32" if precision == "auto" else precision
-
-
-def _cpu_computes_bf16() -> bool:
+def cpu_computes_bf16() -> bool:
     """Whether the CPU multiplies bf16 matrices natively; emulated bf16 is slower than fp32."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return False

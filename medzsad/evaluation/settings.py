@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from medzsad.datasets.images import MASK_RULES
-from medzsad.datasets.published import published_figures
+from medzsad.datasets.published import mask_rule
 from medzsad.errors import BadInput
 from medzsad.limits import check_batch
 from medzsad.metrics.bootstrap import Draws
@@ -91,8 +91,3 @@ class EvaluationSettings:
     def as_dict(self) -> dict[str, Any]:
         """JSON-serialisable."""
         return asdict(self)
-
-
-def mask_rule(dataset: str) -> str:
-    """Return the rule that a data set's masks are read by unless one is given: see ``masks`` above."""
-    return "published" if published_figures(dataset) else "half"

@@ -1,1 +1,1 @@
-"""Bridges to other software: MONAI Label, MONAI bundles, ONNX. Nothing below imports from here."""
+"""Bridges to other software: MONAI Label. Nothing below imports from here."""

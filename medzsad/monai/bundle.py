@@ -175,7 +175,7 @@ def _file_stem(name: str) -> str:
 
 
 def _filled(file: str, values: dict[str, str]) -> str:
-    template = package_files("medzsad") / "integrations" / "bundle_files" / file
+    template = package_files("medzsad") / "monai" / "bundle_files" / file
     text = template.read_text(encoding="utf-8")
     for key, value in values.items():
         text = text.replace("{{" + key + "}}", value)

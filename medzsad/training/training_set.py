@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medzsad.datasets.images import resize_mask
+from medzsad.datasets.published import mask_rule
 from medzsad.datasets.samples import Sample
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.evaluation.settings import mask_rule
 from medzsad.training.augmentation import Augmentation, Example, augment, generator_for
 from medzsad.training.sampling import Draw
 from medzsad.training.slice_stacks import SliceSample

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from medzsad.backends.runtimes import resolve_backend
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.detectors.devices import resolve_backend, resolve_precision
+from medzsad.detectors.devices import resolve_precision
 from medzsad.detectors.registry import detector_class
 from medzsad.errors import ModelNotReady
 from medzsad.storage import cache

@@ -28,7 +28,7 @@ from medzsad.detectors.zero_shot.settings import PlainCLIPSettings
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable
 
 METHODS = ("mini", "adaclip", "clip", "asymmetry")
-"""The others are compared in tests/detectors/graphs/test_detector.py; making graphs takes time."""
+"""The others are compared in tests/backends/test_detector.py; making graphs takes time."""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from medzsad.cli.main import run
-
-# Makes the builders importable: tests are collected without touching ``sys.path``.
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "scans")]
 
 
 @pytest.fixture

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from medzsad.cli.main import run
-
-# Makes the DICOM builders importable: tests are collected without touching ``sys.path``.
-sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("scans", "results")]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import yaml
 from medzsad.zoo.catalogue import weights_folder
 from medzsad.zoo.download import hash_file
 
-CATALOGUE: dict[str, Any] = yaml.safe_load((weights_folder().parent / "detectors" / "zoo.yaml").read_text())
+CATALOGUE: dict[str, Any] = yaml.safe_load((weights_folder().parent / "zoo" / "zoo.yaml").read_text())
 IMAGE_SIZE = 70  # a multiple of the small CLIP's patches of 14, and not its native size
 
 

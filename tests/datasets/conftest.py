@@ -1,11 +1,8 @@
-"""Makes the tree builder importable: tests are collected without touching ``sys.path``."""
+"""Fixtures of the data sets' tests."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,10 @@ from medzsad.backends import convert as converting
 from medzsad.backends import records
 from medzsad.backends.detector import GraphDetector
 from medzsad.backends.records import Record, Timing, cpu_name, write_record
+from medzsad.backends.runtimes import resolve_backend
 from medzsad.backends.store import digest_of
 from medzsad.detectors import devices
-from medzsad.detectors.devices import float32_products, resolve_backend, resolve_precision
+from medzsad.detectors.devices import float32_products, resolve_precision
 from medzsad.errors import ModelNotReady
 from medzsad.zoo.loading import load_detector
 
@@ -46,9 +47,9 @@ def test_precisions_of_graphs(monkeypatch) -> None:
     for precision in ("auto", "fp32"):
         for backend in ("openvino", "onnx"):
             assert resolve_backend(backend, "auto", precision) == (torch.device("cpu"), "fp32")
-    monkeypatch.setattr(devices, "_cpu_computes_bf16", lambda: True)
+    monkeypatch.setattr(devices, "cpu_computes_bf16", lambda: True)
     assert resolve_backend("openvino", "cpu", "bf16")[1] == "bf16"
-    monkeypatch.setattr(devices, "_cpu_computes_bf16", lambda: False)
+    monkeypatch.setattr(devices, "cpu_computes_bf16", lambda: False)
     with pytest.raises(ModelNotReady, match="does not compute bf16"):
         resolve_backend("openvino", "cpu", "bf16")
 

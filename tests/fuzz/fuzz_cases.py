@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
-sys.path.append(str(Path(__file__).parents[1] / "scans"))
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from dicom_factory import image, save
 
 from medzsad.zoo.catalogue import weights_folder

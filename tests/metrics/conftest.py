@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from metric_sets import ImageSet, make_set
 
 PARITY = Path(__file__).parents[1] / "parity" / "metrics.npz"

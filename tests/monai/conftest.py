@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+from made_scans import AFFINE, small_head
 
 from medzsad.detectors.mini.model import MedzsadMini
-
-# Makes made_scans, dicom_factory and test_slices importable: tests are collected without ``sys.path``.
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "scans")]
-
-from made_scans import AFFINE, small_head
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import from_engine
 from monai.inferers import Inferer
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
-from test_slices import all_orientations, reoriented
+from orientations import all_orientations, reoriented
 
 import medzsad
 from medzsad.detectors.references import Brightness

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
+from orientations import all_orientations, reoriented
 
 from medzsad.scans.scan import Modality, Scan
 from medzsad.scans.slices import CanonicalView, Plane, pixel_spacing, planes_to_slice, slice_image
@@ -12,22 +12,6 @@ from medzsad.scans.slices import CanonicalView, Plane, pixel_spacing, planes_to_
 
 def scan_of(voxels: np.ndarray, affine: np.ndarray) -> Scan:
     return Scan(voxels, affine, Modality.MR, "given", "scan", Path("scan.nii.gz"))
-
-
-def all_orientations() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    return list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
-
-
-def reoriented(voxels: np.ndarray, affine: np.ndarray, order, signs) -> tuple[np.ndarray, np.ndarray]:
-    """The same volume stored with permuted and flipped axes; world positions unchanged."""
-    change = np.zeros((4, 4))
-    change[3, 3] = 1
-    for new, (old, sign) in enumerate(zip(order, signs, strict=True)):
-        change[old, new] = sign
-        if sign < 0:
-            change[old, 3] = voxels.shape[old] - 1
-    stored = voxels.transpose(*order)[tuple(slice(None, None, sign) for sign in signs)]
-    return np.ascontiguousarray(stored), affine @ change
 
 
 @pytest.mark.parametrize(("order", "signs"), all_orientations())

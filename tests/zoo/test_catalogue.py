@@ -122,7 +122,7 @@ def test_settings_are_known_to_the_methods() -> None:
 
 def test_reading_the_catalogue_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom medzsad.detectors import zoo, preparing, fetching, own_models\nzoo.entries()\n"
+        "import sys\nfrom medzsad.zoo import catalogue, fetch, download, user_models\ncatalogue.entries()\n"
         "sys.exit(bool({'torch', 'numpy', 'open_clip', 'safetensors'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,8 +1,8 @@
 """medzsad-mini's network for slices of volumes, and what it sees of them.
 
 Like the one for images (:class:`~medzsad.detectors.mini.network.MiniNetwork`), with other inputs: three
-slices in standard deviations of their volume (:mod:`medzsad.detectors.volume_intensity`), so that a slice is compared
-with the whole scan and a lesion is seen to end above and below; and a second output, where the brain is.
+slices in standard deviations of their volume (:mod:`medzsad.detectors.volume_intensity`), so that a slice
+is compared with the whole scan and a lesion is seen to end above and below; and a second output: the brain.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def slice_features(images: Tensor) -> Tensor:
     """What the network sees of a slice, without learned parameters.
 
     Args:
-        images: float32 (B, 3, H, W) of :func:`medzsad.detectors.volume_intensity.encode`: own slice, below, above.
+        images: float32 (B, 3, H, W) of :func:`~.volume_intensity.encode`: own slice, below, above.
 
     Returns:
         float32 (B, 9, H, W): deviations from the volume's mean in a narrow window (as a grey image), in a

@@ -1,7 +1,7 @@
 """A prediction on the acquired DICOM slices themselves.
 
 A tilted or unevenly spaced series is resampled to a regular grid before anything looks at it
-(:mod:`medzsad.scans.dicom.stack_grid`). DICOM results must lie on the slices that were acquired, image by image:
+(:mod:`medzsad.scans.dicom.stack_grid`). DICOM results must lie on the acquired slices, image by image:
 the map is brought back by linear interpolation at the world positions of the slices' own pixels. A regular
 series has no detour: its values are taken over as they are.
 """

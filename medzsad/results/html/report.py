@@ -100,7 +100,7 @@ def render_html_report(
 
 def asset(name: str) -> str:
     """A text file of the package's ``results/assets``."""
-    return files("medzsad").joinpath("results", "assets", *name.split("/")).read_text("utf-8")
+    return files("medzsad").joinpath("results", "html", "assets", *name.split("/")).read_text("utf-8")
 
 
 def content_policy(*scripts: str) -> str:

@@ -38,7 +38,7 @@ def read_dicom(path: Path, *, series: str | None = None, volume: int | None = No
         volume: which of several volumes at the same positions, counted from 0.
 
     Returns:
-        (columns, rows, slices[, 3]) on a regular grid with right angles; see :mod:`medzsad.scans.dicom.stack_grid`.
+        (columns, rows, slices[, 3]) on a regular grid with right angles; see :mod:`.stack_grid`.
 
     Raises:
         BadInput: no DICOM, no image, pixels that cannot be decoded, or images that make no volume.

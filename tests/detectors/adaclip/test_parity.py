@@ -19,7 +19,7 @@ from medzsad.detectors.adaclip.scoring import aggregated_map, layer_probability_
 from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.clip.backbone import FrozenCLIP
 
-FILE = Path(__file__).parents[1] / "parity" / "adaclip.safetensors"
+FILE = Path(__file__).parents[2] / "parity" / "adaclip.safetensors"
 LAYERS = (3, 6, 9, 12)
 CONFIG: dict[str, Any] = {
     "embed_dim": 64,

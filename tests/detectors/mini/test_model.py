@@ -19,7 +19,7 @@ from medzsad.errors import ModelNotReady
 from medzsad.zoo.loading import load_detector
 
 EMBEDDED = Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors"
-GENERATOR = Path(__file__).parents[2] / "tools" / "synthetic_images.py"
+GENERATOR = Path(__file__).parents[3] / "tools" / "synthetic_images.py"
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_bf16_is_close_to_fp32(detector: MedzsadMini, synthetic: ModuleType) -> 
 
 
 def test_auto_is_fp32_where_the_cpu_has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medzsad.detectors.devices._cpu_computes_bf16", lambda: True)
+    monkeypatch.setattr("medzsad.detectors.devices.cpu_computes_bf16", lambda: True)
     assert load_detector("medzsad-mini", device="cpu").precision == "fp32"
     assert load_detector("medzsad-mini", device="cpu", precision="bf16").precision == "bf16"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,6 @@ import pytest
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed (medzsad[monailabel])")
 
-sys.path += [str(Path(__file__).parents[2] / "scans")]
 
 from orthanc_server import ACCESS, PASSWORD, USER, orthanc
 

@@ -1,6 +1,0 @@
-"""Makes the DICOM builder importable: tests are collected without touching ``sys.path``."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
