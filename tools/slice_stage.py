@@ -285,8 +285,9 @@ def write_stage(
     """Writes ``slice.safetensors``: the averaged weights alone, for combine_mini."""
     training = {
         "data": "lesions drawn into slices of anatomical label maps with random intensities (Apache-2.0), of "
-        "redistributable scans (T1 of nichart_demo, UPenn; one head CT, BSD-2; one brain MR, MIT; small body "
-        "CT and MR, Apache-2.0), and synthetic anomalies over procedurally made images",
+        "redistributable scans (T1 and, unmarked, every other FLAIR of nichart_demo, UPenn; one head CT, "
+        "BSD-2; one brain MR, MIT; small body CT and MR, Apache-2.0), and synthetic anomalies over "
+        "procedurally made images",
         "licence": "Apache-2.0",
         "seed": args.seed,
         "precision": "fp32",

@@ -30,7 +30,7 @@ from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.metrics.bootstrap import Draws
 from medzsad.metrics.lesionwise import LesionRule, find_lesions
 from medzsad.results.prediction import ScanPrediction
-from medzsad.scans.intensity import foreground_mask
+from medzsad.scans.foreground import foreground_mask
 from medzsad.scans.readers import read_scan
 
 HALVES = {"even": slice(0, None, 2), "odd": slice(1, None, 2), "whole": slice(None)}
@@ -115,7 +115,12 @@ def measure(case: Case, detector: MedzsadMini) -> dict[str, float]:
     """All figures of one volume."""
     begin = time.process_time()
     result = medzsad.predict(case.image, detector)
-    figures = {"cpu_s": time.process_time() - begin, "candidates": float(len(result.lesions))}
+    return {"cpu_s": time.process_time() - begin, **judge(case, result)}
+
+
+def judge(case: Case, result: ScanPrediction) -> dict[str, float]:
+    """All figures of one prediction."""
+    figures = {"candidates": float(len(result.lesions)), "score": result.score}
     if case.label is None:
         marked = float(result.mask.sum()) * voxel_mm3(result) / 1000
         return figures | {"highest": float(result.anomaly_map.max()), "marked_ml": marked}
