@@ -130,7 +130,8 @@ def _volume(
     from nibabel.processing import resample_from_to
 
     from medzsad.detectors.volume_intensity import decode, standardised
-    from medzsad.scans.intensity import foreground_mask, intensity_scaling
+    from medzsad.scans.foreground import foreground_mask
+    from medzsad.scans.intensity import intensity_scaling
     from medzsad.scans.readers import read_scan
     from medzsad.scans.slices import CanonicalView
 
