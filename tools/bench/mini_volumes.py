@@ -5,7 +5,7 @@ r"""Measures checkpoints of medzsad-mini on volumes: voxels, lesions, and candid
 Sets: FLAIR of ``nichart_demo`` (its labels are a network's: a silver standard), FLAIR and T1c of
 ``brats2013``, the phantom of ``examples/``, and two scans without known lesions, a tilted head CT and the T1
 of a volunteer. Even: every other volume of a set, from the first on; what they choose is reported on the odd
-ones. For each volume, as ``medzsad predict`` gives it by default: CPU seconds; candidates; average precision
+ones; with ``--half whole`` all three means are printed. For each volume, as ``medzsad predict`` gives it by default: CPU seconds; candidates; average precision
 of the voxels, and inside the brain; the same of smoothed brightness, the trivial reference; Dice of the mask
 at the default threshold, and the best possible; lesions of at least 10 mm3 that a candidate shares an IoU of
 0.1 with (so that one candidate over the whole brain finds nothing); candidates that touch no lesion.
@@ -156,23 +156,31 @@ def voxel_mm3(result: ScanPrediction) -> float:
 
 
 def lines(name: str, cases: list[Case], detector: MedzsadMini, every: bool) -> Iterator[str]:
-    """The mean figures of a set, after those of each volume if ``every``."""
+    """The mean figures of a set and, of a large one, of its halves, after each volume's if ``every``."""
     found = []
     for case in cases:
         found.append(measure(case, detector))
         if every or len(cases) == 1 or case.label is None:
             yield f"{name:8} {case.name:14} " + shown(found[-1])
     if len(cases) > 1 and cases[0].label is not None:
-        table = {key: np.array([one[key] for one in found]) for key in found[0]}
-        mean = {key: float(values.mean()) for key, values in table.items()}
-        draws = np.concatenate([c @ table["ap"] for c in Draws().counts(len(found), 1)]) / len(found)
-        low, high = np.percentile(draws, (2.5, 97.5))
-        above = [int((table["ap"] > table[key]).sum()) for key in ("brightness", "brightness_brain")]
-        yield (
-            f"{name:8} mean of {len(found):<6} {shown(mean)}; ap {low:.3f} to {high:.3f} (95 %); "
-            f"above brightness in {above[0]}, inside the brain in {above[1]}; "
-            f"{table['found'].sum():.0f} of {table['lesions'].sum():.0f} lesions"
-        )
+        yield f"{name:8} {summary(found)}"
+        if len(cases) > 12:
+            yield from (f"{name:8} {half}: {summary(found[HALVES[half]])}" for half in ("even", "odd"))
+
+
+def summary(found: list[dict[str, float]]) -> str:
+    """The mean figures of volumes, with an interval, and in how many the map is above the references."""
+    table = {key: np.array([figures[key] for figures in found]) for key in found[0]}
+    mean = {key: float(values.mean()) for key, values in table.items()}
+    draws = np.concatenate([counts @ table["ap"] for counts in Draws().counts(len(found), 1)]) / len(found)
+    low, high = np.percentile(draws, (2.5, 97.5))
+    above = [int((table["ap"] > table[key]).sum()) for key in ("brightness", "brightness_brain")]
+    return (
+        f"mean of {len(found)}: {shown(mean)}; ap {low:.3f} to {high:.3f} (95 %); above brightness in "
+        f"{above[0]}, inside the brain in {above[1]}; ap_brain above it in "
+        f"{int((table['ap_brain'] > table['brightness_brain']).sum())}; "
+        f"{table['found'].sum():.0f} of {table['lesions'].sum():.0f} lesions"
+    )
 
 
 def shown(figures: dict[str, float]) -> str:
