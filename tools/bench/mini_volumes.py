@@ -5,7 +5,8 @@ r"""Measures checkpoints of medzsad-mini on volumes: voxels, lesions, and candid
 Sets: FLAIR of ``nichart_demo`` (its labels are a network's: a silver standard), FLAIR and T1c of
 ``brats2013``, the phantom of ``examples/``, and two scans without known lesions, a tilted head CT and the T1
 of a volunteer. Even: every other volume of a set, from the first on; what they choose is reported on the odd
-ones; with ``--half whole`` all three means are printed. For each volume, as ``medzsad predict`` gives it by default: CPU seconds; candidates; average precision
+ones; with ``--half whole`` all three means are printed. For each volume, as ``medzsad predict`` gives it by
+default: CPU seconds; candidates; volume score; average precision
 of the voxels, and inside the brain; the same of smoothed brightness, the trivial reference; Dice of the mask
 at the default threshold, and the best possible; lesions of at least 10 mm3 that a candidate shares an IoU of
 0.1 with (so that one candidate over the whole brain finds nothing); candidates that touch no lesion.
