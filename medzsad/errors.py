@@ -47,6 +47,8 @@ def explained(error: Exception, subject: object = None) -> Exception:
         return BadInput("a path begins with ~, but there is no such home folder; give the whole path.")
     if isinstance(error, ValueError) and "null byte" in text:
         return BadInput("a file name holds a NUL character; no file can have such a name.")
+    if isinstance(error, ValueError) and "integer string conversion" in text:
+        return BadInput("a number has thousands of digits; give a shorter one.")
     return error
 
 

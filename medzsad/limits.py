@@ -17,11 +17,14 @@ DEFAULTS = {
     "MEDZSAD_MAX_VOXELS": (1_000_000_000, "voxels of one volume"),
     "MEDZSAD_MAX_SLICES": (20_000, "slices or frames of one scan"),
     "MEDZSAD_MIN_SIDE": (4, "pixels on a side of a slice, where there are 100 slices or more"),
-    "MEDZSAD_MAX_WORKERS": (256, "processes that load data"),
+    "MEDZSAD_MAX_WORKERS": (256, "processes, threads or models at once"),
+    "MEDZSAD_MAX_RESAMPLES": (1_000_000, "draws of a bootstrap"),
     "MEDZSAD_MAX_TEXT_MB": (256, "megabytes of a table, list, catalogue or recipe"),
 }
 """Variable to (default, what it limits). docs/limits.md shows them."""
 
+SMALLEST_SIDE = 16
+"""Pixels on a side of the images that any network gets; for batches of a network not known yet."""
 _PACKED = 500_000_000  # bytes: what unpacks to less is let through
 _RATIO = 250  # of unpacked to packed bytes; scans reach about 50
 
@@ -108,7 +111,14 @@ def check_packed(path: object, unpacked: float) -> None:
 
 
 def check_batch(size: int, batch: int, subject: str, kind: type[MedzsadError] = BadInput) -> None:
-    """Raise ``kind`` if a batch of images, ``size`` pixels on a side, is more than a network may get."""
+    """Raise ``kind`` if a batch of images is more than a network may get.
+
+    Args:
+        size: pixels on a side; :data:`SMALLEST_SIDE` while the network is not known.
+        batch: images at once.
+        subject: the option, for the message.
+        kind: of error.
+    """
     check_limit(
         float(size) * float(size) * max(1, batch), "MEDZSAD_MAX_PIXELS", subject, "pixels a batch", kind
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.prediction import ScanPrediction, SliceScore
 from medzsad.results.thresholds import parse_threshold, resolve_threshold
 from medzsad.scans.intensity import foreground_mask, intensity_scaling
@@ -78,6 +79,7 @@ def predict(
     started = time.perf_counter()
     plane = parse_plane(plane)
     rule = None if threshold is None else parse_threshold(threshold)
+    check_batch(SMALLEST_SIDE, batch_size or 1, f"a batch of {batch_size} slices")
     if not isinstance(scan, Scan):
         scan = read_scan(scan, series=series, volume=volume, modality=modality, affine=affine, name=name)
     read = time.perf_counter()

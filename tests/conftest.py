@@ -10,19 +10,41 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from shared_data import Shared, shared_path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several at once: a thread each, before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+hypothesis.settings.register_profile("suite", deadline=None)  # other tests run at the same time
+hypothesis.settings.load_profile("suite")
+
+
+def pytest_report_header() -> str:
+    """Say which libraries read: pydicom 2.4 and 3 are both supported."""
+    return ", ".join(
+        f"{name} {version(name)}" for name in ("pydicom", "nibabel", "simpleitk", "monai", "torch")
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests away from the user's cache, and those of several processes from each other's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDZSAD_CACHE", str(tmp_path_factory.mktemp("medzsad-cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
-def shared_dir() -> Path:
-    """The folder of real scans and reference numbers (``MEDZSAD_SHARED``, default ``../shared``)."""
-    folder = Path(os.environ.get("MEDZSAD_SHARED", Path(__file__).parents[2] / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is not a folder (set MEDZSAD_SHARED)")
-    return folder.resolve()
+def shared() -> Shared:
+    """What finds real scans and reference numbers, and skips the test where they are not."""
+    return shared_path
 
 
 @pytest.fixture(scope="session")

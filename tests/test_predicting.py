@@ -62,8 +62,15 @@ def test_map_lies_in_the_scan_and_finds_the_lesion(phantom):
     assert any(np.linalg.norm(np.subtract(found.center_voxel, center)) < 8 for found in phantom.lesions[:2])
 
 
-@pytest.mark.parametrize("oblique", [False, True], ids=["straight", "oblique"])
-@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (1.5, 1.5, 5.0)], ids=["isotropic", "thick"])
+@pytest.mark.parametrize(
+    ("oblique", "spacing"),
+    [
+        pytest.param(True, (1.5, 1.5, 5.0), id="oblique-thick"),
+        pytest.param(True, (2.0, 2.0, 2.0), id="oblique-isotropic", marks=pytest.mark.slow),
+        pytest.param(False, (1.5, 1.5, 5.0), id="straight-thick", marks=pytest.mark.slow),
+        pytest.param(False, (2.0, 2.0, 2.0), id="straight-isotropic", marks=pytest.mark.slow),
+    ],
+)
 def test_all_48_orientations_give_the_same_map_in_world_space(small_detector, oblique, spacing):
     from scipy.spatial.transform import Rotation
 
@@ -143,10 +150,8 @@ def voxel_auroc(anomaly_map: np.ndarray, label: np.ndarray) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["pat0001", "pat0003", "pat0005"])
-def test_brats_flair(shared_dir, tmp_path, case):
-    folder = shared_dir / "data" / "brats2013" / case
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is not a folder")
+def test_brats_flair(shared, tmp_path, case):
+    folder = shared(f"data/brats2013/{case}", files=5)
     source = nibabel.load(folder / "Flair_subtrMeanDivStd.nii.gz")
     result = medzsad.predict(folder / "Flair_subtrMeanDivStd.nii.gz")
     saved = nibabel.load(result.save(tmp_path, formats=("nifti",))["anomaly"])
@@ -158,10 +163,8 @@ def test_brats_flair(shared_dir, tmp_path, case):
 
 
 @pytest.mark.slow
-def test_tilted_head_ct_predicts_with_a_warning(shared_dir, tmp_path):
-    folder = shared_dir / "data" / "dicom_head_ct"
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is not a folder")
+def test_tilted_head_ct_predicts_with_a_warning(shared, tmp_path):
+    folder = shared("data/dicom_head_ct", files=28)
     result = medzsad.predict(folder)
     assert any("tilt" in note for note in result.scan.notes)
     assert "geometry" in result.scan.details
@@ -171,10 +174,8 @@ def test_tilted_head_ct_predicts_with_a_warning(shared_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_brain_mr_series_is_sliced_as_acquired(shared_dir):
-    folder = shared_dir / "data" / "dicom_brain_mr"
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is not a folder")
+def test_brain_mr_series_is_sliced_as_acquired(shared):
+    folder = shared("data/dicom_brain_mr", files=64)
     result = medzsad.predict(folder)
     assert result.planes == ("sagittal",)
     assert result.scan.modality is Modality.MR

@@ -20,6 +20,7 @@ from medzsad.detectors.mini.model import MedzsadMini, is_colour
 from medzsad.detectors.zero_shot.base import TrainingFreeDetector
 from medzsad.detectors.zero_shot.winclip import WinCLIP, window_patches
 from medzsad.errors import BadInput
+from medzsad.limits import check_batch
 
 
 class ImageSide(nn.Module):
@@ -195,6 +196,7 @@ def at_size(detector: AnomalyDetector, side: int) -> Iterator[AnomalyDetector]:
     Raises:
         BadInput: if the method cannot work at that size.
     """
+    check_batch(side, 2, f"an image size of {side}")
     clip = getattr(detector, "clip", None)
     stored: list[tuple[nn.Module, str, object]] = [
         (detector, "image_size", side),

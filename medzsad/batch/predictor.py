@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.errors import BadInput
+from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.prediction import FORMATS
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class PredictSettings:
         from medzsad.scans.modality import parse_modality
 
         parse_plane(self.plane)
+        check_batch(SMALLEST_SIDE, self.batch_size or 1, f"a batch of {self.batch_size} slices")
         parse_modality(self.modality)
         if self.threshold is not None:
             parse_threshold(self.threshold)

@@ -83,6 +83,24 @@ class Circumstances:
         }
 
 
+def is_sound(scan: object, status: object, score: object, results: object) -> bool:
+    """Return whether these columns of a row are what a run writes, and not damaged or somebody else's.
+
+    Args:
+        scan, status, score, results: of :class:`Row`, of any type.
+    """
+    if not isinstance(scan, str) or not scan:
+        return False
+    if status == FAILED:
+        return score is None and results is None
+    return (
+        status == DONE
+        and type(score) in (int, float)
+        and 0 <= score <= 1  # type: ignore[operator]
+        and results == place_of(scan)
+    )
+
+
 def done_row(item: ScanItem, prediction: ScanPrediction, about: Circumstances) -> Row:
     """The row of a prediction."""
     volumes = [lesion.volume_ml for lesion in prediction.lesions if lesion.volume_ml is not None]

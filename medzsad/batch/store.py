@@ -94,8 +94,11 @@ class FolderStore:
 
     def read(self, path: str) -> bytes | None:
         with self._explained():
+            place = self.root / path
+            if os.path.lexists(place) and not place.is_file():  # a pipe would be waited for without end
+                raise OSError(errno.EINVAL, f"{path} is no file")
             try:
-                return (self.root / path).read_bytes()
+                return place.read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 return None
 

@@ -9,10 +9,12 @@ from collections import defaultdict
 from dataclasses import InitVar, asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from medzsad.batch.records import Row
+from medzsad.batch.records import Row, is_sound
 from medzsad.batch.store import ResultStore
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, MedzsadError
+from medzsad.limits import check_limit
 from medzsad.storage.sharding import Shard, hash_of
+from medzsad.storage.text_files import parse_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -47,6 +49,19 @@ def schema() -> pyarrow.Schema:
     """The columns of :class:`~medzsad.batch.records.Row`."""
     arrow = require_pyarrow()
     return arrow.schema([(name, TYPES.get(name, "string")) for name in Row.__dataclass_fields__])
+
+
+def as_table(rows: list[Row]) -> pyarrow.Table:
+    """Return rows as a table.
+
+    Raises:
+        TypeError: if a value is not of its column's type.
+    """
+    arrow = require_pyarrow()
+    try:
+        return arrow.Table.from_pylist([asdict(row) for row in rows], schema=schema())
+    except (arrow.ArrowException, OverflowError, UnicodeError) as error:
+        raise TypeError(str(error)) from error
 
 
 @dataclass
@@ -103,12 +118,11 @@ def write_table(
         OutputNotWritable: if it cannot be written.
     """
     arrow = require_pyarrow()
-    table = rows
-    if isinstance(rows, list):
-        table = arrow.Table.from_pylist([asdict(row) for row in rows], schema=schema())
+    table = as_table(rows) if isinstance(rows, list) else rows
     buffer = io.BytesIO()
-    metadata = {FACTS: json.dumps(facts).encode()}
-    arrow.parquet.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
+    table = table.replace_schema_metadata({FACTS: json.dumps(facts).encode()})
+    # With checksums, so that a bit that a disk turned is no score.
+    arrow.parquet.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     store.write(path, buffer.getvalue())
 
 
@@ -129,26 +143,47 @@ def read_parts(store: ResultStore) -> tuple[pyarrow.Table, list[str]]:
             continue
         try:
             table = _read(arrow, store.read(f"{PARTS}/{name}") or b"")
-            facts = json.loads(table.schema.metadata[FACTS])
-            table = table.select(schema().names).cast(schema())
-            scans, shards = cohorts[facts["cohort"], facts["scans"]]
+            cohort, total, shard = _facts(table)
+            table = table.select(schema().names).cast(schema()).replace_schema_metadata(None)
+            columns = (table.column(key).to_pylist() for key in ("scan", "status", "score", "results"))
+            if not all(map(is_sound, *columns)) or table.column("finished").null_count:
+                raise ValueError("rows that no run writes")
+            scans, shards = cohorts[cohort, total]
             scans.update(table.column("scan").to_pylist())
-            shards.add(tuple(facts["shard"]))
-        except (arrow.ArrowException, ValueError, KeyError, TypeError) as error:
+            if len(scans) > total:
+                raise ValueError("more scans than there are")
+            shards.add(shard)
+        except (arrow.ArrowException, MedzsadError, OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(
-                f"{store.url}/{PARTS}/{name} is no part of a table of scores; delete it and run again what "
-                "wrote it."
+                f"{store.url}/{PARTS}/{name} is damaged, or no part of a table of scores; delete it and run "
+                "again what wrote it: only its rows are made anew, from the results that are there."
             ) from error
-        tables.append(table.replace_schema_metadata(None))
+        tables.append(table)
     if not tables:
         raise BadInput(f"{store.url} holds no results of a cohort ({PARTS}/*.parquet); check the path.")
     return _newest(arrow.concat_tables(tables)), _unfinished(cohorts)
 
 
+def _facts(table: pyarrow.Table) -> tuple[str, int, tuple[int, int]]:
+    """Cohort, its number of scans, and the shard, from a part's metadata.
+
+    Raises:
+        BadInput, KeyError, TypeError, ValueError: if they are not there, or are none.
+    """
+    facts = parse_json((table.schema.metadata or {})[FACTS], "metadata")
+    number, count = facts["shard"]
+    cohort, total = facts["cohort"], facts["scans"]
+    if not isinstance(cohort, str) or not isinstance(total, int) or Shard.parse(f"{number}/{count}") is None:
+        raise ValueError(facts)
+    return cohort, total, (number, count)
+
+
 def _read(arrow: Any, content: bytes) -> pyarrow.Table:
     """A Parquet file's table, read in this thread: Arrow's own may abort the program where it ends soon after
     (https://github.com/apache/arrow/issues/34314)."""
-    with arrow.parquet.ParquetFile(arrow.BufferReader(content), pre_buffer=False) as file:
+    source = arrow.BufferReader(content)
+    with arrow.parquet.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
+        check_limit(file.metadata.num_rows, "MEDZSAD_MAX_VOXELS", "a part", "rows")
         return file.read(use_threads=False)
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from medzsad.batch.cache_key import fingerprint
 from medzsad.batch.manifest import ScanItem
 from medzsad.batch.predictor import Predictor, PredictSettings
-from medzsad.batch.records import Circumstances, Row, done_row, failed_row, failure
+from medzsad.batch.records import Circumstances, Row, done_row, failed_row, failure, is_sound
 from medzsad.batch.store import OUTCOME, ResultStore, open_store, place_of
+from medzsad.batch.table import as_table
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, explained
 from medzsad.storage.text_files import parse_json
 from medzsad.threads import limit_threads
@@ -65,9 +66,11 @@ def settled(store: ResultStore, item: ScanItem, digest: str, mark: str | None = 
         stored = parse_json(content, OUTCOME)
         if (stored.pop("fingerprint"), stored["settings"]) != (mark or fingerprint(item), digest):
             return None
-        return Row(**stored)
+        row = Row(**stored)
+        as_table([row])  # every value has its column's type
     except (BadInput, KeyError, TypeError, AttributeError):  # of another version, or damaged
         return None
+    return row if row.scan == item.id and is_sound(row.scan, row.status, row.score, row.results) else None
 
 
 class Worker:
@@ -157,7 +160,7 @@ class Worker:
         """
         path = f"attempts/{item.id}"
         before = (self.store.read(path) or b"0").split()[:1]
-        number = 1 + (int(before[0]) if before and before[0].isdigit() else 0)
+        number = 1 + (int(before[0][:6]) if before and before[0].isdigit() else 0)
         if number <= ATTEMPTS:
             self.store.write(path, f"{number} {os.getpid()}\n".encode())
         try:

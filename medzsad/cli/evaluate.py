@@ -10,6 +10,7 @@ import click
 from medzsad.cli.options import threads_option
 from medzsad.cli.progress import progress_of
 from medzsad.errors import BadInput
+from medzsad.storage.text_files import whole_number
 
 DEFAULT = "medzsad-mini"
 # Options that predictions depend on, or how they are made; the others are of the figures.
@@ -250,9 +251,7 @@ def _evaluate_suite(
 def _side(size: str) -> int | None:
     if size == "native":
         return None
-    if not size.isdecimal():
-        raise BadInput(f"--size {size} is neither a number of pixels nor 'native'")
-    return int(size)
+    return whole_number(size, "--size (or native)")
 
 
 def _say(text: str) -> None:

@@ -144,7 +144,7 @@ def remove(name: str) -> None:
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Images at once [default: by size].")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, max=3600),
     default=4.0,
     show_default=True,
     help="For each figure, at least.",

@@ -33,6 +33,8 @@ class DatasetEntry:
         names: what a method's own code calls it in texts, by method (:mod:`medzsad.datasets.class_names`).
         counts: how many images a split has as published, where that is known.
         organ: name in :mod:`medzsad.detectors.organs`.
+        modality: how its images came about, a name of :class:`medzsad.scans.scan.Modality`; None of data of
+            one's own. Images of all but ``"rgb"`` are grey, whatever their files' channels say.
         folders: names that its folder has in downloads.
         aliases: other names that it may be called.
         channel: of volumes, which image of a case is read by default.
@@ -53,6 +55,7 @@ class DatasetEntry:
     names: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     organ: str | None = None
+    modality: str | None = None
     folders: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     channel: str | None = None

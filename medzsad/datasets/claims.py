@@ -58,6 +58,15 @@ def custom(name: str, unit: str = "images") -> str:
     return f"{CUSTOM}{unit}{_GIVEN_AS}{name}"
 
 
+def title(name: str, doubt: str, level: str) -> str:
+    """Return what figures are of: the data set, or data of one's own that were given under its name.
+
+    Args:
+        name, doubt, level: of a :class:`~medzsad.datasets.samples.SampleSet`.
+    """
+    return custom(name, "volumes" if level == "voxel" else "images") if doubt else name
+
+
 def sets_of(claimed: str) -> tuple[str, ...]:
     """Return the sets that a claim may have images of; on these, results are not zero-shot."""
     if claimed.startswith(CUSTOM):

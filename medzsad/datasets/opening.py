@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medzsad.datasets.catalog import DatasetEntry, expected, find_entry
+from medzsad.datasets.claims import claim
 from medzsad.datasets.files import SPLITS, entries, plain_name, relative_id, subfolders
 from medzsad.datasets.layouts import find_layout
 from medzsad.datasets.reading import Found, Request
@@ -53,14 +54,17 @@ def open_dataset(
             ``"foreground"``, instead of guessing.
 
     Returns:
-        The samples. What could not become one is counted in :attr:`SampleSet.notes`.
+        The samples. What could not become one is counted in :attr:`SampleSet.notes`, which also say why a
+        folder cannot be taken for the set.
 
     Raises:
         BadInput: unknown name, split or class; no such folder; no layout fits (the message shows the expected
             tree); the split is empty.
     """
     found, _ = open_with_problems(name, root, split=split, channel=channel, labels=labels, patterns=patterns)
-    return choose(found, classes=classes, limit=limit, seed=seed)
+    chosen = choose(found, classes=classes, limit=limit, seed=seed)
+    claimed, doubt = claim(found, chosen.samples)
+    return replace(chosen, doubt=doubt, notes=(*chosen.notes, *([f"{claimed}: {doubt}."] if doubt else ())))
 
 
 def choose(

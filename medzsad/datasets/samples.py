@@ -138,6 +138,8 @@ class SampleSet(Sequence):
         level: what can be compared: ``"image"`` (no masks), ``"pixel"`` or ``"voxel"``.
         samples: all :class:`Sample`, or all :class:`VolumeSample`.
         notes: sentences that the user should read: what was left out, chosen or assumed.
+        doubt: why it cannot be taken for the data set of that name (:mod:`medzsad.datasets.claims`); ``""``
+            where nothing speaks against it.
     """
 
     name: str
@@ -147,6 +149,7 @@ class SampleSet(Sequence):
     level: str
     samples: tuple[Sample, ...] | tuple[VolumeSample, ...]
     notes: tuple[str, ...] = ()
+    doubt: str = ""
 
     def __len__(self) -> int:
         return len(self.samples)

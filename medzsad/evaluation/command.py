@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medzsad.datasets.claims import title
 from medzsad.datasets.opening import open_dataset
 from medzsad.detectors.organs import name_of
 from medzsad.errors import BadInput
-from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate
+from medzsad.evaluation.evaluate import REFERENCES, Evaluation, check_batches, evaluate
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.writing import save_evaluation
 from medzsad.results.writing import prepare_folder
@@ -75,6 +76,7 @@ def run_evaluation(
     Raises:
         MedzsadError: if the data, a model, an option or the output folder cannot be used.
     """
+    check_batches((), batch_size)
     settings = EvaluationSettings(
         size=size,
         framing=framing,
@@ -93,18 +95,16 @@ def run_evaluation(
     )
     for note in samples.notes if say else ():
         say(note)
-    detectors = [
-        load_detector(
-            model,
-            device=device,
-            precision=precision,
-            clip_weights=weights,
-            organ=organ,
-            backend=backend,
-            say=say,
-        )
-        for model, weights in clip_weights_of(models, clip_weights).items()
-    ]
+    detectors = load_detectors(
+        models,
+        clip_weights,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        organ=organ,
+        backend=backend,
+        say=say,
+    )
     _check_named(detectors, class_name)
     if out is not None:
         prepare_folder(out)
@@ -115,7 +115,9 @@ def run_evaluation(
         references=() if no_references else REFERENCES,
         cache_folder=None if no_cache else cache_folder() / "evaluations",
         batch_size=batch_size,
-        case_files=_case_files(out, samples.name, detectors, settings) if save_maps and out else None,
+        case_files=_case_files(out, title(samples.name, samples.doubt, samples.level), detectors, settings)
+        if save_maps and out
+        else None,
         progress=progress,
     )
     reused = sum(detector.reused for detector in evaluation.detectors)
@@ -160,27 +162,46 @@ def run_share(
     from medzsad.evaluation.shard import predict_share
     from medzsad.storage.sharding import Shard
 
+    check_batches((), batch_size)
     share = Shard.parse(shard)
     settings = EvaluationSettings(framing=framing, seed=seed, class_name=name_of(organ, class_name))
     samples = open_dataset(
         dataset, root, split=split, classes=classes or None, limit=limit, seed=seed, channel=channel
     )
-    detectors = [
-        load_detector(
-            model,
-            device=device,
-            precision=precision,
-            clip_weights=weights,
-            organ=organ,
-            backend=backend,
-        )
-        for model, weights in clip_weights_of(models, clip_weights).items()
-    ]
+    detectors = load_detectors(
+        models,
+        clip_weights,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        organ=organ,
+        backend=backend,
+    )
     _check_named(detectors, class_name)
     folder = cache_folder() / "evaluations"
     return predict_share(
         samples, detectors, settings, share, folder, batch_size=batch_size, progress=progress
     )
+
+
+def load_detectors(
+    models: Sequence[str], clip_weights: str | None, *, batch_size: int, **options: Any
+) -> list[AnomalyDetector]:
+    """Load the detectors of an evaluation.
+
+    Args:
+        models, clip_weights: names or checkpoints, and the weights of those that have a CLIP inside.
+        batch_size: images at once.
+        options: further ones of :func:`medzsad.load_detector`.
+
+    Raises:
+        BadInput: if a batch is more than one of them may get.
+        ModelNotReady: if one cannot be loaded.
+    """
+    weights = clip_weights_of(models, clip_weights)
+    detectors = [load_detector(model, clip_weights=own, **options) for model, own in weights.items()]
+    check_batches(detectors, batch_size)
+    return detectors
 
 
 def _check_named(detectors: Sequence[AnomalyDetector], class_name: str | None) -> None:

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.datasets.catalog import entries
-from medzsad.datasets.claims import sets_of
+from medzsad.datasets.claims import custom, sets_of, title
 from medzsad.datasets.published import PublishedFigure, published_figures
 from medzsad.datasets.samples import SampleSet
 from medzsad.errors import BadInput
+from medzsad.evaluation.image_predictions import is_shown_grey
 from medzsad.evaluation.image_sets import evaluate_images
 from medzsad.evaluation.outcome import ClassOutcome, DetectorOutcome, mean_figures
 from medzsad.evaluation.prediction_cache import PredictionCache
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.volume_sets import evaluate_volumes
+from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.thresholds import parse_threshold
 
 if TYPE_CHECKING:
@@ -40,10 +42,11 @@ class Evaluation:
         layout: how its folder was laid out.
         samples: how many images or volumes.
         detectors: the outcome of each detector, references last.
-        published: what publications report for the set.
+        published: what publications report for the set; nothing for samples that may be no part of it.
         settings: of the evaluation.
         notes: what the reader should know about the data.
         versions: of the software.
+        doubt: why the samples cannot be taken for the data set (:attr:`SampleSet.doubt`).
     """
 
     dataset: str
@@ -55,6 +58,12 @@ class Evaluation:
     settings: EvaluationSettings
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    doubt: str = ""
+
+    @property
+    def title(self) -> str:
+        """What the figures are of: see :func:`medzsad.datasets.claims.title`."""
+        return title(self.dataset, self.doubt, self.level)
 
 
 def evaluate(
@@ -87,8 +96,8 @@ def evaluate(
         progress: gives, for a detector's name, a wrapper of the samples, e.g. ``tqdm``.
 
     Raises:
-        BadInput: if the data cannot be read, two detectors have one name, or foregrounds are asked for that
-            the set does not have.
+        BadInput: if the data cannot be read, two detectors have one name, a batch is more than one of them
+            may get, or foregrounds are asked for that the set does not have.
         OutputNotWritable: if predictions or maps cannot be stored.
     """
     from medzsad.zoo.loading import load_detector
@@ -105,6 +114,7 @@ def evaluate(
             raise BadInput(
                 f"two models are called {name}; rename one of the files, so that they can be told apart"
             )
+    check_batches(detectors, batch_size)
     runs = [(detector, False) for detector in detectors]
     runs += [(load_detector(name, device="cpu"), True) for name in references if name not in names]
     for detector, is_reference in runs:
@@ -126,11 +136,18 @@ def evaluate(
         layout=samples.layout,
         samples=len(samples),
         detectors=outcomes,
-        published=published_figures(samples.name),
+        published=published_beside(samples),
         settings=settings,
         notes=samples.notes,
         versions=_versions(),
+        doubt=samples.doubt,
     )
+
+
+def check_batches(detectors: Iterable[AnomalyDetector], batch_size: int) -> None:
+    """Raise BadInput if a batch is more than one of the detectors, or any whatever, may get."""
+    for size in (SMALLEST_SIDE, *(detector.image_size for detector in detectors)):
+        check_batch(size, batch_size, f"a batch of {batch_size} images")
 
 
 def _run(
@@ -177,7 +194,7 @@ def _run(
     return DetectorOutcome(
         name=detector.name,
         reference=is_reference,
-        zero_shot=not has_seen(detector.seen, samples.name),
+        zero_shot=not any(has_seen(detector.seen, name) for name in _may_be(samples)),
         classes=classes,
         mean=mean_figures(classes),
         settings={**detector.settings, **_class_names(classes)},
@@ -187,6 +204,16 @@ def _run(
         seconds=round(time.perf_counter() - begin, 2),
         reused=cache.found,
     )
+
+
+def published_beside(samples: SampleSet) -> list[PublishedFigure]:
+    """Return the published figures that may stand beside those of the samples: of their set, if it is it."""
+    return [] if samples.doubt else published_figures(samples.name)
+
+
+def _may_be(samples: SampleSet) -> tuple[str, ...]:
+    """The data sets whose images these may be."""
+    return sets_of(custom(samples.name)) if samples.doubt else (samples.name,)
 
 
 def _class_names(classes: Sequence[ClassOutcome]) -> dict[str, Any]:
@@ -202,6 +229,8 @@ def framing_and_cache(
     """What a detector is shown of 2D images, and where its predictions of the set are kept."""
     framing = detector.framing if settings.framing == "auto" else settings.framing
     key = {"framing": "volume" if samples.is_volumetric else framing}
+    if not samples.is_volumetric and is_shown_grey(detector, samples.name):
+        key["shown"] = "grey"
     return framing, PredictionCache(folder, detector, key)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -10,9 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from medzsad.datasets.catalog import entries
 from medzsad.datasets.images import read_image
+from medzsad.detectors.mini.model import is_colour
 from medzsad.evaluation.prediction_cache import PredictionCache, StoredPrediction, file_hash
+from medzsad.scans.showing import LUMINANCE, is_radiology
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
@@ -28,6 +33,7 @@ def predict_images(
     framing: str,
     cache: PredictionCache,
     batch_size: int = 1,
+    grey: bool = False,
 ) -> Iterator[StoredPrediction]:
     """Predicts images in order.
 
@@ -38,6 +44,7 @@ def predict_images(
             :class:`~medzsad.evaluation.settings.EvaluationSettings`.
         cache: where predictions are looked up and kept.
         batch_size: images at once (``"whole"`` only), where their sizes agree.
+        grey: show the images without colours (:func:`is_shown_grey`).
 
     Yields:
         One prediction per path. A map has the resolution that the method gives (``"whole"``), or the image's
@@ -46,6 +53,8 @@ def predict_images(
     Raises:
         BadInput: if a file cannot be read.
     """
+    if grey:
+        detector = _without_colours(detector)
     if framing == "foreground":
         for path in paths:
             yield _cached(cache, path, lambda path=path: _predict_as_scan(detector, path))
@@ -54,6 +63,36 @@ def predict_images(
         loaded = _ahead(pool, paths, cache)
         while group := list(islice(loaded, max(1, batch_size))):
             yield from _predict_group(detector, cache, group)
+
+
+def is_shown_grey(detector: AnomalyDetector, dataset: str) -> bool:
+    """Return whether a detector that tells colours is to take a set's images for grey ones.
+
+    Those of radiology are: a coloured mark or a tint must not send them to the network for photographs.
+
+    Args:
+        detector: all others see images as they are.
+        dataset: a name of the catalogue, which says how the images came about.
+    """
+    entry = entries().get(dataset)
+    return detector.tells_colours and entry is not None and is_radiology(entry.modality)
+
+
+def _without_colours(detector: AnomalyDetector) -> AnomalyDetector:
+    """The detector, for which an image that it would take for coloured is its luminance.
+
+    All others stay as they are, so that they get the numbers that ``medzsad predict`` gives.
+    """
+    weights = torch.from_numpy(LUMINANCE).view(1, 3, 1, 1)
+
+    def preprocess(images: Tensor) -> Tensor:
+        inputs = detector.preprocess(images)
+        grey = (inputs * weights.to(inputs)).sum(1, keepdim=True).expand_as(inputs)
+        return torch.where(is_colour(inputs).view(-1, 1, 1, 1), grey, inputs)
+
+    other = copy.copy(detector)
+    other.preprocess = preprocess  # type: ignore[method-assign]  # of this object alone
+    return other
 
 
 def _predict_group(

@@ -12,7 +12,7 @@ from medzsad.datasets.class_names import by_class
 from medzsad.datasets.images import resize_mask
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.base import resize_maps
-from medzsad.evaluation.image_predictions import predict_images
+from medzsad.evaluation.image_predictions import is_shown_grey, predict_images
 from medzsad.evaluation.outcome import ClassOutcome, Figure
 from medzsad.evaluation.pooling import PixelPool, curves_of, figure_of
 from medzsad.evaluation.prediction_cache import PredictionCache
@@ -71,6 +71,7 @@ def evaluate_images(
             framing=framing,
             cache=cache.of(told[name]),
             batch_size=batch_size,
+            grey=is_shown_grey(detector, samples.name),
         )
         draws = settings.draws(len(members))
         pool = PixelPool(settings, threshold, draws=draws) if samples.level == "pixel" else None

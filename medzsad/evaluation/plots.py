@@ -97,7 +97,7 @@ def _curves(evaluation: Evaluation, level: str, kind: str) -> Figure:
         if len(names) > 1:
             panel.set_title(name, fontsize=9)
         panel.legend(frameon=False, fontsize=7)
-    figure.suptitle(f"{evaluation.dataset}, {LEVEL_TITLES[level]}", fontsize=10)
+    figure.suptitle(f"{evaluation.title}, {LEVEL_TITLES[level]}", fontsize=10)
     return figure
 
 
@@ -125,7 +125,7 @@ def _scores(evaluation: Evaluation) -> Figure:
         panel.set_xlabel("image score" if evaluation.level != "voxel" else "volume score")
         panel.set_ylabel("images" if evaluation.level != "voxel" else "volumes")
         panel.legend(frameon=False, fontsize=8)
-    figure.suptitle(f"{evaluation.dataset}, scores", fontsize=10)
+    figure.suptitle(f"{evaluation.title}, scores", fontsize=10)
     return figure
 
 

@@ -53,7 +53,7 @@ def comparison(evaluation: Evaluation, level: str) -> Table:
 def per_class(evaluation: Evaluation, detector: DetectorOutcome, level: str) -> Table:
     """One row per class and the mean, as the papers print them."""
     columns = METRICS[level]
-    title = f"{detector.name} on {evaluation.dataset}, {LEVEL_TITLES[level]}, %"
+    title = f"{detector.name} on {evaluation.title}, {LEVEL_TITLES[level]}, %"
     table = Table(title, ["class", "normal", "anomalous", *columns.values()])
     reasons: dict[str, None] = {}
     for one in detector.classes:
@@ -66,6 +66,11 @@ def per_class(evaluation: Evaluation, detector: DetectorOutcome, level: str) -> 
     table.rows.append(["mean", *totals, *(cell(mean.get(key), key) for key in columns)])
     table.notes += [f"undefined: {reason}" for reason in reasons]
     return table
+
+
+def not_taken(evaluation: Evaluation) -> str:
+    """Return the note on samples that cannot be taken for the data set of that name."""
+    return f"not taken for {evaluation.dataset}, so nothing published stands beside: {evaluation.doubt}"
 
 
 def cell(figure: Figure | None, metric: str) -> str:
@@ -95,7 +100,7 @@ def plain_rows(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
             for level, metric, figure in _each(figures):
                 rows.append(
                     [
-                        evaluation.dataset,
+                        evaluation.title,
                         detector.name,
                         "yes" if detector.zero_shot else "no",
                         name,
@@ -114,7 +119,8 @@ def document(evaluation: Evaluation) -> dict[str, Any]:
     """Everything, JSON-serialisable; fractions, unrounded."""
     return {
         "schema": 1,
-        "dataset": evaluation.dataset,
+        "dataset": evaluation.title,
+        **({"given_as": evaluation.dataset} if evaluation.doubt else {}),
         "level": evaluation.level,
         "layout": evaluation.layout,
         "samples": evaluation.samples,
@@ -179,7 +185,7 @@ def _title(evaluation: Evaluation, level: str) -> str:
     normal, anomalous = sum(c.normal for c in classes), sum(c.anomalous for c in classes)
     several = f", mean of {len(classes)} classes" if len(classes) > 1 else ""
     return (
-        f"{evaluation.dataset}: {evaluation.samples} {things} ({normal} normal, {anomalous} anomalous)"
+        f"{evaluation.title}: {evaluation.samples} {things} ({normal} normal, {anomalous} anomalous)"
         f"{several}, {LEVEL_TITLES[level]}, %"
     )
 
@@ -192,6 +198,8 @@ def _notes(evaluation: Evaluation, level: str, reasons: Iterable[str]) -> list[s
             if figures and not _is_defined(figures) and other != level:
                 reason = next(iter(figures.values())).reason
                 notes.append(f"{LEVEL_TITLES[other]}: undefined, {reason}")
+    if evaluation.doubt:
+        notes.append(not_taken(evaluation))
     if any(not detector.zero_shot for detector in evaluation.detectors):
         notes.append(SEEN_NOTE)
     dice = {f"{d.name} {d.threshold:g}" for d in evaluation.detectors if not d.reference}

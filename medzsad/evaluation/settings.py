@@ -8,7 +8,7 @@ from typing import Any
 from medzsad.datasets.images import MASK_RULES
 from medzsad.datasets.published import mask_rule
 from medzsad.errors import BadInput
-from medzsad.limits import check_batch
+from medzsad.limits import check_batch, check_limit
 from medzsad.metrics.bootstrap import Draws
 
 PAPERS_SIZE = 518
@@ -58,6 +58,7 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         check_batch(self.size or 0, 1, f"--size {self.size}")
+        check_limit(self.resamples, "MEDZSAD_MAX_RESAMPLES", f"--resamples {self.resamples}", "draws")
         rules = (
             (f"framing must be one of {', '.join(FRAMINGS)}", self.framing in FRAMINGS),
             (f"mode must be one of {', '.join(MODES)}", self.mode in MODES),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from medzsad.datasets.class_names import by_class
 from medzsad.datasets.samples import SampleSet
-from medzsad.evaluation.evaluate import framing_and_cache
-from medzsad.evaluation.image_predictions import predict_images
+from medzsad.evaluation.evaluate import check_batches, framing_and_cache
+from medzsad.evaluation.image_predictions import is_shown_grey, predict_images
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.volume_sets import volume_prediction
 from medzsad.storage.sharding import Shard
@@ -45,9 +45,10 @@ def predict_share(
         How many predictions the share has, and how many of them were there already.
 
     Raises:
-        BadInput: if a file cannot be read.
+        BadInput: if a file cannot be read, or a batch is more than a detector may get.
         OutputNotWritable: if predictions cannot be stored.
     """
+    check_batches(detectors, batch_size)
     ours = [sample for sample in samples if shard.holds(sample.id)]
     total = found = 0
     for detector in detectors:
@@ -63,10 +64,13 @@ def predict_share(
                 total += 1
         else:
             step = iter(steps)
+            grey = is_shown_grey(detector, samples.name)
             for name, one in told.items():
                 paths = [sample.image for sample in ours if sample.class_name == name]
                 own = cache.of(one)
-                for _ in predict_images(one, paths, framing=framing, cache=own, batch_size=batch_size):
+                for _ in predict_images(
+                    one, paths, framing=framing, cache=own, batch_size=batch_size, grey=grey
+                ):
                     next(step, None)
                     total += 1
             for _ in step:  # lets a progress bar end

@@ -9,10 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medzsad.datasets.published import published_figures
 from medzsad.datasets.samples import SampleSet
 from medzsad.errors import OutputNotWritable
-from medzsad.evaluation.evaluate import Evaluation
+from medzsad.evaluation.evaluate import Evaluation, published_beside
 from medzsad.evaluation.outcome import ClassOutcome, DetectorOutcome, Figure, Figures
 from medzsad.evaluation.prediction_cache import weights_hash
 from medzsad.evaluation.settings import EvaluationSettings
@@ -78,9 +77,10 @@ def load_evaluation(path: Path, samples: SampleSet) -> Evaluation | None:
             **{
                 **content,
                 "detectors": [_detector(one, ids) for one in content["detectors"]],
-                "published": published_figures(content["dataset"]),
+                "published": published_beside(samples),
                 "settings": EvaluationSettings(**content["settings"]),
                 "notes": samples.notes,
+                "doubt": samples.doubt,
             }
         )
     except (OSError, ValueError, KeyError, TypeError):  # missing, cut short, or of another version
@@ -93,7 +93,7 @@ def keep_evaluation(evaluation: Evaluation, path: Path) -> None:
     Raises:
         OutputNotWritable: if it cannot be written.
     """
-    content = {**asdict(evaluation), "published": [], "notes": []}
+    content = {**asdict(evaluation), "published": [], "notes": [], "doubt": ""}
     for detector in content["detectors"]:
         for one in detector["classes"]:
             for case in one["cases"]:

@@ -11,13 +11,13 @@ from medzsad.datasets.catalog import DatasetEntry
 from medzsad.datasets.finding import FoundSet, find_sets, suite_entries
 from medzsad.datasets.opening import open_dataset
 from medzsad.errors import BadInput, MedzsadError, OutputNotWritable
-from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate
+from medzsad.evaluation.command import load_detectors
+from medzsad.evaluation.evaluate import REFERENCES, Evaluation, check_batches, evaluate
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.stored import describe_detectors, fingerprint, keep_evaluation, load_evaluation
 from medzsad.evaluation.writing import save_evaluation, save_suite
 from medzsad.results.writing import prepare_folder
 from medzsad.storage.cache import cache_folder
-from medzsad.zoo.loading import clip_weights_of, load_detector
 
 INTERNAL = 1
 """Exit code for a set that failed by a bug of ours; the others' is their error's."""
@@ -138,6 +138,7 @@ def run_suite(
         MedzsadError: if the suite is not known, none of its sets is there, a model cannot be used or the
             results cannot be written.
     """
+    check_batches((), batch_size)
     settings = settings or EvaluationSettings()
     wanted = suite_entries(suite)
     found = find_sets(data, wanted)
@@ -148,12 +149,15 @@ def run_suite(
             f"none of the sets of {suite} is in the folder: looked for {', '.join(found)} "
             "(medzsad datasets list --data DIR shows what is found)"
         )
-    detectors = [
-        load_detector(
-            model, device=device, precision=precision, clip_weights=weights, backend=backend, say=say
-        )
-        for model, weights in clip_weights_of(models, clip_weights).items()
-    ]
+    detectors = load_detectors(
+        models,
+        clip_weights,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        backend=backend,
+        say=say,
+    )
     if out is not None:
         prepare_folder(out)
     references = () if no_references else REFERENCES

@@ -146,5 +146,6 @@ def _gains(suite: Suite, domain: str, level: str) -> list[Row]:
         for gain in published_gains()
         if gain.domain == domain
         and any(one.entry.paper for one in suite.sets)
+        and not any(one.result.doubt for one in suite.done if one.entry.domain == domain)
         and (values := getattr(gain, level, {}))
     ]

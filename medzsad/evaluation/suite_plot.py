@@ -142,7 +142,7 @@ def _tick(block: Block) -> str:
     if block.outcome is None:
         return f"mean\n{block.domain}\n({block.sets} {'sets' if block.sets > 1 else 'set'})"
     part = "\n(a part)" if block.outcome.place.is_part else ""
-    return f"{block.outcome.entry.name}{part}"
+    return f"{block.outcome.result.title}{part}"
 
 
 def _short(name: str) -> str:

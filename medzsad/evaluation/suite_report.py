@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medzsad.evaluation.outcome import LEVEL_TITLES
-from medzsad.evaluation.reporting import MASK_NOTES, SEEN, cell
+from medzsad.evaluation.reporting import MASK_NOTES, SEEN, cell, not_taken
 from medzsad.evaluation.suite import SetOutcome, Suite
 from medzsad.evaluation.suite_means import Block, Row, blocks_of, columns_of, levels_of
 from medzsad.evaluation.tables import Table
@@ -26,7 +26,7 @@ def suite_rows(suite: Suite) -> list[list[Any]]:
     rows = []
     for level in levels_of(suite):
         for block in blocks_of(suite, level):
-            name = block.outcome.entry.name if block.outcome else "mean"
+            name = block.outcome.result.title if block.outcome else "mean"
             images = block.outcome.result.samples if block.outcome else None
             for row in block.rows:
                 for metric, figure in row.figures.items():
@@ -51,6 +51,7 @@ def suite_document(suite: Suite) -> dict[str, Any]:
         "sets": [
             {
                 "name": one.entry.name,
+                "claimed": one.evaluation and one.evaluation.title,
                 "domain": one.entry.domain,
                 "status": one.status,
                 "folder": one.found and one.found.name,
@@ -102,7 +103,7 @@ def _heading(block: Block) -> str:
     there = len(evaluation.detectors[0].classes)
     some = f" of {len(entry.classes)}" if there < len(entry.classes) else ""
     classes = f", mean of {there}{some} classes" if there > 1 or some else ""
-    return f"{entry.name}, {evaluation.samples} {things}{classes}"
+    return f"{evaluation.title}, {evaluation.samples} {things}{classes}"
 
 
 def _label(row: Row, block: Block, sources: dict[tuple[str, str], int]) -> str:
@@ -136,7 +137,9 @@ def _notes(suite: Suite, level: str, blocks: list[Block], sources: dict[tuple[st
     parts = [one.place.summary for one in suite.done if one.place.is_part]
     if parts:
         notes.append(f"parts of sets, by their folders' names: {', '.join(parts)}")
-    if missing or failed or parts or suite.limit is not None:
+    others = [one.result for one in suite.done if one.result.doubt]
+    notes += [not_taken(one) for one in others]
+    if missing or failed or parts or others or suite.limit is not None:
         limit = f"; at most {suite.limit} samples of each" if suite.limit is not None else ""
         notes.append(f"means are of what is here: not to be compared with those of complete sets{limit}")
     if any(not row.zero_shot for block in blocks for row in block.rows):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.limits import check_limit, check_packed
 
 if TYPE_CHECKING:
     import tifffile
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # TIFF's photometric interpretations
-MAX_PIXELS = 180_000_000  # as Pillow's limit
 
 
 def read_deep_png(path: Path) -> np.ndarray:
@@ -63,8 +63,8 @@ def read_deep_tiff(path: Path) -> np.ndarray:
             kind = int(page.photometric)
             if page.ndim > 3 or kind not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
                 raise BadInput(f"{path} is a TIFF of a kind that is not read; save it as grey or RGB.")
-            if page.imagewidth * page.imagelength > MAX_PIXELS:
-                raise BadInput(f"{path} is too large for a scan; crop or shrink it and try again.")
+            check_limit(page.imagewidth * page.imagelength, "MEDZSAD_MAX_PIXELS", path, "pixels")
+            check_packed(path, page.nbytes)
             pixels = _page_pixels(page, path)
             orientation = page.tags.valueof(ORIENTATION, 1)
             bits = int(page.bitspersample)

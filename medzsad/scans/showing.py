@@ -45,6 +45,15 @@ def as_shown(scan: Scan, scaling: IntensityScaling) -> Callable[[np.ndarray], np
     return grey
 
 
+def is_radiology(modality: str | None) -> bool:
+    """Return whether what a data set says of its images means that colours in them are none of their own.
+
+    Args:
+        modality: a name of :class:`Modality`; None where nothing is said, as of data of one's own.
+    """
+    return modality is not None and Modality(modality) is not Modality.RGB
+
+
 def window_note(window: str | None) -> str | None:
     """Return what to say where only the first of several windows is shown; None of a single one."""
     if window is None or "+" not in window:

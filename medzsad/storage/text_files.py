@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from medzsad.errors import BadInput, MedzsadError
@@ -34,6 +35,23 @@ def read_text(path: str | os.PathLike[str], kind: type[MedzsadError] = BadInput)
         raise kind(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
+def whole_number(value: object, name: str, lowest: int = 0) -> int:
+    """Return the whole number of at most 18 digits that a text says.
+
+    Args:
+        value: the text; what is none is taken as it is printed.
+        name: of the option or field, for the message.
+        lowest: that is allowed.
+
+    Raises:
+        BadInput: if it is none, or below ``lowest``.
+    """
+    text = str(value).strip()
+    if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) < lowest:
+        raise BadInput(f"{name} {text[:40]!r} is not a whole number of at least {lowest}")
+    return int(text)
+
+
 def parse_json(text: str | bytes, origin: object, kind: type[MedzsadError] = BadInput) -> Any:
     """Return what JSON says.
 
@@ -46,6 +64,26 @@ def parse_json(text: str | bytes, origin: object, kind: type[MedzsadError] = Bad
         raise kind(f"{origin}: JSON nested too deeply; it is damaged.") from error
     except ValueError as error:  # also of numbers with thousands of digits, and of no UTF-8
         raise kind(f"{origin}: not valid JSON ({_one_line(error)})") from error
+
+
+def parse_json_object(text: str | bytes, origin: object) -> dict[str, Any]:
+    """Return the object that JSON of a request or an option says, which is empty where nothing is said.
+
+    Raises:
+        BadInput: see :func:`parse_json`; also of texts larger than MEDZSAD_MAX_TEXT_MB, of what is no object,
+            and of characters that no file or answer could hold (half a surrogate pair).
+    """
+    check_limit(len(text) / 1e6, "MEDZSAD_MAX_TEXT_MB", origin, "megabytes")
+    content = parse_json(text or "{}", origin)
+    if not isinstance(content, dict):
+        raise BadInput(f"{origin} must be a JSON object")
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{origin}: holds half a character (a surrogate); write it as UTF-8.") from error
+    except RecursionError as error:
+        raise BadInput(f"{origin}: JSON nested too deeply; it is damaged.") from error
+    return content
 
 
 def read_json(path: str | os.PathLike[str], kind: type[MedzsadError] = BadInput) -> Any:

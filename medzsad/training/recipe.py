@@ -44,7 +44,7 @@ class DataSource:
         limit: only so many images (or volumes), evenly spread.
         channel, labels: of volumes, see :func:`medzsad.datasets.opening.open_dataset`.
         plane: of volumes, in which they are cut; ``"auto"`` is the acquisition plane.
-        weight: how often each image is seen per epoch, on average.
+        weight: how often each image is seen per epoch, on average; 1000 at most.
         mosaic: rate of mosaics of its images; None for that of the recipe's augmentation.
     """
 
@@ -56,7 +56,7 @@ class DataSource:
     channel: str | None = None
     labels: tuple[int, ...] | None = None
     plane: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
-    weight: float = _number(1.0, above=0)
+    weight: float = _number(1.0, above=0, at_most=1000)
     mosaic: float | None = _number(None, at_least=0, at_most=1)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -188,7 +189,11 @@ def _read_bool(node: Node) -> bool:
 
 
 def _read_int(node: Node) -> int:
-    if not isinstance(node, ScalarNode) or node.tag != _INT or not node.value.lstrip("+-").isdecimal():
+    if (
+        not isinstance(node, ScalarNode)
+        or node.tag != _INT
+        or not re.fullmatch(r"[+-]?[0-9]{1,18}", node.value)
+    ):
         raise _wrong(node, "a whole number")
     return int(node.value)
 

@@ -19,6 +19,7 @@ from medzsad.backends.store import Say, digest_of
 from medzsad.detectors.devices import resolve_precision
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.inference.slicewise import default_batch_size
+from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.zoo.loading import load_detector
 
 if TYPE_CHECKING:
@@ -45,9 +46,11 @@ def measure_backends(
         seconds, say: for :func:`time_backends`.
 
     Raises:
+        BadInput: if a batch is more than a network may get.
         ModelNotReady: if the detector cannot be loaded.
         OutputNotWritable: if a graph or the record cannot be stored.
     """
+    check_batch(SMALLEST_SIDE, batch or 1, f"a batch of {batch} images")
     cpu = torch.device("cpu")
     detector = load_detector(name, device=cpu, precision="fp32", clip_weights=clip_weights, organ=organ)
     digest = digest_of(detector)
@@ -83,13 +86,15 @@ def time_backends(
         The record, which is not stored.
 
     Raises:
-        BadInput: if the detector is somewhere else, or was rounded.
+        BadInput: if the detector is somewhere else, was rounded, or a batch is more than it may get.
         OutputNotWritable: if a graph cannot be stored.
     """
     if detector.device.type != "cpu" or detector.precision != "fp32":
         raise BadInput(f"{detector.name}: backends are compared on the CPU, with a detector in fp32")
     tell = say or (lambda _: None)
     uses = _uses(detector)
+    # Twice as many are made, for every other one is in colour.
+    check_batch(max(one.image_size for one in uses.values()), 2 * batch, f"a batch of {batch} images")
     tell(f"{detector.name}: torch fp32")
     expected = {use: _predictions(one, batch) for use, one in uses.items()}
     timings = [Timing("torch", "fp32", _rates(uses, batch, seconds), 0.0, 0.0)]

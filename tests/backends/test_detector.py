@@ -20,9 +20,11 @@ from medzsad.detectors.base import AnomalyDetector
 from medzsad.errors import ModelNotReady
 from medzsad.evaluation.prediction_cache import weights_hash
 
+pytestmark = pytest.mark.slow  # making graphs takes time; tests/backends/test_store.py makes a small one
+
 BACKENDS = ("openvino", "onnx")
 METHODS = ("mini", "headclip", "anomalyclip", "winclip", "brightness")
-"""The others are exported, and compared, in tests/integrations/test_onnx.py; making graphs takes time."""
+"""The others are exported, and compared, in tests/backends/test_onnx_file.py."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,7 +50,6 @@ def compare(found: AnomalyDetector, expected: AnomalyDetector, images: Tensor, a
             torch.testing.assert_close(one, other, atol=at, rtol=0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", METHODS)
 def test_the_numbers_are_those_of_pytorch(name: str, backend: str, graphs) -> None:
@@ -67,7 +68,6 @@ def test_the_numbers_are_those_of_pytorch(name: str, backend: str, graphs) -> No
     assert own.for_volume() is own
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_graph_serves_all_classes(backend: str, graphs, one_cache: Path) -> None:
     detector, graph = make("winclip"), graphs("winclip", backend)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_data import Shared
 
 from medzsad.predicting import predict
 from medzsad.scans.readers import read_scan
@@ -26,11 +26,8 @@ def one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def scans(shared_dir: Path) -> dict[str, Scan]:
-    missing = [source for source in SOURCES.values() if not (shared_dir / "data" / source).is_file()]
-    if missing:
-        pytest.skip(f"no real data: {', '.join(missing)}")
-    found = {kind: read_scan(shared_dir / "data" / source) for kind, source in SOURCES.items()}
+def scans(shared: Shared) -> dict[str, Scan]:
+    found = {kind: read_scan(shared(f"data/{source}")) for kind, source in SOURCES.items()}
     volume = found["volume"]
     middle = volume.voxels.shape[2] // 2
     return {**found, "volume": replace(volume, voxels=volume.voxels[:, :, middle - 2 : middle + 3])}

@@ -27,7 +27,7 @@ from medzsad.detectors.zero_shot.plain_clip import PlainCLIP
 from medzsad.detectors.zero_shot.settings import PlainCLIPSettings
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable
 
-METHODS = ("mini", "adaclip", "clip", "asymmetry")
+METHODS = (*(pytest.param(name, marks=pytest.mark.slow) for name in ("mini", "adaclip", "clip")), "asymmetry")
 """The others are compared in tests/backends/test_detector.py; making graphs takes time."""
 
 
@@ -78,6 +78,7 @@ def test_graphs_give_the_numbers_of_pytorch(name: str, exported: Callable[[str],
         compare(case, probe_images(side, count))
 
 
+@pytest.mark.slow
 def test_each_image_takes_the_network_that_is_for_it(exported: Callable[[str], Exported]) -> None:
     case = exported("mini")
     grey, colour = probe_images(64, 6)[1::2], probe_images(64, 6)[::2]
@@ -93,6 +94,7 @@ def test_each_image_takes_the_network_that_is_for_it(exported: Callable[[str], E
     assert [node.op_type for node in onnx.load(case.done.path).graph.node].count("If") == 2
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is_and_not_where_it_was_made(exported: Callable[[str], Exported]) -> None:
     case = exported("mini")
     path = case.done.path
@@ -109,6 +111,7 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(exported: Callable[[
     assert [value.name for value in session_of(path).get_outputs()] == list(OUTPUTS)
 
 
+@pytest.mark.slow
 def test_another_size_is_what_the_detector_does_at_that_size(tmp_path: Path) -> None:
     done = export_onnx(make("clip"), tmp_path / "m.onnx", size=70, opset=20)
     assert (done.image_size, done.opset) == (70, 20)

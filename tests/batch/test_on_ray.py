@@ -173,6 +173,7 @@ def test_what_is_no_address_is_refused(address):
         check_address(address)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:no"])
 def test_a_cluster_that_is_not_there(tmp_path, medzsad, address):
     scans = write_scans(tmp_path / "in", 1)

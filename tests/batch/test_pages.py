@@ -26,7 +26,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_several_reports_get_an_index(scans, tmp_path):
-    outcome = predict_many([scans], tmp_path / "out", report=True)
+    outcome = predict_many([scans], tmp_path / "out", model="brightness", report=True)
     assert outcome.exit_code == 0
     assert {"a_report.html", "b_report.html", "index.html"} <= names(tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
@@ -37,7 +37,7 @@ def test_several_reports_get_an_index(scans, tmp_path):
 
 
 def test_one_report_gets_none(scans, tmp_path):
-    predict_many([scans / "a.nii.gz"], tmp_path / "out", report=True, seg_nrrd=True)
+    predict_many([scans / "a.nii.gz"], tmp_path / "out", model="brightness", report=True, seg_nrrd=True)
     assert names(tmp_path / "out") == {
         "a.json", "a_anomaly.nii.gz", "a_mask.nii.gz", "a_mask.seg.nrrd", "a_overlay.png", "a_report.html",
     }  # fmt: skip
@@ -47,11 +47,11 @@ def test_one_report_gets_none(scans, tmp_path):
     ("overlay", "expected"), [("montage", {"a_overlay.png"}), ("slices", {"a_slices"}), ("none", set())]
 )
 def test_overlay(scans, tmp_path, overlay, expected):
-    predict_many([scans / "a.nii.gz"], tmp_path / "out", overlay=overlay)
+    predict_many([scans / "a.nii.gz"], tmp_path / "out", model="brightness", overlay=overlay)
     assert names(tmp_path / "out") == {"a.json", "a_anomaly.nii.gz", "a_mask.nii.gz"} | expected
 
 
 def test_an_unknown_overlay_is_refused_before_anything_is_done(scans, tmp_path):
     with pytest.raises(BadInput, match="montage, slices, none"):
-        predict_many([scans], tmp_path / "out", overlay="film")
+        predict_many([scans], tmp_path / "out", model="brightness", overlay="film")
     assert not (tmp_path / "out").exists()

@@ -179,6 +179,7 @@ def test_columns_of_a_table_replace_options(tmp_path):
     assert content["scan"]["modality_source"] == "given"
 
 
+@pytest.mark.slow
 def test_processes_do_the_same(scans, tmp_path):
     here = run_cohort([str(scans)], tmp_path / "here", FAST, jobs=0)
     there = run_cohort([str(scans)], tmp_path / "there", FAST, jobs=2)

@@ -44,6 +44,7 @@ def test_predict_says_what_computed(medzsad, image: Path, tmp_path: Path, backen
     assert detector["backend_version"]
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_of_graphs(medzsad, image: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("MEDZSAD_CACHE", str(tmp_path / "cache"))
     options = ("-m", "asymmetry", "--backend", "onnx", "--overlay", "none")
@@ -73,6 +74,7 @@ def test_evaluate_records_what_computed(medzsad, tmp_path: Path, backend: str) -
     assert f'"backend": "{backend}"' in out
 
 
+@pytest.mark.slow
 def test_time_prints_a_table_that_auto_goes_by(medzsad, image: Path, tmp_path: Path) -> None:
     code, out, err = medzsad("models", "time", "asymmetry", "--batch", 1, "--seconds", 0, "-q")
     assert (code, err) == (0, "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from PIL import Image
 
 from medzsad.cli.main import run
 
+IMAGES = 12
+
 
 @pytest.fixture
 def polyps(tmp_path: Path) -> Path:
@@ -24,7 +25,7 @@ def polyps(tmp_path: Path) -> Path:
     root = tmp_path / "polyps"
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
-    for number in range(24):
+    for number in range(IMAGES):
         pixels = rng.integers(40, 90, (48, 48, 3)).astype(np.uint8)
         mask = np.zeros((48, 48), np.uint8)
         if number % 3:
@@ -51,7 +52,7 @@ def test_tables_and_files(polyps: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert all(len(line) <= 110 for line in printed.splitlines())
     assert (out / "metrics.json").is_file()
     assert (out / "medzsad-mini" / "cases.png").is_file()
-    assert len(list((out / "medzsad-mini" / "maps").iterdir())) == 24
+    assert len(list((out / "medzsad-mini" / "maps").iterdir())) == IMAGES
 
 
 def test_json_several_models_and_a_second_run_from_the_cache(
@@ -65,7 +66,7 @@ def test_json_several_models_and_a_second_run_from_the_cache(
     assert run(arguments) == 0
     captured = capsys.readouterr()
     second = json.loads(captured.out)
-    assert "48 predictions were taken from an earlier run" in captured.err
+    assert f"{2 * IMAGES} predictions were taken from an earlier run" in captured.err
     for one, again in zip(first["detectors"], second["detectors"], strict=True):
         assert one["mean"] == again["mean"]
         assert one["classes"] == again["classes"]
@@ -172,11 +173,17 @@ def test_options_that_do_not_go_with_a_suite(
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_stopped(polyps: Path, own_cache: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "medzsad", "evaluate", "-d", "kvasir", "--root", str(polyps)]
-    command += ["--no-references", "--resamples", "20"]
-    environment = {**os.environ, "MEDZSAD_CACHE": str(own_cache), "OMP_NUM_THREADS": "1"}
-    killed = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def test_a_killed_run_goes_on_where_it_stopped(
+    polyps: Path,
+    own_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["evaluate", "-d", "kvasir", "--root", str(polyps), "--no-references", "--resamples", "20"]
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "medzsad", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     deadline = time.monotonic() + 120
     while len(list(own_cache.rglob("*.npz"))) < 3 and killed.poll() is None:
         assert time.monotonic() < deadline
@@ -184,13 +191,13 @@ def test_a_killed_run_goes_on_where_it_stopped(polyps: Path, own_cache: Path, tm
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     done = len(list(own_cache.rglob("*.npz")))
-    assert 3 <= done <= 24
-    resumed = subprocess.run(
-        [*command, "--json"], env=environment, capture_output=True, text=True, check=True
-    )
-    if done < 24:
-        assert f"{done} predictions were taken from an earlier run" in resumed.stderr
-    fresh = {**environment, "MEDZSAD_CACHE": str(tmp_path / "other")}
-    whole = subprocess.run([*command, "--json"], env=fresh, capture_output=True, text=True, check=True)
-    one, other = json.loads(resumed.stdout)["detectors"][0], json.loads(whole.stdout)["detectors"][0]
+    assert 3 <= done <= IMAGES
+    assert run([*arguments, "--json"]) == 0
+    resumed = capsys.readouterr()
+    if done < IMAGES:
+        assert f"{done} predictions were taken from an earlier run" in resumed.err
+    monkeypatch.setenv("MEDZSAD_CACHE", str(tmp_path / "other"))
+    assert run([*arguments, "--json"]) == 0
+    whole = capsys.readouterr()
+    one, other = (json.loads(printed.out)["detectors"][0] for printed in (resumed, whole))
     assert one["classes"] == other["classes"]

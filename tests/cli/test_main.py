@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
-from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 
@@ -20,17 +21,21 @@ def test_help_imports_nothing_heavy():
 
 
 def test_help_answers_at_once():
+    """In processor time: other tests may run at the same time."""
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = os.times()
         subprocess.run([sys.executable, "-m", "medzsad", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
+        end = os.times()
+        times.append(end.children_user - start.children_user + end.children_system - start.children_system)
     assert min(times) < 0.5
 
 
 def test_the_main_job_does_not_wait_for_monai(tmp_path):
     """Its import takes seconds, longer than a small scan."""
-    scan = Path(__file__).parents[2] / "examples" / "head_phantom.nii.gz"
+    voxels = np.random.default_rng(0).normal(100, 20, (16, 16, 6)).astype(np.int16)
+    scan = tmp_path / "scan.nii"
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.0, 1.0, 2.0, 1.0])), scan)
     code = (
         "import sys\nfrom medzsad.cli.main import run\n"
         "code = run(['predict', sys.argv[1], '-o', sys.argv[2], '-q'])\n"

@@ -140,10 +140,8 @@ def test_what_cannot_be_fetched_does_not_stop_the_rest(medzsad, server, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dicom_head_ct", "dicom_brain_mr"])
-def test_real_series_go_to_a_server_and_back(medzsad, server, shared_dir, tmp_path, monkeypatch, name):
-    source = shared_dir / "data" / name
-    if not source.is_dir():
-        pytest.skip(f"{source} is not there")
+def test_real_series_go_to_a_server_and_back(medzsad, server, shared, tmp_path, monkeypatch, name):
+    source = shared(f"data/{name}")
     monkeypatch.setenv("MEDZSAD_DICOMWEB_HEADERS", ACCESS)
     files = sorted(source.glob("*.dcm"))
     store_files(server, files, access_headers([ACCESS]))

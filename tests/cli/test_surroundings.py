@@ -14,8 +14,6 @@ import nibabel
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow  # each starts the command line anew
-
 
 @pytest.fixture
 def scan(tmp_path) -> Path:
@@ -24,18 +22,15 @@ def scan(tmp_path) -> Path:
     return tmp_path / "scan.nii"
 
 
-def start(
-    place: Path, *arguments: object, full_after: int | None = None, **variables: str | None
-) -> subprocess.Popen:
+def start(place: Path, *arguments: object, full_after: int | None = None) -> subprocess.Popen:
     def limit() -> None:
         if full_after is not None:  # as a full disk: writing on fails with an OSError
             resource.setrlimit(resource.RLIMIT_FSIZE, (full_after, full_after))
 
-    environment = {**os.environ, "MEDZSAD_CACHE": str(place / "cache")} | variables
     return subprocess.Popen(
         [sys.executable, "-m", "medzsad", *map(str, arguments)],
         cwd=place,
-        env={name: value for name, value in environment.items() if value is not None},
+        env={**os.environ, "MEDZSAD_CACHE": str(place / "cache")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -43,10 +38,9 @@ def start(
     )
 
 
-def refused(process: subprocess.Popen) -> str:
-    """Wait for a refusal: exit code 2 and one line that says why."""
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 2, out + err
+def the_refusal(code: int, err: str) -> str:
+    """Return the one line that says why, after exit code 2."""
+    assert code == 2, err
     lines = [line for line in err.splitlines() if line.startswith(("error:", "Error:"))]
     assert len(lines) == 1, err
     assert "Traceback" not in err
@@ -60,28 +54,30 @@ def leftovers(folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(scan, tmp_path) -> None:
     processes: list[Any] = [
         start(tmp_path, "predict", scan, "-o", "out", "--device", "cpu", full_after=1000),
         start(tmp_path, "predict", scan, "-o", "many", "--jobs", "0", "--device", "cpu", full_after=300),
     ]
-    assert "large" in refused(processes[0]) or "write" in refused(processes[0])
-    processes[1].communicate(timeout=300)
+    (_, err), _ = (process.communicate(timeout=300) for process in processes)
+    line = the_refusal(processes[0].returncode, err)
+    assert "large" in line or "write" in line
     assert processes[1].returncode == 2
     for folder in ("out", "many"):
         assert leftovers(tmp_path / folder) == []
         assert not list((tmp_path / folder).rglob("scan*.nii.gz"))
 
 
-def test_a_cache_that_cannot_be_written(scan, tmp_path, small_weights) -> None:
-    cache = {"MEDZSAD_CACHE": "/proc/nothing"}
-    imported = start(tmp_path, "models", "import", small_weights.anomalyclip, "--as", "ours", **cache)
-    predicted = start(tmp_path, "predict", scan, "-o", "out", "--device", "cpu", **cache)
-    assert "/proc/nothing" in refused(imported)
-    out, err = predicted.communicate(timeout=300)
-    assert predicted.returncode == 0, out + err
+def test_a_cache_that_cannot_be_written(medzsad, scan, tmp_path, small_weights, monkeypatch) -> None:
+    monkeypatch.setenv("MEDZSAD_CACHE", "/proc/nothing")
+    code, _, err = medzsad("models", "import", small_weights.anomalyclip, "--as", "ours")
+    assert "/proc/nothing" in the_refusal(code, err)
+    code, _, err = medzsad("predict", scan, "-o", tmp_path / "out", "--device", "cpu")
+    assert code == 0, err
 
 
+@pytest.mark.slow
 def test_two_runs_into_one_folder_and_two_imports_of_one_name(scan, tmp_path, small_weights) -> None:
     runs = [start(tmp_path, "predict", scan, "-o", "out", "--report", "--device", "cpu") for _ in range(2)]
     runs += [start(tmp_path, "models", "import", small_weights.adaclip, "--as", "ours") for _ in range(2)]
@@ -94,15 +90,28 @@ def test_two_runs_into_one_folder_and_two_imports_of_one_name(scan, tmp_path, sm
     assert (tmp_path / "cache" / "catalogue.yaml").read_text().count("ours:") == 2  # a file and a model
 
 
-def test_a_home_folder_that_is_not_there_and_other_absurd_options(scan, tmp_path) -> None:
-    processes = [
-        start(tmp_path, "predict", "~nobody-of-that-name/x.nii", "-o", "out", HOME=None),
-        start(tmp_path, "predict", scan, "-o", "out", "--device", "meta"),
-        start(tmp_path, "predict", scan, "-o", "out", "--window", "1,1e308"),
-        start(tmp_path, "predict", scan, "-o", "out", "--batch-size", "1000000000", "--device", "cpu"),
-        start(tmp_path, "predict", scan, "-o", "out", "--jobs", "10000"),
-        start(tmp_path, "evaluate", "--dataset", "folder", "--root", tmp_path, "--size", "99999"),
-    ]
-    for process in processes:
-        refused(process)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--device", "meta"),
+        ("--window", "1,1e308"),
+        ("--batch-size", "1000000000", "--device", "cpu"),
+        ("--jobs", "10000"),
+    ],
+)
+def test_absurd_options(medzsad, scan, tmp_path, options) -> None:
+    code, _, err = medzsad("predict", scan, "-o", tmp_path / "out", *options)
+    the_refusal(code, err)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.nii.gz"))
+
+
+def test_a_size_that_no_memory_holds(medzsad, tmp_path) -> None:
+    code, _, err = medzsad("evaluate", "--dataset", "folder", "--root", tmp_path, "--size", "99999")
+    the_refusal(code, err)
+
+
+def test_a_home_folder_that_is_not_there(medzsad, tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("HOME")
+    code, _, err = medzsad("predict", "~nobody-of-that-name/x.nii", "-o", tmp_path / "out")
+    the_refusal(code, err)
+    assert not (tmp_path / "out").exists()

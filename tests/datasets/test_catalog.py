@@ -10,6 +10,7 @@ import pytest
 from medzsad.datasets.catalog import entries, expected, find_entry
 from medzsad.detectors.organs import organ_names
 from medzsad.errors import BadInput
+from medzsad.scans.scan import Modality
 
 INDUSTRIAL = ["mvtec", "visa", "mpdd", "btad", "ksdd", "dagm", "dtd-synthetic"]
 IMAGE_LEVEL = ["headct", "brainmri", "br35h", "covid19"]
@@ -68,3 +69,14 @@ def test_it_is_read_without_anything_heavy():
         "sys.exit(bool({'torch', 'numpy', 'PIL', 'nibabel'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_every_set_says_how_its_images_came_about() -> None:
+    known = {entry.name: entry.modality for entry in entries().values()}
+    assert {name for name, modality in known.items() if modality is None} == {"folder", "volumes"}
+    assert {name for name, modality in known.items() if modality is not None and Modality(modality)} == (
+        set(known) - {"folder", "volumes"}
+    )
+    assert [known[name] for name in ("headct", "brainmri", "covid19", "tn3k", "isic", "kvasir", "mvtec")] == [
+        "ct", "mr", "xray", "us", "rgb", "rgb", "rgb"
+    ]  # fmt: skip

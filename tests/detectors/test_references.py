@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from shared_data import Shared
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -87,8 +88,8 @@ def test_checkpoints_and_settings(kind: type[Reference], tmp_path: Path) -> None
         kind(smoothing_sigma=-1.0)
 
 
-def test_asymmetry_reaches_its_known_figure_on_brain_mri(shared_dir: Path) -> None:
-    folder = shared_dir / "data" / "brainmri" / "brain_tumor_dataset"
+def test_asymmetry_reaches_its_known_figure_on_brain_mri(shared: Shared) -> None:
+    folder = shared("data/brainmri/brain_tumor_dataset", files=253)
     detector = Asymmetry().eval()
     labels, scores = [], []
     for label, name in enumerate(("no", "yes")):

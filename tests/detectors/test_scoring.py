@@ -31,7 +31,7 @@ def test_smoothing_equals_scipy_even_where_the_kernel_exceeds_the_map(
     np.testing.assert_allclose(gaussian_smooth(torch.from_numpy(maps), sigma).numpy(), expected, atol=2e-6)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0.1, 6))
 def test_smoothing_keeps_the_range_and_the_mean(height: int, width: int, sigma: float) -> None:
     maps = torch.rand(1, height, width, generator=torch.Generator().manual_seed(height * 100 + width))

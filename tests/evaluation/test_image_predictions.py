@@ -14,9 +14,10 @@ from medzsad.datasets.samples import SampleSet
 from medzsad.detectors.base import Prediction
 from medzsad.detectors.references import Brightness
 from medzsad.errors import BadInput
-from medzsad.evaluation.image_predictions import predict_images
+from medzsad.evaluation.image_predictions import is_shown_grey, predict_images
 from medzsad.evaluation.prediction_cache import PredictionCache
 from medzsad.predicting import predict
+from medzsad.zoo.loading import load_detector
 
 
 class Counting(Brightness):
@@ -85,3 +86,37 @@ def test_in_an_image_of_one_colour_nothing_is_found(tmp_path: Path, brightness: 
     (found,) = predict_images(brightness, [path], framing="foreground", cache=cache)
     assert found.anomaly_map.shape == (30, 50)
     assert (found.anomaly_map.any(), found.score, found.probability) == (False, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("framing", ["whole", "foreground"])
+def test_images_of_radiology_go_to_the_grey_network_whatever_their_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framing: str
+) -> None:
+    mini = load_detector("medzsad-mini", device="cpu", precision="fp32")
+    rng = np.random.default_rng(0)
+    grey = rng.integers(60, 200, (48, 48, 1)).astype(np.uint8).repeat(3, 2)
+    tinted, marked = grey.copy(), grey.copy()
+    tinted[..., 0] += 1  # as JPEG compression leaves it
+    marked[8:40, 8:40] = (250, 30, 30)
+    paths = []
+    for name, pixels in (("tinted", tinted), ("marked", marked)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        paths.append(tmp_path / f"{name}.png")
+    networks: list[str] = []
+    detect = mini._detect
+    monkeypatch.setattr(mini, "_detect", lambda n, x, kind: networks.append(kind) or detect(n, x, kind))
+
+    def run(dataset: str) -> list[float]:
+        networks.clear()
+        shown = is_shown_grey(mini, dataset)
+        cache = PredictionCache(None, mini, {})
+        return [one.score for one in predict_images(mini, paths, framing=framing, cache=cache, grey=shown)]
+
+    own = run("folder")
+    assert networks == ["grey", "colour"]  # of one's own images only the channels tell
+    assert run("kvasir") == own
+    found = run("brainmri")
+    assert networks == ["grey", "grey"]
+    assert found[0] == own[0]  # the number that predict gives
+    assert found[1] != own[1]
+    assert not is_shown_grey(Brightness(), "brainmri")

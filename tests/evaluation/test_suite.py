@@ -6,6 +6,8 @@ import csv
 import json
 import math
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medzsad.datasets.catalog import entries
 from medzsad.errors import BadInput
 from medzsad.evaluation import suite as module
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.suite import Suite, run_suite
-from medzsad.evaluation.suite_report import CSV_HEADER, suite_tables
+from medzsad.evaluation.suite_report import CSV_HEADER, suite_document, suite_rows, suite_tables
 from medzsad.evaluation.writing import save_suite
 
 SETTINGS = EvaluationSettings(size=32, resamples=20)
@@ -41,6 +44,8 @@ def save(path: Path, pixels: np.ndarray) -> None:
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two polyp sets, one of slices, one industrial in part; and a cache of the test's own."""
     monkeypatch.setenv("MEDZSAD_CACHE", str(tmp_path / "cache"))
+    for name in ("kvasir", "brainmri"):  # as many as here: what else tells a set in a layout that any has?
+        monkeypatch.setitem(entries(), name, replace(entries()[name], counts={"test": 4}))
     rng = np.random.default_rng(0)
     root = tmp_path / "data"
     for number in range(4):
@@ -106,6 +111,27 @@ def test_one_table_per_level_with_the_means_of_each_domain(data: Path) -> None:
     assert mean["mad"].value == pytest.approx(math.fsum(parts) / 4)
     # A set without normal images has no place at image level.
     assert [row[0] for row in image.rows if "kvasir" in row[0] or "colondb" in row[0]] == []
+
+
+def test_images_that_may_be_no_part_of_a_set_are_called_custom(data: Path) -> None:
+    shutil.copy(data / "kvasir" / "images" / "0.tiff", data / "kvasir" / "images" / "4.tiff")
+    shutil.copy(data / "kvasir" / "masks" / "0.tiff", data / "kvasir" / "masks" / "4.tiff")
+    found = run(data)
+    again = run(data)  # from the cache
+    assert [one.reused for one in again.done] == [True] * 4
+    for suite in (found, again):
+        _, pixel = suite_tables(suite)
+        rows = [row[0].strip() for row in pixel.rows]
+        start = rows.index("custom: images given as kvasir, 5 images")
+        assert rows[start + 1 : start + 5] == [
+            "brightness", "darkness", "asymmetry", "MEAN, medical, 2 sets"
+        ]  # fmt: skip
+        assert not [row for row in rows[start:] if row.startswith(("published", "gain"))]
+        (note,) = (note for note in pixel.notes if note.startswith("not taken for kvasir"))
+        assert note.endswith("5 images, but kvasir has 4 in its test split")
+        assert {row[3] for row in suite_rows(suite)} >= {"custom: images given as kvasir", "colondb"}
+    document = suite_document(found)["sets"]
+    assert {one["name"]: one["claimed"] for one in document if one["claimed"]}["kvasir"].startswith("custom")
 
 
 def test_published_rows_stand_beside_and_headclip_is_a_gain(data: Path) -> None:

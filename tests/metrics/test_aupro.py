@@ -18,7 +18,7 @@ def test_equals_a_loop_over_every_threshold(image_set, limit):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.sampled_from([0.02, 0.3, 1.0]))
 def test_equals_the_loop_with_heavy_ties(seed, levels, limit):
     rng = np.random.default_rng(seed)

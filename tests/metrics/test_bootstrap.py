@@ -67,9 +67,9 @@ def test_one_class_is_undefined_with_the_reason():
 
 def test_five_thousand_images_take_seconds():
     scores, labels = scored(5000)
-    begin = time.perf_counter()
+    begin = time.process_time()
     low, high = image_intervals(scores + np.linspace(0, 1e-6, 5000), labels)["image_auroc"]
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 20
     # The standard error of this AUROC is about 0.006.
     assert 0.015 < high - low < 0.04
 

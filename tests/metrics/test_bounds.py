@@ -47,7 +47,7 @@ def test_bounds_are_those_of_all_orders_inside_the_bins(counts):
         assert bounded.upper - max(seen[name]) < 1e-9, name
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 50]), st.sampled_from([1, 30, 10**6]))
 def test_lower_bound_of_ap_is_rigorous_for_any_counts(seed, bins, most):
     """All anomalous scores below the normal ones of their bin: the worst order, summed term by term."""

@@ -22,7 +22,7 @@ def filled(maps, masks, *args, **settings_) -> ScoreHistogram:
     return histogram
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([1, 2, 7, 100, 1000]),

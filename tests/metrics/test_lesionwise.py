@@ -86,7 +86,7 @@ def test_one_candidate_may_find_several_lesions_and_one_lesion_take_the_best_can
     assert find_lesions(scores, label, LesionRule(0.5)).lesion_scores.tolist() == [0.9]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_froc_equals_thresholding_candidate_by_candidate(seed):
     rng = np.random.default_rng(seed)

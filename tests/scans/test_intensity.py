@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_data import Shared
 
 from medzsad.errors import BadInput
 from medzsad.scans.intensity import WINDOWS, foreground_mask, intensity_scaling, parse_windows
@@ -156,8 +157,8 @@ def test_input_is_not_changed(ct: Scan) -> None:
     np.testing.assert_array_equal(ct.voxels, before)
 
 
-def test_real_skull_stripped_mr(shared_dir: Path) -> None:
-    scan = read_scan(shared_dir / "data/brats2013/pat0001/Flair_subtrMeanDivStd.nii.gz")
+def test_real_skull_stripped_mr(shared: Shared) -> None:
+    scan = read_scan(shared("data/brats2013/pat0001/Flair_subtrMeanDivStd.nii.gz"))
     mask = foreground_mask(scan)
     scaled = intensity_scaling(scan, foreground=mask)(scan.voxels)[0]
     assert scaled[~mask].max() == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from shared_data import Shared
 
 from medzsad.errors import BadInput
 from medzsad.scans.readers import read_scan
@@ -196,11 +197,11 @@ def test_broken_files_are_one_clear_line(tmp_path: Path, volume: np.ndarray, how
     assert "\n" not in str(caught.value)
 
 
-def test_real_volumes(shared_dir: Path) -> None:
-    folder = shared_dir / "data/body_ct_small/tests/reference_files"
+def test_real_volumes(shared: Shared) -> None:
+    folder = shared("data/body_ct_small/tests/reference_files")
     ct, mr = read_scan(folder / "example_ct_sm.nii.gz"), read_scan(folder / "example_mr_sm.nii.gz")
     assert (ct.modality, mr.modality) == (Modality.CT, Modality.MR)
     assert ct.name == "example_ct_sm"
-    brain = read_scan(shared_dir / "data/brats2013/pat0001/Flair_subtrMeanDivStd.nii.gz")
+    brain = read_scan(shared("data/brats2013/pat0001/Flair_subtrMeanDivStd.nii.gz"))
     assert brain.modality is Modality.MR
     assert brain.shape == (240, 240, 155)

@@ -19,10 +19,10 @@ DEEP = ("[" * 100_000, "{a: " * 5000, "- " * 2000)
 @pytest.mark.parametrize("text", [BOMB, *DEEP, "x: &x [*x]", "a: [", "\x00", "a: 2026-99-99"])
 def test_yaml_that_would_blow_up_is_refused_at_once(tmp_path, text) -> None:
     (tmp_path / "x.yaml").write_text(text)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(BadInput, match=r"x\.yaml") as caught:
         read_yaml(tmp_path / "x.yaml")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert len(str(caught.value)) < 600
     assert "\n" not in str(caught.value)
 

@@ -51,6 +51,7 @@ def test_each_network_serves_its_images_and_sizes_must_agree(tool: ModuleType) -
         tool.combine(first, MedzsadMini(image_size=80).to_checkpoint())
 
 
+@pytest.mark.slow
 def test_calibrated_values_are_shares_and_keep_their_order(tool: ModuleType) -> None:
     both = tool.combine(*records(*networks()))
     plain = MedzsadMini.from_checkpoint(both)
@@ -70,6 +71,7 @@ def test_calibrated_values_are_shares_and_keep_their_order(tool: ModuleType) -> 
     assert {name.split(",")[0] for name in errors} >= {"brain", "ultrasound", "endoscopy", "skin"}
 
 
+@pytest.mark.slow
 def test_a_network_for_slices_is_added_and_calibrated_alone(tool: ModuleType) -> None:
     torch.manual_seed(0)
     small = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}

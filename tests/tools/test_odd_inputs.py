@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from shared_data import Shared
 
 TOOL = Path(__file__).parents[2] / "tools" / "odd_inputs.py"
 
@@ -23,12 +24,12 @@ def load() -> ModuleType:
 odd_inputs = load()
 
 
+pytestmark = pytest.mark.slow  # each makes its input with a program of its own
+
+
 @pytest.fixture(scope="module")
-def inputs(shared_dir: Path) -> Path:
-    folder = shared_dir / "odd_inputs"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not a folder")
-    return folder
+def inputs(shared: Shared) -> Path:
+    return shared("odd_inputs")
 
 
 @pytest.mark.parametrize("name", sorted(odd_inputs.CHECKS))

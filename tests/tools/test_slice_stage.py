@@ -48,6 +48,7 @@ def run(tool: ModuleType, work: Path, stop_after: int | None = None, seed: int =
     return work / "slice.safetensors"
 
 
+@pytest.mark.slow
 def test_a_repetition_and_a_stopped_run_give_the_same_weights_bit_for_bit(
     tool: ModuleType, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from shared_data import Shared
 
 from medzsad.detectors.volume_intensity import decode
 
@@ -177,16 +178,12 @@ def test_without_data_only_looks_are_made(tool: ModuleType) -> None:
     assert tool.generate(1, 4, 64, nothing).images.isfinite().all()
 
 
-def test_real_label_maps_are_read(
-    tool: ModuleType, shared_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_real_label_maps_are_read(tool: ModuleType, shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     from synthetic import heads
 
-    folder = shared_dir / "data" / "brain_label_maps"
-    if not (folder / "seg_01.nii.gz").is_file():
-        pytest.skip("no label maps")
+    shared("data/brain_label_maps/seg_01.nii.gz")
     monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / "seg_01.nii.gz"])
-    (head,) = heads.load_heads(shared_dir)
+    (head,) = heads.load_heads(shared())
     brain = head.counts[heads.BRAIN].sum()
     assert 0.9e6 < brain < 1.8e6  # mm3
     assert head.counts[heads.INDEX["air"]] < 0.6 * head.tissues.size

@@ -15,6 +15,8 @@ from medzsad.detectors.checkpoint import read_checkpoint
 from medzsad.training.recipe import read_recipe
 from medzsad.training.train import train
 
+pytestmark = pytest.mark.slow
+
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.yaml"
 CHANGES = (
     "detector.image_size=56",
@@ -34,52 +36,61 @@ ADACLIP = (
 )
 
 
-def torchrun(folder: Path, *changes: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "medzsad", "train", "-c", str(SMOKE), "-o", str(folder), "--device", "cpu"]
+METHODS = {"headclip": (), "adaclip": ADACLIP}
+
+
+def command(folder: Path, *changes: str) -> list[str]:
+    return ["train", "-c", str(SMOKE), "-o", str(folder), "--device", "cpu", *CHANGES, *changes]
+
+
+def run(*command: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [*command, *CHANGES, *changes],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300
     )
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of two processes for each method."""
+    folder = tmp_path_factory.mktemp("two")
+    commands = [
+        command(folder / name, *method, "batch_size=2", "accumulate=1") for name, method in METHODS.items()
+    ]
+    done = run(str(Path(__file__).parents[1] / "helpers" / "forked_ranks.py"), json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("done: ") == len(METHODS)  # one process speaks
+    return folder
 
 
 def log(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param((), id="headclip"), pytest.param(ADACLIP, id="adaclip", marks=pytest.mark.slow)]
-)
-def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, method: tuple[str, ...]) -> None:
-    done = torchrun(tmp_path / "two", *method, "batch_size=2", "accumulate=1")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("done: ") == 1  # one process speaks
-    recipe = read_recipe(SMOKE, [*CHANGES, *method, "batch_size=4"])
-    train(recipe, tmp_path / "one", device="cpu")
-    one, two = log(tmp_path / "one"), log(tmp_path / "two")
-    assert [line["step"] for line in one] == [line["step"] for line in two]
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_are_one_with_twice_the_batch(two: Path, tmp_path: Path, method: str) -> None:
+    train(read_recipe(SMOKE, [*CHANGES, *METHODS[method], "batch_size=4"]), tmp_path, device="cpu")
+    one, other = log(tmp_path), log(two / method)
+    assert [line["step"] for line in one] == [line["step"] for line in other]
     for name in ("loss", "image_loss", "focal", "dice_abnormal", "gradient"):
-        assert two[0][name] == pytest.approx(one[0][name], rel=2e-6)
-    for first, second in zip(one, two, strict=True):
+        assert other[0][name] == pytest.approx(one[0][name], rel=2e-6)
+    for first, second in zip(one, other, strict=True):
         if "loss" in first:
             assert second["loss"] == pytest.approx(first["loss"], rel=1e-3)
         else:  # both share the images, and put their results together
             assert second["chosen"] == pytest.approx(first["chosen"], abs=2e-3)
-    tensors = [read_checkpoint(tmp_path / name / "adapter.safetensors").tensors for name in ("one", "two")]
+    tensors = [read_checkpoint(run / "adapter.safetensors").tensors for run in (tmp_path, two / method)]
     for name in tensors[0]:
         torch.testing.assert_close(tensors[0][name], tensors[1][name], atol=2e-3, rtol=2e-3)
-    environment = json.loads((tmp_path / "two" / "environment.json").read_text())
+    environment = json.loads((two / method / "environment.json").read_text())
     assert environment["processes"] == 2
 
 
-@pytest.mark.slow
 def test_what_the_first_process_cannot_prepare_stops_all(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    done = torchrun(tmp_path / "run")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "medzsad")
+    done = run(*launcher, *command(tmp_path / "run"))
     assert done.returncode != 0
     assert "holds other files (notes.txt)" in done.stderr
     assert "internal error" not in done.stderr

@@ -120,6 +120,7 @@ def test_an_interrupted_command_says_how_to_go_on(whole: Path, tmp_path: Path) -
     assert_equal(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [7, STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH - 1])
 def test_stopped_at_any_step(whole: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_after(step, monkeypatch)

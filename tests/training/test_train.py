@@ -42,6 +42,15 @@ def same(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A quick run as it is by default, to compare others with."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    assert train(quick(), folder, device="cpu").steps == 4
+    return folder
+
+
+@pytest.mark.slow
 def test_the_smoke_recipe_learns(tmp_path: Path) -> None:
     result = train(read_recipe(SMOKE, ["epochs=10"]), tmp_path / "run", device="cpu")
     found = losses(tmp_path / "run")
@@ -52,33 +61,30 @@ def test_the_smoke_recipe_learns(tmp_path: Path) -> None:
     assert result.progress.best == max(v["chosen"] for v in result.progress.validations)
 
 
-def test_equal_runs_are_equal(tmp_path: Path) -> None:
-    for name, change in (("a", "workers=0"), ("b", "workers=2"), ("c", "seed=5")):
+def test_equal_runs_are_equal(plain: Path, tmp_path: Path) -> None:
+    for name, change in (("same", "workers=2"), ("other", "seed=5")):
         train(quick(change), tmp_path / name, device="cpu")
-    assert same(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "a" / "log.jsonl").read_text() == (tmp_path / "b" / "log.jsonl").read_text()
-    assert not same(tmp_path / "a", tmp_path / "c")
+    assert same(plain, tmp_path / "same")
+    assert (plain / "log.jsonl").read_text() == (tmp_path / "same" / "log.jsonl").read_text()
+    assert not same(plain, tmp_path / "other")
 
 
-def test_accumulated_batches_are_one_batch(tmp_path: Path) -> None:
-    whole = train(quick("batch_size=4"), tmp_path / "whole", device="cpu")
+def test_accumulated_batches_are_one_batch(plain: Path, tmp_path: Path) -> None:
     parts = train(quick("batch_size=1", "accumulate=4"), tmp_path / "parts", device="cpu")
-    assert whole.steps == parts.steps == 4
-    torch.testing.assert_close(losses(tmp_path / "whole"), losses(tmp_path / "parts"), rtol=2e-4, atol=0)
-    assert losses(tmp_path / "whole")[0] == pytest.approx(losses(tmp_path / "parts")[0], rel=1e-6)
+    assert parts.steps == 4
+    torch.testing.assert_close(losses(plain), losses(tmp_path / "parts"), rtol=2e-4, atol=0)
+    assert losses(plain)[0] == pytest.approx(losses(tmp_path / "parts")[0], rel=1e-6)
 
 
 @pytest.mark.parametrize("change", ["gradient_checkpointing=true", "cache_features=true"])
-def test_what_saves_memory_or_time_changes_nothing(tmp_path: Path, change: str) -> None:
-    train(quick(), tmp_path / "plain", device="cpu")
+def test_what_saves_memory_or_time_changes_nothing(plain: Path, tmp_path: Path, change: str) -> None:
     train(quick(change), tmp_path / "other", device="cpu")
-    torch.testing.assert_close(losses(tmp_path / "plain"), losses(tmp_path / "other"), rtol=1e-4, atol=0)
+    torch.testing.assert_close(losses(plain), losses(tmp_path / "other"), rtol=1e-4, atol=0)
 
 
-def test_bf16_comes_close_to_fp32(tmp_path: Path) -> None:
-    train(quick(), tmp_path / "fp32", device="cpu")
+def test_bf16_comes_close_to_fp32(plain: Path, tmp_path: Path) -> None:
     train(quick("precision=bf16"), tmp_path / "bf16", device="cpu")
-    full, half = losses(tmp_path / "fp32"), losses(tmp_path / "bf16")
+    full, half = losses(plain), losses(tmp_path / "bf16")
     assert half != full
     torch.testing.assert_close(half, full, rtol=0.05, atol=0)
 

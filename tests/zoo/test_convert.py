@@ -98,10 +98,10 @@ def test_adaclip_keeps_its_names(small_weights) -> None:
 
 
 @pytest.mark.parametrize("kind", ["anomalyclip", "adaclip"])
-def test_checkpoints_in_the_published_format_are_recognised_and_read_the_same(shared_dir, kind) -> None:
+def test_checkpoints_in_the_published_format_are_recognised_and_read_the_same(shared, kind) -> None:
     from medzsad.detectors.clip.weights import read_tensors
 
-    path = shared_dir / "parity" / f"{kind}_checkpoint.pth"
+    path = shared(f"parity/{kind}_checkpoint.pth")
     assert recognise(path).kind == kind
     before, after = read_tensors(path)[0], read_tensors(store(path))[0]
     assert before.keys() == after.keys()

@@ -28,12 +28,13 @@ from medzsad.integrations.monailabel.dicom_answer import write_dicom_seg
 from medzsad.integrations.monailabel.dicom_store import ScanStore, as_scan_store, modality_of
 from medzsad.integrations.monailabel.infer import AnomalyInfer
 from medzsad.integrations.monailabel.model_list import ModelList, OfferedModel
-from medzsad.integrations.monailabel.parameters import InferParameters, is_default
+from medzsad.integrations.monailabel.parameters import InferParameters, is_default, number_of
 from medzsad.integrations.monailabel.refusals import not_found, refusal, refusing, unreachable
 from medzsad.integrations.monailabel.scoring import AnomalyScoring, is_due
 from medzsad.integrations.monailabel.strategies import MOST_ANOMALOUS, MOST_UNCERTAIN, HighestFirst
 from medzsad.integrations.monailabel.train import HeadclipTraining
 from medzsad.integrations.monailabel.versions import NAME, Versions, is_version_name
+from medzsad.limits import check_limit
 
 logger = logging.getLogger(__name__)
 SCORING = "anomaly"
@@ -189,6 +190,8 @@ class MedzsadApp(MONAILabelApp):
             if name not in models:
                 raise not_found(f"there is no model {name!r}; use one of: {', '.join(models)}")
             with refusing():
+                workers = number_of(request, "max_workers", 0) or 1
+                check_limit(workers, "MEDZSAD_MAX_WORKERS", f"max_workers {workers}", "threads")
                 InferParameters.parse(request)
             return
         tasks = self._trainers if kind == "train" else self._scoring_methods

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from medzsad.errors import BadInput
+from medzsad.limits import check_limit
+from medzsad.storage.text_files import parse_json_object, whole_number
 
 _IGNORED = ("server_mode",)
 """Keys that MONAI Label itself adds."""
@@ -56,7 +57,8 @@ class AppConf:
                 raise BadInput(f"--conf {key}: unknown; use one of {', '.join(known)}")
             values[key] = str(value).strip()
             if isinstance(known[key].default, int):
-                values[key] = _count(key, values[key])
+                values[key] = whole_number(values[key], f"--conf {key}", 1)
+                check_limit(values[key], "MEDZSAD_MAX_WORKERS", f"--conf {key}", "at once")
         return cls(**values)
 
     @property
@@ -73,13 +75,4 @@ class AppConf:
         """
         if not self.clip_architecture.startswith("{"):
             return self.clip_architecture
-        try:
-            return dict(json.loads(self.clip_architecture))
-        except ValueError as error:
-            raise BadInput(f"--conf clip_architecture is not valid JSON ({error})") from error
-
-
-def _count(key: str, text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise BadInput(f"--conf {key} {text!r}: expected a number of at least 1")
-    return int(text)
+        return parse_json_object(self.clip_architecture, "--conf clip_architecture")

@@ -8,18 +8,19 @@ from typing import Any
 
 from medzsad.detectors.organs import organ_names, vocabulary
 from medzsad.errors import BadInput
+from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.predicting import parse_plane
 from medzsad.results.thresholds import parse_threshold
 from medzsad.scans.intensity import WINDOWS, parse_windows
 from medzsad.scans.modality import parse_modality
 from medzsad.scans.scan import Modality
 from medzsad.scans.slices import Plane
+from medzsad.storage.text_files import whole_number
 
 EXTENSIONS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".png")
 DTYPES = ("uint8", "int16", "uint16", "float32")
 DEFAULT = "default"
 """The word for "as medzsad predict would do it"; an empty text means the same."""
-LARGEST_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class InferParameters:
             parse_windows(window)
         plane = _text(request, "plane") or "auto"
         organ, class_name = texts_of(request)
+        batch_size = number_of(request, "batch_size", 0)
+        check_batch(SMALLEST_SIDE, batch_size or 1, f"batch_size {batch_size}")
         return cls(
             threshold=None if threshold is None else parse_threshold(threshold),
             plane=str(parse_plane(plane)),
@@ -72,9 +75,9 @@ class InferParameters:
             modality=None if modality is None else str(parse_modality(modality)),
             organ=organ,
             class_name=class_name,
-            volume=_number(request, "volume", 0, None),
+            volume=number_of(request, "volume", 0),
             # 0 is what a form field without a number sends.
-            batch_size=_number(request, "batch_size", 0, LARGEST_BATCH) or None,
+            batch_size=batch_size or None,
             extension=_choice(request, "result_extension", EXTENSIONS),
             dtype=_choice(request, "result_dtype", DTYPES) or "uint8",
             compress=_yes(request, "result_compress"),
@@ -123,18 +126,14 @@ def _text(request: Mapping[str, Any], key: str) -> str | None:
     return None if is_default(value) else str(value).strip()
 
 
-def _number(request: Mapping[str, Any], key: str, lowest: int, highest: int | None) -> int | None:
+def number_of(request: Mapping[str, Any], key: str, lowest: int) -> int | None:
+    """Return a whole number of a request; None where it leaves it.
+
+    Raises:
+        BadInput: if it is none, or below ``lowest``.
+    """
     text = _text(request, key)
-    if text is None:
-        return None
-    limit = "" if highest is None else f" to {highest}"
-    try:
-        value = int(text)
-    except ValueError:
-        value = lowest - 1
-    if value < lowest or (highest is not None and value > highest):
-        raise BadInput(f"{key} {text!r} is not a whole number from {lowest}{limit or ' on'}")
-    return value
+    return None if text is None else whole_number(text, key, lowest)
 
 
 def _choice(request: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str | None:

@@ -14,13 +14,14 @@ from monailabel.interfaces.exception import ImageNotFoundException
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
 from medzsad.detectors.organs import name_of
-from medzsad.errors import BadInput, MedzsadError
+from medzsad.errors import MedzsadError
 from medzsad.integrations.monailabel.answers import uncertainty
 from medzsad.integrations.monailabel.detector_pool import DetectorPool
 from medzsad.integrations.monailabel.dicom_store import modality_of
 from medzsad.integrations.monailabel.model_list import OfferedModel
 from medzsad.integrations.monailabel.parameters import InferParameters, texts_of
 from medzsad.integrations.monailabel.refusals import refusing
+from medzsad.storage.text_files import whole_number
 
 logger = logging.getLogger(__name__)
 KEY = "medzsad"
@@ -163,6 +164,4 @@ def _stamp(datastore: Datastore, image: str) -> list[int] | None:
 def _limit(value: Any) -> int:
     if value in (None, ""):
         return 0
-    if isinstance(value, bool) or not str(value).isdecimal():
-        raise BadInput(f"limit {value!r} is not a number of scans")
-    return int(value)
+    return whole_number(value, "limit")

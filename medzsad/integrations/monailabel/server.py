@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medzsad.errors import BadInput, ModelNotReady
+from medzsad.storage.text_files import parse_json
 
 HOW_TO_INSTALL = 'pip install "medzsad[monailabel]"'
 SERVED_APP = "medzsad.integrations.monailabel.serving:app"
@@ -80,8 +80,8 @@ class ServerSettings:
             )
         name = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER"
         try:
-            usable = isinstance(json.loads(environment[name]), dict)
-        except ValueError:
+            usable = isinstance(parse_json(environment[name], name), dict)
+        except BadInput:
             usable = False
         if not usable:
             raise BadInput(f'{name}={environment[name]!r} is no JSON object, such as {{"Modality": "MR"}}')

@@ -33,6 +33,7 @@ from monailabel.utils.others.generic import remove_file
 from medzsad.errors import MedzsadError
 from medzsad.integrations.monailabel.app import merged
 from medzsad.integrations.monailabel.refusals import refusal
+from medzsad.storage.text_files import parse_json_object
 
 __all__ = ["app"]
 
@@ -61,11 +62,10 @@ def infer(
     """
     if not (image or file or session_id):
         raise refusal("no image is named: give image=NAME, a file or a session")
-    if not isinstance(json.loads(params or "{}"), dict):
-        raise refusal("params must be a JSON object")
+    given = parse_json_object(params, "params")
     if output is not ResultType.dicom_seg:
         return run_inference(background_tasks, model, image, session_id, params, file, label, output)
-    request = {**json.loads(params or "{}"), "model": model, "image": image}
+    request = {**given, "model": model, "image": image}
     path = app_instance().dicom_segmentation(request)
     background_tasks.add_task(remove_file, str(path))
     return FileResponse(path, media_type="application/dicom", filename=path.name)

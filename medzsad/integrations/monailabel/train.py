@@ -26,7 +26,9 @@ from medzsad.integrations.monailabel.model_list import ModelList
 from medzsad.integrations.monailabel.refusals import refusal, refusing
 from medzsad.integrations.monailabel.submitted import Submitted, collect
 from medzsad.integrations.monailabel.versions import RECORD, Version, Versions
+from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.storage.locking import locked
+from medzsad.storage.text_files import whole_number
 from medzsad.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -71,10 +73,9 @@ class TrainParameters:
         default = cls()
         values: dict[str, Any] = {}
         for key, lowest in (("epochs", 1), ("max_steps", 0), ("batch_size", 1), ("seed", 0)):
-            text = str(request.get(key, getattr(default, key))).strip() or str(getattr(default, key))
-            if not text.isdecimal() or int(text) < lowest:
-                raise BadInput(f"{key} {text!r} is not a whole number of at least {lowest}")
-            values[key] = int(text)
+            text = str(request.get(key, "")).strip() or getattr(default, key)
+            values[key] = whole_number(text, key, lowest)
+        check_batch(SMALLEST_SIDE, values["batch_size"], f"batch_size {values['batch_size']}")
         try:
             values["rate"] = float(request.get("rate") or default.rate)
         except (TypeError, ValueError):

@@ -11,6 +11,7 @@ import open_clip
 import pytest
 import torch
 from safetensors import safe_open
+from shared_data import Shared
 from torch import Tensor
 
 from medzsad.detectors.adaclip.model import AdaCLIP
@@ -96,9 +97,9 @@ def test_the_prediction_is_made_of_them(detector: AdaCLIP, expected: dict[str, T
 
 @torch.inference_mode()
 def test_the_published_checkpoint_format_gives_the_same(
-    shared_dir: Path, clip_weights: dict[str, Tensor], expected: dict[str, Tensor]
+    shared: Shared, clip_weights: dict[str, Tensor], expected: dict[str, Tensor]
 ) -> None:
-    path = shared_dir / "parity" / "adaclip_checkpoint.pth"
+    path = shared("parity/adaclip_checkpoint.pth")
     detector = AdaCLIP.from_published(path, clip_weights=clip_weights, config=SETTINGS)
     assert (detector.config.prompt_type, detector.config.prompt_branch) == ("SD", "VL")
     assert (detector.config.prompt_depth, detector.config.prompt_length) == (4, 5)

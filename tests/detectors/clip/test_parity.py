@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
+from shared_data import Shared
 from torch import Tensor
 
 from medzsad.detectors.headclip.model import HeadCLIP, HeadCLIPSettings
@@ -93,9 +94,9 @@ def test_every_stage_equals_the_published_code(detector: HeadCLIP, expected: dic
 
 @torch.inference_mode()
 def test_published_checkpoint_format_gives_the_same(
-    shared_dir: Path, clip_weights: dict[str, Tensor], expected: dict[str, Tensor]
+    shared: Shared, clip_weights: dict[str, Tensor], expected: dict[str, Tensor]
 ) -> None:
-    path = shared_dir / "parity" / "anomalyclip_checkpoint.pth"
+    path = shared("parity/anomalyclip_checkpoint.pth")
     detector = HeadCLIP.from_anomalyclip(path, SETTINGS, clip_weights=clip_weights)
     assert detector.clip.text is None
     assert_close(detector.text_features, expected["text_features"])

@@ -15,6 +15,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from shared_data import Shared
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed (medzsad[monailabel])")
 
@@ -55,20 +56,16 @@ class Series:
 
 
 @pytest.fixture(scope="module")
-def mr(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Series:
+def mr(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Series:
     """Sagittal slices of a brain, evenly spaced."""
-    source = shared_dir / "data" / "dicom_brain_mr"
-    if not source.is_dir():
-        pytest.skip(f"{source} is not there")
+    source = shared("data/dicom_brain_mr", files=64)
     return Series.of(source, slice(20, 36), tmp_path_factory.mktemp("mr") / "mr")
 
 
 @pytest.fixture(scope="module")
-def ct(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Series:
+def ct(shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Series:
     """Axial slices of a head, the gantry tilted."""
-    source = shared_dir / "data" / "dicom_head_ct"
-    if not source.is_dir():
-        pytest.skip(f"{source} is not there")
+    source = shared("data/dicom_head_ct", files=28)
     return Series.of(source, slice(8, 16), tmp_path_factory.mktemp("ct") / "ct")
 
 

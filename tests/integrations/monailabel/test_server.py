@@ -190,12 +190,31 @@ def test_score_choose_label_train_and_infer_with_the_new_adapter(server, studies
         ("/scoring/anomaly", {"limit": "many"}, 422, "limit 'many'"),
         ("/scoring/", {"model": "nothing"}, 422, "no model 'nothing'"),
         ("/batch/infer/nothing", None, 404, "no model 'nothing'"),
+        ("/batch/infer/medzsad-mini", {"max_workers": 10**6}, 422, "max_workers 1000000 claims"),
+        ("/scoring/anomaly", {"limit": "9" * 5000}, 422, "limit '999"),
     ],
 )
 def test_a_task_that_cannot_be_is_refused_at_once(server, path, params, status, reason):
     answer = server.call("POST", path, json=params)
     assert (answer.status_code, reason in answer.json()["detail"]) == (status, True), answer.text
     assert "\n" not in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
+        ('{"organ": "\\ud800"}', "half a character"),
+        ('{"batch_size": ' + "9" * 5000 + "}", "not valid JSON"),
+        ("[1]", "must be a JSON object"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_parameters_that_are_no_usable_json_are_refused(server, params, reason):
+    answer = server.call("POST", "/infer/medzsad-mini?image=lesion", data={"params": params})
+    assert (answer.status_code, reason in answer.json()["detail"]) == (422, True), answer.text
+    assert len(answer.text) < 500
 
 
 def test_a_training_can_be_stopped(server):

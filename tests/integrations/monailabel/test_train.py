@@ -123,6 +123,8 @@ def test_a_request_that_runs_keeps_its_adapter(make_app, phantoms, tmp_path, mon
     [
         ({"epochs": 0}, "epochs '0' is not a whole number"),
         ({"max_steps": "all"}, "max_steps 'all'"),
+        ({"seed": "9" * 5000}, "seed '999"),
+        ({"batch_size": 10**9}, "batch_size 1000000000 claims"),
         ({"rate": "fast"}, "rate 'fast' is not a learning rate"),
         ({"rate": float("nan")}, "rate nan"),
         ({"plane": "oblique"}, "unknown plane 'oblique'"),

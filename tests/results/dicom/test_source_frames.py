@@ -92,10 +92,8 @@ def test_other_formats_have_no_source_frames(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dicom_head_ct", "dicom_brain_mr"])
-def test_real_series(shared_dir, name):
-    folder = shared_dir / "data" / name
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
+def test_real_series(shared, name):
+    folder = shared(f"data/{name}")
     scan = read_scan(folder)
     prediction = predicted(scan, ramp_on(scan), threshold=0.8)
     frames = source_frames(prediction)

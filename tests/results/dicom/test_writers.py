@@ -64,10 +64,8 @@ class Saved:
 
 
 @pytest.fixture(scope="module", params=["dicom_head_ct", "dicom_brain_mr"])
-def real(request, shared_dir, tmp_path_factory) -> Saved:
-    folder = shared_dir / "data" / request.param
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
+def real(request, shared, tmp_path_factory) -> Saved:
+    folder = shared(f"data/{request.param}")
     scan = read_scan(folder)
     prediction = predicted(scan, ramp_on(scan), threshold=0.8)
     formats = (*parse_dicom("all,seg-fractional,sc"),)

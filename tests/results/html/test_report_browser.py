@@ -18,9 +18,13 @@ from medzsad.results.html.viewer_volumes import viewer_volumes
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (the test extra)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER),
+        reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)",
+    ),
+]
 # Software rendering on a busy machine takes seconds where a graphics card takes milliseconds.
 PATIENCE = 120
 CYAN = np.array([0, 229, 255])

@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_factory import AXIAL, SERIES, ramp, write, write_series
+from shared_data import Shared
 
 from medzsad.errors import BadInput
 from medzsad.scans.readers import read_scan
@@ -347,8 +348,8 @@ def test_colour_screenshot_is_no_ct(tmp_path: Path) -> None:
     assert scan.voxels.shape == (7, 6, 1, 3)
 
 
-def test_real_head_ct(shared_dir: Path) -> None:
-    scan = read_scan(shared_dir / "data/dicom_head_ct")
+def test_real_head_ct(shared: Shared) -> None:
+    scan = read_scan(shared("data/dicom_head_ct", files=28))
     assert scan.modality is Modality.CT
     assert scan.shape == (512, 611, 37)
     assert scan.spacing == pytest.approx((0.488, 0.488, 4.0), abs=0.01)
@@ -358,7 +359,7 @@ def test_real_head_ct(shared_dir: Path) -> None:
     geometry = scan.details["geometry"]
     assert geometry["acquired_slices"] == 28
     # The first slice keeps its place: its pixels reappear, shifted, in the first plane.
-    first = pydicom.dcmread(shared_dir / "data/dicom_head_ct/01.dcm")
+    first = pydicom.dcmread(shared("data/dicom_head_ct/01.dcm"))
     row, column = 200, 300
     world = np.array(first.ImagePositionPatient) + np.array(
         [
@@ -374,8 +375,8 @@ def test_real_head_ct(shared_dir: Path) -> None:
     assert neighbours.min() - 1 <= expected <= neighbours.max() + 1
 
 
-def test_real_brain_mr(shared_dir: Path) -> None:
-    folder = shared_dir / "data/dicom_brain_mr"
+def test_real_brain_mr(shared: Shared) -> None:
+    folder = shared("data/dicom_brain_mr", files=64)
     scan = read_scan(folder)
     assert scan.shape == (256, 256, 64)
     assert scan.modality is Modality.MR

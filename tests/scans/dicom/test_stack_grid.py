@@ -175,7 +175,7 @@ def test_absurd_gaps_are_refused() -> None:
         stack_grid(np.outer(depths, [0, 0, 1]), axes_tilted(0), SPACING, SIZE)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     gaps=st.lists(st.sampled_from([1.0, 1.0, 2.0, 3.5]), min_size=1, max_size=12),
     tilt=st.floats(-30, 30),
