@@ -1,13 +1,17 @@
 """What can go wrong, as the few kinds a caller may want to tell apart.
 
 A message is one line: what is wrong, with which file, and what to do about it; only what must be done by hand
-to get a model without a network is numbered, a step a line. The command line prints it and
-exits with :attr:`MedzsadError.exit_code`, without a traceback.
+to get a model without a network is numbered, a step a line. It names a setting as an argument in backticks
+(`batch_size`), which the command line prints as its option (:func:`medzsad.cli.options.in_options`). It exits
+with :attr:`MedzsadError.exit_code`, without a traceback.
 """
 
 from __future__ import annotations
 
 import os
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class MedzsadError(Exception):
@@ -26,6 +30,17 @@ class ModelNotReady(MedzsadError):  # noqa: N818
 
 class OutputNotWritable(MedzsadError):  # noqa: N818
     """A place that results cannot be written to."""
+
+
+def certain(value: Value | None) -> Value:
+    """Return ``value``, which is not None here, for a reason that types do not tell.
+
+    Raises:
+        TypeError: if it is None: a fault of this package.
+    """
+    if value is None:
+        raise TypeError("a value that must be known here is None")
+    return value
 
 
 def explained(error: Exception, subject: object = None) -> Exception:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medzsad.errors import BadInput
 from medzsad.limits import SMALLEST_SIDE, check_batch
+from medzsad.results.lesions import CandidateChoice, score_of
 from medzsad.results.prediction import ScanPrediction, SliceScore
 from medzsad.results.thresholds import parse_threshold, resolve_threshold
 from medzsad.scans.intensity import foreground_mask, intensity_scaling
 from medzsad.scans.readers import read_scan
+from medzsad.scans.region import AUTO, BRAIN, WHOLE, parse_roi, region_of_interest
 from medzsad.scans.scan import Modality, Scan
 from medzsad.scans.showing import as_shown, kind_of, window_note
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, planes_to_slice
@@ -35,6 +37,11 @@ def predict(
     plane: Plane | str = "auto",
     window: str | None = None,
     threshold: float | str | None = None,
+    roi: str | os.PathLike[str] | np.ndarray | None = None,
+    max_candidates: int | None = None,
+    min_volume: float | None = None,
+    all_candidates: bool = False,
+    volume_rules: str = "auto",
     series: str | None = None,
     volume: int | None = None,
     modality: Modality | str | None = None,
@@ -65,6 +72,14 @@ def predict(
         window: CT window (see :mod:`medzsad.scans.intensity`); by default it is chosen and noted.
         threshold: of the anomaly map: a number in [0, 1], ``"pNN"`` (percentile of the foreground) or
             ``"otsu"``; by default the detector's own.
+        roi: region of interest, outside of which the map is 0 and nothing is scored: a mask's file on any
+            grid, or an array on the scan's own; ``"brain"``, as the detector sees it; ``"whole"``; or
+            ``"auto"``, the default: of volumes the brain, where the detector sees one that can be trusted.
+        max_candidates: at most so many lesion candidates are shown; the others are hidden.
+        min_volume: in mL; smaller candidates are hidden.
+        all_candidates: hide none, not even faint ones.
+        volume_rules: ``"on"``, ``"off"`` or ``"auto"``, the detector's own: what is done with maps of
+            volumes, see :mod:`medzsad.detectors.volume_rules`.
         series, volume, modality, affine, name: for :func:`medzsad.read_scan`, unless ``scan`` is a
             :class:`Scan`.
         batch_size: slices at once; chosen by default.
@@ -79,11 +94,15 @@ def predict(
     started = time.perf_counter()
     plane = parse_plane(plane)
     rule = None if threshold is None else parse_threshold(threshold)
+    choice, roi = CandidateChoice(min_volume, max_candidates, all_candidates), parse_roi(roi)
     check_batch(SMALLEST_SIDE, batch_size or 1, f"a batch of {batch_size} slices")
     if not isinstance(scan, Scan):
         scan = read_scan(scan, series=series, volume=volume, modality=modality, affine=affine, name=name)
     read = time.perf_counter()
 
+    from medzsad.detectors.volume_rules import NO_RULES, rules_for
+    from medzsad.inference.brain import brain_region
+    from medzsad.inference.slicewise import SliceWisePredictor
     from medzsad.zoo.loading import load_detector
 
     if isinstance(detector, str):
@@ -100,6 +119,14 @@ def predict(
     note = window_note(window) if detector.tells_colours or detector.neighbour_mm is not None else None
     if note is not None:
         scan = replace(scan, notes=(*scan.notes, note))
+    rules = NO_RULES if scan.is_2d else rules_for(detector, volume_rules)
+    candidate_rules = choice.rules(rules, has_geometry=scan.has_geometry)
+    region = None if isinstance(roi, str) and roi in (AUTO, WHOLE, BRAIN) else region_of_interest(roi, scan)
+    if isinstance(roi, str) and roi == BRAIN and not detector.marks_brain:
+        raise BadInput(
+            f"{detector.name} does not mark the brain of {scan.name}: that takes a network for slices of "
+            "grey volumes; give a mask as region of interest"
+        )
     loaded = time.perf_counter()
 
     view = CanonicalView.of(scan)
@@ -108,8 +135,34 @@ def predict(
     canonical = replace(scan, voxels=view.to_canonical(scan.voxels), affine=np.diag([*view.spacing, 1.0]))
     foreground = foreground_mask(canonical)
     scaling = intensity_scaling(canonical, window=window, foreground=foreground)
-    shown = as_shown(scan, scaling) if detector.tells_colours else scaling
-    outputs = _run_planes(canonical, detector, planes, foreground, shown, batch_size, progress)
+    inside = None if region is None else view.to_canonical(region) & foreground
+    if inside is not None and not inside.any():
+        raise BadInput(f"the region of interest holds nothing of what {scan.name} shows, only air; check it.")
+    outputs = [
+        SliceWisePredictor(
+            plane_,
+            canonical.spacing,
+            prepare=as_shown(scan, scaling) if detector.tells_colours else scaling,
+            batch_size=batch_size,
+            progress=progress,
+            # Who gives a region wants all of it seen.
+            least_area=rules.least_area if inside is None else 0.0,
+            resolution_mm=rules.resolution_mm,
+        )(canonical.voxels, detector, foreground, region=inside)
+        for plane_ in planes
+    ]
+    brain = None
+    if detector.marks_brain:
+        brain = brain_region(_majority([output.brain for output in outputs]), foreground, canonical.spacing)
+        if isinstance(roi, str) and roi in (AUTO, BRAIN):
+            if brain.doubt and roi == BRAIN:
+                raise BadInput(f"the brain of {scan.name} is not to be trusted ({brain.doubt}); give a mask.")
+            if not brain.doubt:
+                inside = brain.mask
+                note = f"region of interest: the brain ({brain.volume_ml:.0f} mL) and what borders on it"
+                scan = replace(scan, notes=(*scan.notes, note))
+    if inside is not None:
+        outputs = [output.within(inside, plane_) for plane_, output in zip(planes, outputs, strict=True)]
     anomaly_map = _mean([output.anomaly_map for output in outputs])
     inferred = time.perf_counter()
 
@@ -119,12 +172,12 @@ def predict(
         for plane_, output in zip(planes, outputs, strict=True)
         for score in _slice_scores(scan, view, plane_, output)
     ]
-    return ScanPrediction(
+    prediction = ScanPrediction(
         scan=scan,
         anomaly_map=np.ascontiguousarray(view.to_native(anomaly_map)),
         score=float(np.mean([_volume_score(output.scores) for output in outputs])),
         slice_scores=slice_scores,
-        threshold=resolve_threshold(rule, anomaly_map[foreground]),
+        threshold=resolve_threshold(rule, anomaly_map[foreground if inside is None else inside]),
         threshold_rule=str(rule),
         planes=planes,
         scaling=scaling,
@@ -134,33 +187,35 @@ def predict(
             "detector": detector.settings,
             **({"shown_as": kind_of(scan)} if detector.tells_colours else {}),
             "plane": str(plane),
+            "roi": "whole" if inside is None else "brain" if region is None else "mask",
+            **({} if scan.is_2d else {"volume_rules": asdict(rules)}),
         },
         timings={
             "read_s": round(read - started, 3),
             "load_detector_s": round(loaded - read, 3),
             "inference_s": round(inferred - loaded, 3),
         },
+        rules=candidate_rules,
+        brain=None if brain is None else np.ascontiguousarray(view.to_native(brain.mask)),
     )
+    if rules.score_from_candidates:
+        prediction.score = score_of_candidates(prediction)
+    return prediction
 
 
-def _run_planes(
-    scan: Scan,
-    detector: AnomalyDetector,
-    planes: tuple[Plane, ...],
-    foreground: np.ndarray,
-    prepare: Callable[[np.ndarray], np.ndarray],
-    batch_size: int | None,
-    progress: Callable[..., Any] | None,
-) -> list[SliceWiseOutput]:
-    from medzsad.inference.slicewise import SliceWisePredictor
+def score_of_candidates(prediction: ScanPrediction) -> float:
+    """Return the volume score of a prediction's candidates: that of the first.
 
-    outputs = []
-    for plane in planes:
-        inferer = SliceWisePredictor(
-            plane, scan.spacing, prepare=prepare, batch_size=batch_size, progress=progress
-        )
-        outputs.append(inferer(scan.voxels, detector, foreground))
-    return outputs
+    Where there is none, the same of the map's highest values, which are below the threshold.
+    """
+    if prediction.lesions:
+        return prediction.lesions[0].score
+    values = prediction.anomaly_map[prediction.anomaly_map > 0]
+    return score_of(values, abs(float(np.linalg.det(prediction.affine[:3, :3]))))
+
+
+def _majority(masks: list[np.ndarray]) -> np.ndarray:
+    return masks[0] if len(masks) == 1 else np.sum(masks, axis=0) > len(masks) / 2
 
 
 def _mean(maps: list[np.ndarray]) -> np.ndarray:

@@ -85,6 +85,8 @@ class FileServer:
         ignores_range: send whole files whatever part was asked for.
         statuses: answer these paths with an error of that status.
         requests: of each request its path, the first byte sent and the number of bytes sent.
+        redirects: paths that lead to another address.
+        tokens: of each request what it said of who asks (``Authorization``), or None.
     """
 
     def __init__(self) -> None:
@@ -93,6 +95,8 @@ class FileServer:
         self.ignores_range = False
         self.statuses: dict[str, int] = {}
         self.requests: list[tuple[str, int, int]] = []
+        self.redirects: dict[str, str] = {}
+        self.tokens: list[str | None] = []
         owner = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -117,6 +121,12 @@ class FileServer:
         self._server.server_close()
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        self.tokens.append(request.headers.get("Authorization"))
+        if request.path in self.redirects:
+            request.send_response(302)
+            request.send_header("Location", self.redirects[request.path])
+            request.end_headers()
+            return
         content = self.files.get(request.path)
         status = self.statuses.get(request.path, 200 if content is not None else 404)
         if status != 200:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from medzsad.errors import BadInput, ModelNotReady
+from medzsad.errors import BadInput, ModelNotReady, certain
 
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 INPUT, TEXTS = "images", "text_features"
 OUTPUTS = ("anomaly_map", "image_score", "image_probability")
+BRAIN = "brain"  # a fourth output, of a detector that marks it
 OPSETS = range(18, 24)
 OPSET = 18  # the oldest that the graphs need, which most runtimes know
 LARGEST = 2**31 - 2**20  # bytes of weights that fit into one file, by protobuf's limit
@@ -30,7 +31,8 @@ def convert(
     """An ONNX model for any number of images, without traces of where its code lies.
 
     Args:
-        module: images float32 (B, 3, S, S), and texts if given, to the three tensors of :data:`OUTPUTS`.
+        module: images float32 (B, 3, S, S), and texts if given, to the tensors of :data:`OUTPUTS`
+            and, of a detector that marks the brain, :data:`BRAIN`.
         detector: what it is made of, at the size S (:func:`~medzsad.backends.export_modules.at_size`).
         opset: of :data:`OPSETS`.
         texts: float32 (2, D), an example of the graph's second input; None for a graph without one.
@@ -52,7 +54,7 @@ def convert(
                 dynamo=True,
                 verbose=False,
                 input_names=[INPUT, TEXTS][: len(example)],
-                output_names=list(OUTPUTS),
+                output_names=[*OUTPUTS, BRAIN] if detector.marks_brain else list(OUTPUTS),
                 dynamic_shapes=tuple(shapes),
                 opset_version=opset,
             )
@@ -63,9 +65,11 @@ def convert(
         ) from error
     from onnx_ir.passes import common
 
+    program = certain(program)
+
     for clean in (common.ClearMetadataAndDocStringPass(), common.RemoveUnusedNodesPass()):
         clean(program.model)
-    weights = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
+    weights = sum(certain(value.const_value).nbytes for value in program.model.graph.initializers.values())
     if weights > LARGEST:
         raise BadInput(
             f"{detector.name}: its weights take {weights / 2**30:.1f} GB in float32, and one ONNX file "

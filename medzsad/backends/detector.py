@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,11 +14,16 @@ from torch import Tensor
 from medzsad.backends.export_modules import check_detector, networks_of, takes_texts
 from medzsad.backends.runtimes import Runtime, version_of
 from medzsad.backends.store import Say, digest_of, stored_graph
-from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.mini.model import is_colour
 from medzsad.detectors.zero_shot.base import about, encode_words
-from medzsad.errors import BadInput, ModelNotReady
+from medzsad.detectors.zero_shot.settings import TrainingFreeSettings
+from medzsad.errors import BadInput, ModelNotReady, certain
+
+if TYPE_CHECKING:
+    from medzsad.detectors.clip.backbone import FrozenCLIP
+    from medzsad.detectors.clip.generic import GenericCLIP
 
 
 class GraphDetector(AnomalyDetector):
@@ -41,7 +46,8 @@ class GraphDetector(AnomalyDetector):
         OutputNotWritable: if the graph cannot be stored in the cache.
     """
 
-    method: ClassVar[str] = "graph"  # of the class alone; objects have that of their source
+    text_features: Tensor | None
+    method: str = "graph"  # of the class alone; objects have that of their source
 
     def __init__(
         self,
@@ -57,14 +63,15 @@ class GraphDetector(AnomalyDetector):
         self.method, self.framing, self.uses_organ = source.method, source.framing, source.uses_organ
         self.name, self.seen, self.precision, self.backend = source.name, source.seen, precision, backend
         self._threshold = source.threshold
-        self._settings, self._version = source.settings, version_of(backend)
+        self._settings, self._backend_version = source.settings, version_of(backend)
         with _pointing_to_torch():
             check_detector(source)
         # Tells weights apart for whoever looks at the state, as the cache of evaluations does.
         digest = bytes.fromhex(digest_of(source, use))
         self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
         self.seen_classes, self._class_name = source.seen_classes, source.class_name
-        self._words = self._rebuild_clip = None
+        self._words: TrainingFreeSettings | None = None
+        self._rebuild_clip: Callable[[], FrozenCLIP | GenericCLIP] | None = None
         self.register_buffer("text_features", None)
         if takes_texts(source):
             self._words, self._rebuild_clip = source.config, source.clip.rebuild
@@ -76,6 +83,7 @@ class GraphDetector(AnomalyDetector):
         # By whether the volume is one in colour; functions, to be no part of this module's state.
         self._volumes: dict[bool, Callable[[], GraphDetector]] = {}
         self.neighbour_mm, self.tells_colours = source.neighbour_mm, source.tells_colours
+        self.volume_rules, self._marks_brain = source.volume_rules, source.marks_brain
         self.eval()
         if use == "images" and source.for_volume() is not source:
             for colour in (False, True):
@@ -98,8 +106,13 @@ class GraphDetector(AnomalyDetector):
             **self._settings,
             "precision": self.precision,
             "backend": self.backend,
-            "backend_version": self._version,
+            "backend_version": self._backend_version,
         }
+
+    @property
+    def marks_brain(self) -> bool:
+        """Whether it is one for slices, of a detector that marks the brain."""
+        return self._marks_brain
 
     @property
     def class_name(self) -> str | None:
@@ -117,14 +130,16 @@ class GraphDetector(AnomalyDetector):
             return dict.fromkeys(wanted, self)
         if self._rebuild_clip is None:
             raise ModelNotReady(
-                f"{self.name}: its graph holds texts about {self.class_name!r}; use --backend torch"
+                f"{self.name}: its graph holds texts about {self.class_name!r}; use `backend` torch"
             )
-        clip, found = self._rebuild_clip(), {}
+        clip = self._rebuild_clip()
+        found: dict[str, AnomalyDetector] = {}
         for name in wanted:
+            words: TrainingFreeSettings = about(self._words, organ, name)
             found[name] = other = self._copy()
-            other._words, other._class_name = about(self._words, organ, name), name
-            other._settings = {**self._settings, "organ": other._words.organ, "class_name": name}
-            other.text_features = encode_words(clip, other._words)
+            other._words, other._class_name = words, name
+            other._settings = {**self._settings, "organ": words.organ, "class_name": name}
+            other.text_features = encode_words(clip, words)
         return found
 
     def use_precision(self, precision: str) -> None:
@@ -153,7 +168,8 @@ class GraphDetector(AnomalyDetector):
             OutputNotWritable: the same.
         """
         if not len(inputs):  # a graph has at least one image
-            return Prediction(*(value[:0] for value in self.detect(inputs.new_zeros(1, *inputs.shape[1:]))))
+            one = self.detect(inputs.new_zeros(1, *inputs.shape[1:]))
+            return type(one)(*(value[:0] for value in one))
         if len(self._graphs) == 1:
             return self._graphs[0](inputs, self.text_features)
         # Image by image, so that an image's numbers do not depend on what else is in the batch.
@@ -172,16 +188,16 @@ class GraphDetector(AnomalyDetector):
 
     def to_checkpoint(self) -> Checkpoint:
         """Raises ModelNotReady: the weights are in the graph."""
-        self._refuse()
+        raise self._refusal()
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> AnomalyDetector:
         """Raises ModelNotReady: see :func:`medzsad.load_detector`."""
-        cls._refuse()
+        raise cls._refusal()
 
     @staticmethod
-    def _refuse() -> NoReturn:
-        raise ModelNotReady("a graph is made from a detector and stores none; load it with backend 'torch'")
+    def _refusal() -> ModelNotReady:
+        return ModelNotReady("a graph is made from a detector and stores none; load it with backend 'torch'")
 
 
 class _Once:
@@ -195,7 +211,7 @@ class _Once:
     def __call__(self) -> GraphDetector:
         with self._guard:
             if self._made is None:
-                self._made = self._make()
+                self._made = certain(self._make)()
                 self._make = None
         return self._made
 
@@ -216,14 +232,15 @@ class _Graph:
         with self._guard:
             if self._runtime is None:
                 with _pointing_to_torch():
-                    self._runtime = self._open()
+                    self._runtime = certain(self._open)()
                 self._open = None
         return self._runtime
 
     def __call__(self, inputs: Tensor, texts: Tensor | None = None) -> Prediction:
         given = [inputs.float().contiguous()] if texts is None else [inputs.float().contiguous(), texts]
         found = self.ready()(*(tensor.numpy() for tensor in given))
-        return Prediction(*map(torch.from_numpy, found))
+        kind = SlicePrediction if len(found) > 3 else Prediction
+        return kind(*map(torch.from_numpy, found))
 
 
 @contextmanager
@@ -232,4 +249,4 @@ def _pointing_to_torch() -> Iterator[None]:
     try:
         yield
     except (BadInput, ModelNotReady) as error:
-        raise ModelNotReady(f"{error}; use --backend torch") from error
+        raise ModelNotReady(f"{error}; use `backend` torch") from error

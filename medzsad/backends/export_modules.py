@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 from medzsad.detectors.adaclip.model import AdaCLIP
 from medzsad.detectors.base import AnomalyDetector, Prediction, resize_maps
 from medzsad.detectors.clip.backbone import FrozenCLIP
+from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.detectors.mini.model import MedzsadMini, is_colour
+from medzsad.detectors.mini.network import MiniNetwork
 from medzsad.detectors.zero_shot.base import TrainingFreeDetector
 from medzsad.detectors.zero_shot.winclip import WinCLIP, window_patches
 from medzsad.errors import BadInput
@@ -34,8 +37,10 @@ class ImageSide(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, inputs: Tensor, texts: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, inputs: Tensor, texts: Tensor | None = None) -> tuple[Tensor, ...]:
         """Map (B, h, w) of the method's own resolution, score (B,) and probability (B,), float32 in [0, 1].
+
+        Of a detector that marks the brain, also its map (B, h, w).
 
         Args:
             inputs: float32 (B, 3, S, S), normalised.
@@ -46,7 +51,8 @@ class ImageSide(nn.Module):
         maps, score = (value.float().clamp(0, 1) for value in raw[:2])
         # Where both are one number, the exporter trips over two outputs that are computed alike.
         same = raw.image_probability is raw.image_score
-        return maps, score, score.clone() if same else raw.image_probability.float().clamp(0, 1)
+        probability = score.clone() if same else raw.image_probability.float().clamp(0, 1)
+        return maps, score, probability, *(value.float() for value in raw[3:])
 
     def detect(self, inputs: Tensor) -> Prediction:
         """See :meth:`AnomalyDetector.detect`."""
@@ -138,7 +144,8 @@ class WholeWinCLIP(ImageSide):
 
     def __init__(self, detector: WinCLIP) -> None:
         super().__init__(detector)
-        detector.window_features = self.window_features  # on this object alone; at_size takes it back
+        # On this object alone; at_size takes it back.
+        detector.__dict__["window_features"] = self.window_features
 
     def window_features(self, tokens: Tensor, grid: tuple[int, int], side: int) -> Tensor:
         """See :meth:`WinCLIP.window_features`."""
@@ -151,7 +158,7 @@ class WholeWinCLIP(ImageSide):
         )
 
 
-def takes_texts(detector: AnomalyDetector) -> bool:
+def takes_texts(detector: AnomalyDetector) -> TypeGuard[TrainingFreeDetector]:
     """Whether a graph of the detector gets the texts as an input, so that one graph serves all classes."""
     return isinstance(detector, TrainingFreeDetector)
 
@@ -198,7 +205,7 @@ def at_size(detector: AnomalyDetector, side: int) -> Iterator[AnomalyDetector]:
     """
     check_batch(side, 2, f"an image size of {side}")
     clip = getattr(detector, "clip", None)
-    stored: list[tuple[nn.Module, str, object]] = [
+    stored: list[tuple[object, str, object]] = [
         (detector, "image_size", side),
         (detector, "precision", "fp32"),
     ]
@@ -213,10 +220,14 @@ def at_size(detector: AnomalyDetector, side: int) -> Iterator[AnomalyDetector]:
             raise ValueError(f"image size {side} is no multiple of 16")
     except ValueError as error:
         raise BadInput(f"{detector.name} cannot work at {side} pixels: {error}") from error
-    if getattr(clip, "text", None) is not None and not _texts_depend_on_images(detector):
+    if (
+        isinstance(detector, HeadCLIP | AdaCLIP)  # training-free ones keep no text tower
+        and detector.clip.text is not None
+        and not _texts_depend_on_images(detector)
+    ):
         # As in encode_texts, whose leading axis of one AdaCLIP alone has.
         texts = detector.encode_texts().detach().reshape(detector.text_features.shape)
-        stored += [(detector, "text_features", texts), (clip, "text", None)]
+        stored += [(detector, "text_features", texts), (detector.clip, "text", None)]
     previous = [(owner, name, getattr(owner, name)) for owner, name, _ in stored]
     try:
         for owner, name, value in stored:
@@ -232,7 +243,7 @@ def _texts_depend_on_images(detector: AnomalyDetector) -> bool:
     return isinstance(detector, AdaCLIP) and detector.config.text_depends_on_image
 
 
-def _body(detector: MedzsadMini, kind: str, network: nn.Module) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def _body(detector: MedzsadMini, kind: str, network: MiniNetwork) -> Callable[[Tensor], tuple[Tensor, ...]]:
     def run(inputs: Tensor) -> tuple[Tensor, ...]:
         # Branches of torch.cond must neither share memory with their inputs nor differ in strides.
         return tuple(value.contiguous().clone() for value in detector._detect(network, inputs, kind))

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from medzsad.backends.convert import INPUT, OUTPUTS, TEXTS, require_packages
+from medzsad.backends.convert import INPUT, TEXTS, require_packages
 from medzsad.detectors import devices
 from medzsad.errors import ModelNotReady
 
@@ -31,6 +31,8 @@ class Runtime(Protocol):
 
     def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Map (B, h, w), score (B,) and probability (B,) of images (B, 3, S, S), B of 1 or more; float32.
+
+        Of a detector that marks the brain, also its map (B, h, w).
 
         A second input is texts (2, D), of a graph that was made with them.
         """
@@ -50,12 +52,12 @@ def resolve_backend(backend: str, device: str | torch.device, precision: str) ->
     torch_device = torch.device("cpu")
     if str(device).partition(":")[0] not in ("auto", "cpu"):
         raise ModelNotReady(
-            f"backend {backend!r} computes on the CPU, not on {str(device)!r}; use --device cpu or "
-            "--backend torch"
+            f"backend {backend!r} computes on the CPU, not on {str(device)!r}; use `device` cpu or "
+            "`backend` torch"
         )
     devices.resolve_precision(precision, torch_device)
     if precision == "bf16" and backend == "onnx":
-        raise ModelNotReady("backend 'onnx' computes in fp32; use --backend openvino or torch for bf16")
+        raise ModelNotReady("backend 'onnx' computes in fp32; use `backend` openvino or torch for bf16")
     if precision == "bf16" and not devices.cpu_computes_bf16():
         raise ModelNotReady(f"this CPU does not compute bf16, which backend {backend!r} needs; use fp32")
     return torch_device, "fp32" if precision == "auto" else precision
@@ -99,7 +101,7 @@ def open_onnx(path: Path) -> Runtime:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(session.run(list(OUTPUTS), dict(zip((INPUT, TEXTS), inputs, strict=False))))
+        return tuple(session.run(None, dict(zip((INPUT, TEXTS), inputs, strict=False))))
 
     return run
 
@@ -139,7 +141,7 @@ def _signal_stack_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        if known:
+        if known and sigaltstack is not None:
             sigaltstack(ctypes.byref(former), None)
 
 
@@ -161,6 +163,6 @@ def _request(compiled: Any) -> Runtime:
     def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         # Copies: the next call changes nothing of them.
         found = request.infer(dict(zip((INPUT, TEXTS), inputs, strict=False)))
-        return tuple(found[name] for name in OUTPUTS)
+        return tuple(found[output] for output in compiled.outputs)
 
     return run

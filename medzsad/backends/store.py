@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
 Say = Callable[[str], None]
-FORMAT = 1  # raised whenever the same detector would give another graph
+FORMAT = 2  # raised whenever the same detector would give another graph
 TOLERANCES = {"fp32": 1e-3, "bf16": 5e-2}
 """Largest difference from PyTorch's float32 with which a graph is used: more is no rounding, but a fault."""
 TEXT_SETTINGS = ("organ", "class_name", "ensemble")

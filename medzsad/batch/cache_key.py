@@ -26,6 +26,8 @@ def describe(settings: PredictSettings) -> dict[str, Any]:
 
     fields = {key: value for key, value in asdict(settings).items() if key not in NO_MATTER}
     fields["model"] = Path(settings.model).name  # the file may lie elsewhere on another machine
+    if settings.roi is not None and Path(settings.roi).expanduser().is_file():
+        fields["roi"] = _hash_of([Path(settings.roi).expanduser()])
     weights = settings.clip_weights
     if weights is not None and Path(weights).expanduser().is_file():
         fields["clip_weights"] = _hash_of([Path(weights).expanduser()])

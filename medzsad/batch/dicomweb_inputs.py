@@ -105,7 +105,7 @@ def fetched(
         BadInput: options that do not fit together. A series that cannot be had is in ``failed``.
     """
     if (server is None) != (study is None):
-        raise BadInput("--dicomweb URL and --study UID belong together; give both, or a dicomweb:// URL.")
+        raise BadInput("`dicomweb` URL and `study` UID belong together; give both, or a dicomweb:// URL.")
     result = Fetched()
     wanted: list[Path | RemoteSeries] = []
     for text in inputs:
@@ -113,7 +113,7 @@ def fetched(
             wanted.append(parse_remote(text) or Path(text))
         except BadInput as error:
             result.failed.append(("dicomweb input", error))
-    if server is not None:
+    if server is not None and study is not None:
         wanted.append(RemoteSeries(_http(server), study, series))
     if any(isinstance(one, RemoteSeries) for one in wanted):
         result.headers = access_headers(headers)

@@ -25,6 +25,7 @@ from itertools import islice
 from medzsad.batch.manifest import ScanItem
 from medzsad.batch.records import Row, failure
 from medzsad.batch.worker import ATTEMPTS, Job, Worker
+from medzsad.errors import certain
 from medzsad.threads import share_of_threads
 
 STOP_S = 10.0  # that a worker has to stop by itself
@@ -111,11 +112,11 @@ def _begin(job: Job) -> None:
 
 def _end_with_parent() -> None:
     """Where the run is killed, its workers would otherwise wait for scans for ever."""
-    multiprocessing.parent_process().join()
+    certain(multiprocessing.parent_process()).join()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_S)
     os._exit(1)
 
 
 def _do(item: ScanItem) -> Row:
-    return _worker(item)
+    return certain(_worker)(item)

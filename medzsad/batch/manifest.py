@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medzsad.batch.names import unique_names
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.scans.dicom.web import parse_remote
 from medzsad.scans.dicom.web_query import find_studies, is_query
 from medzsad.storage.sharding import hash_of
@@ -154,7 +154,7 @@ def _check_url(text: str) -> None:
 
 def _remote_name(url: str) -> str:
     """Of a study's UID its end, and a hash, so that no two are the same."""
-    study = parse_remote(url).study
+    study = certain(parse_remote(url)).study
     return f"study-{study[-8:].replace('.', '-')}-{hash_of(url) % 16**8:08x}"
 
 

@@ -23,7 +23,7 @@ AUTO = "auto"
 CPUS = 4  # of a worker without GPU; more do not speed one scan up by much
 ROUNDS = 3
 CONNECT_S = 20.0
-NO_CLUSTER = "--ray {}: there is no Ray cluster; check host, port and network."
+NO_CLUSTER = "`ray` {}: there is no Ray cluster; check host, port and network."
 BLOCKS, LARGEST_BLOCK = 10_000, 64
 FATAL = {kind.__name__: kind for kind in (ModelNotReady, OutputNotWritable, BadInput)}
 LOCAL_STORE_BYTES = 128 * 2**20  # rows of text are all that goes through it
@@ -82,8 +82,8 @@ def check_address(address: str) -> None:
     """
     if address != AUTO and (":" not in address or Path(address).exists() or address.startswith("ray://")):
         raise BadInput(
-            f"--ray {address}: no address of a Ray cluster (host:port); for one on this machine put --ray "
-            "last, or write --ray=auto"
+            f"`ray` {address}: no address of a Ray cluster (host:port); for one on this machine put `ray` "
+            "last, or write `ray`=auto"
         )
 
 
@@ -94,7 +94,7 @@ def _ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise BadInput('--ray needs Ray; pip install "medzsad[ray]".') from error
+        raise BadInput('`ray` needs Ray; pip install "medzsad[ray]".') from error
     return ray
 
 

@@ -112,8 +112,9 @@ def _expand(inputs: Iterable[Path], outcome: Outcome, say: Callable[[str], None]
             outcome.failed.append((path, error))
             continue
         found.update(dict.fromkeys(places))
-        for note in notes if say else ():
-            say(f"{path}: {note}")
+        if say is not None:
+            for note in notes:
+                say(f"{path}: {note}")
     return list(found)
 
 

@@ -27,8 +27,10 @@ class PredictSettings:
     Attributes:
         model, clip_weights, organ, class_name, device, precision, backend: for :func:`medzsad.load_detector`.
         series, volume, modality: for :func:`medzsad.read_scan`.
-        plane, window, threshold, batch_size: for :func:`medzsad.predict`.
+        plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, batch_size:
+            for :func:`medzsad.predict`.
         save_scan: also write each scan as it was read.
+        save_brain: also write the brain, where the detector marks it.
         dicom: also write DICOM results, for scans read from DICOM: see
             :func:`medzsad.results.dicom.writers.parse_dicom`.
         overlay: pictures: ``"montage"``, ``"slices"`` (one picture each) or ``"none"``.
@@ -50,8 +52,14 @@ class PredictSettings:
     plane: str = "auto"
     window: str | None = None
     threshold: float | str | None = None
+    roi: str | None = None
+    max_candidates: int | None = None
+    min_volume: float | None = None
+    all_candidates: bool = False
+    volume_rules: str = "auto"
     batch_size: int | None = None
     save_scan: bool = False
+    save_brain: bool = False
     dicom: str | None = None
     overlay: str = "montage"
     report: bool = False
@@ -64,12 +72,18 @@ class PredictSettings:
         Raises:
             BadInput: if one of the settings is none that there is.
         """
+        from medzsad.detectors.volume_rules import parse_choice
         from medzsad.predicting import parse_plane
         from medzsad.results.dicom.writers import parse_dicom
+        from medzsad.results.lesions import CandidateChoice
         from medzsad.results.thresholds import parse_threshold
         from medzsad.scans.modality import parse_modality
+        from medzsad.scans.region import parse_roi
 
         parse_plane(self.plane)
+        parse_roi(self.roi)
+        parse_choice(self.volume_rules)
+        CandidateChoice(self.min_volume, self.max_candidates, self.all_candidates)
         check_batch(SMALLEST_SIDE, self.batch_size or 1, f"a batch of {self.batch_size} slices")
         parse_modality(self.modality)
         if self.threshold is not None:
@@ -77,7 +91,12 @@ class PredictSettings:
         if self.overlay not in PICTURES:
             raise BadInput(f"unknown overlay {self.overlay!r}; use one of {', '.join(PICTURES)}")
         basic = (PICTURES[self.overlay] if name == "overlay" else name for name in FORMATS)
-        more = {"scan": self.save_scan, "html": self.report, "seg.nrrd": self.seg_nrrd}
+        more = {
+            "scan": self.save_scan,
+            "brain": self.save_brain,
+            "html": self.report,
+            "seg.nrrd": self.seg_nrrd,
+        }
         names = (*basic, *(name for name, asked in more.items() if asked))
         return (*(name for name in names if name), *parse_dicom(self.dicom))
 
@@ -167,6 +186,11 @@ class Predictor:
             "plane": plane or settings.plane,
             "window": settings.window,
             "threshold": settings.threshold,
+            "roi": settings.roi,
+            "max_candidates": settings.max_candidates,
+            "min_volume": settings.min_volume,
+            "all_candidates": settings.all_candidates,
+            "volume_rules": settings.volume_rules,
             "batch_size": settings.batch_size,
         }
         prediction = predict(scan, self.load(), progress=progress, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -77,9 +77,9 @@ def run_cohort(
     store = open_store(out)
     store.prepare()
     if ray is None:  # before it is known how many scans there are
-        check_limit(jobs or 0, "MEDZSAD_MAX_WORKERS", f"--jobs {jobs}", "processes")
+        check_limit(jobs or 0, "MEDZSAD_MAX_WORKERS", f"`jobs` {jobs}", "processes")
     if store.url.startswith("memory:") and (ray is not None or jobs != 0):
-        raise BadInput(f"{store.url} is of this process alone: use --jobs 0, or another place.")
+        raise BadInput(f"{store.url} is of this process alone: use `jobs` 0, or another place.")
     _check_settings(store, description)
     job = Job(settings, digest_of(description), store.url, dict(headers or {}))
     parts = PartWriter(store, [item.id for item in items], shard)
@@ -113,7 +113,7 @@ def run_cohort(
     return summary
 
 
-def _executed(items: list[ScanItem], job: Job, ray: str | None, jobs: int | None) -> Iterator[Row]:
+def _executed(items: list[ScanItem], job: Job, ray: str | None, jobs: int | None) -> Generator[Row]:
     if not items:
         return
     if ray is not None:

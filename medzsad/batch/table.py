@@ -137,7 +137,9 @@ def read_parts(store: ResultStore) -> tuple[pyarrow.Table, list[str]]:
         BadInput: if there are no parts, or one cannot be read.
     """
     arrow = require_pyarrow()
-    tables, cohorts = [], defaultdict(lambda: (set(), set()))
+    tables = []
+    cohorts: dict[tuple[str, int], tuple[set[str], set[tuple[int, int]]]]
+    cohorts = defaultdict(lambda: (set(), set()))
     for name in store.names(PARTS):
         if not name.endswith(".parquet"):
             continue

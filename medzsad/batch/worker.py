@@ -17,7 +17,7 @@ from medzsad.batch.predictor import Predictor, PredictSettings
 from medzsad.batch.records import Circumstances, Row, done_row, failed_row, failure, is_sound
 from medzsad.batch.store import OUTCOME, ResultStore, open_store, place_of
 from medzsad.batch.table import as_table
-from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, explained
+from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, certain, explained
 from medzsad.storage.text_files import parse_json
 from medzsad.threads import limit_threads
 
@@ -142,7 +142,7 @@ class Worker:
     def _fetch(self, item: ScanItem, folder: Path) -> Path:
         from medzsad.scans.dicom.web import RemoteSeries, fetch_series, parse_remote
 
-        remote = parse_remote(item.source)
+        remote = certain(parse_remote(item.source))
         series = item.series or remote.series or self.job.settings.series
         return fetch_series(RemoteSeries(remote.server, remote.study, series), folder, self.job.headers)
 

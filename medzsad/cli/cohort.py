@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from medzsad.cli.options import tell
+
 
 @click.group()
 def cohort() -> None:
@@ -28,7 +30,7 @@ def merge(out: str, as_json: bool) -> None:
         click.echo(to_json({"table": f"{store.url}/{TABLE}", **facts, "notes": list(merged.notes)}), nl=False)
         return
     for note in merged.notes:
-        click.echo(note, err=True)
+        tell(note)
     click.echo(f"{merged.done} scans done, {merged.failed} failed: {store.url}/{TABLE}")
     if merged.indexed:
         click.echo(f"{merged.indexed} reports: {store.url}/index.html")

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from medzsad import __version__
+from medzsad.cli.options import tell
 from medzsad.errors import MedzsadError
 
 LIBRARIES = {
@@ -56,7 +57,7 @@ def doctor(as_json: bool) -> None:
         for line in lines(facts):
             click.echo(line)
     for problem in facts["problems"]:
-        click.echo(f"error: {problem}", err=True)
+        tell(f"error: {problem}")
     if problems:
         raise click.exceptions.Exit(2)
 

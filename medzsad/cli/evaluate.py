@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from medzsad.cli.options import threads_option
+from medzsad.cli.options import tell, threads_option
 from medzsad.cli.progress import progress_of
 from medzsad.errors import BadInput
 from medzsad.storage.text_files import whole_number
@@ -148,7 +148,7 @@ def evaluate(
     Exit code: 0 done, 2 bad input or options, 1 internal error; of a suite, that of a set that failed.
     """
     if suite is not None:
-        given = {"--dataset": dataset, "--root": root, "--shard": shard}
+        given: dict[str, object] = {"--dataset": dataset, "--root": root, "--shard": shard}
         given |= {option: options.pop(name, None) for name, option in NOT_OF_SUITES.items()}
         for name, value in given.items():
             if value not in (None, (), False):
@@ -243,7 +243,7 @@ def _evaluate_suite(
             click.echo(f"\nfiles in {out}")
     for one in result.sets:
         if one.status == "failed":
-            click.echo(f"error: {one.entry.name}: {one.message}", err=True)
+            tell(f"error: {one.entry.name}: {one.message}")
     if result.exit_code:
         raise click.exceptions.Exit(result.exit_code)
 
@@ -255,4 +255,4 @@ def _side(size: str) -> int | None:
 
 
 def _say(text: str) -> None:
-    click.echo(text.replace("\n", " "), err=True)
+    tell(text.replace("\n", " "))

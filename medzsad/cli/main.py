@@ -10,6 +10,7 @@ import sys
 import click
 
 from medzsad import __version__
+from medzsad.cli.options import tell
 from medzsad.errors import MedzsadError, explained
 
 # Command -> (module, one line for --help).
@@ -75,14 +76,14 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo("interrupted", err=True)
         return 130
     except MedzsadError as error:
-        click.echo(f"error: {error}", err=True)
+        tell(f"error: {error}")
         return error.exit_code
     except Exception as error:
         if os.environ.get("MEDZSAD_DEBUG"):
             raise
         known = explained(error)
         if isinstance(known, MedzsadError):
-            click.echo(f"error: {known}", err=True)
+            tell(f"error: {known}")
             return known.exit_code
         click.echo(f"internal error: {internal_error_line(error)}", err=True)
         return 1

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from medzsad.cli.options import tell
+
 
 @click.group()
 def models() -> None:
@@ -71,7 +73,7 @@ def fetch(names: tuple[str, ...], quiet: bool) -> None:
         else:
             find_entry(name)
     for name, files in jobs:
-        done = prepare(name, files, progress=None if quiet else _Bar, say=_say)
+        done = prepare(name, files, progress=None if quiet else _Bar, say=tell)
         if name in known.models:
             click.echo(f"{name}: ready" + ("" if done else " already"))
         else:
@@ -163,7 +165,7 @@ def time_(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
     from medzsad.cli.model_times import time_facts, time_lines
     from medzsad.zoo.benchmark import measure_backends
 
-    say = None if quiet else _say
+    say = None if quiet else tell
     record = measure_backends(name, say=say, **options)
     if as_json:
         click.echo(json.dumps(time_facts(record), indent=2))
@@ -176,7 +178,8 @@ class _Bar:
     """A progress bar of one file, made when the first bytes come; none where stderr is not a terminal."""
 
     def __init__(self, file: Any) -> None:
-        self.name, self.bar = file.name, None
+        self.name = file.name
+        self.bar: Any = None  # tqdm's
 
     def __call__(self, done: int, total: int | None) -> None:
         if self.bar is None:
@@ -189,7 +192,3 @@ class _Bar:
         self.bar.update(done - self.bar.n)
         if total is not None and done >= total:
             self.bar.close()
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

@@ -1,10 +1,38 @@
-"""Options that several commands have."""
+"""Options that several commands have, and what messages call them."""
 
 from __future__ import annotations
 
 import click
 
 from medzsad.threads import limit_threads
+
+# What messages name in `backticks`, as a Python argument or a field of a recipe is named; all else that they
+# name so is spelt as the option is.
+_OTHERWISE = {
+    "as": "--as",
+    "headers": "--dicomweb-header",
+    "mapping": "--map",
+    "minimum_lesion_ml": "--min-lesion-ml",
+    "name": "--as",
+}
+_SETTINGS = (
+    "architecture backbone backend channel class_name clip_weights conf data dataset device dicom dicomweb "
+    "foreground_only fresh host jobs masks modality no_cache organ port ray resamples root series shard size "
+    "split studies study unverified volume window without_clip"
+)
+OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SETTINGS.split()} | _OTHERWISE
+
+
+def in_options(message: str) -> str:
+    """Return a message with the settings that it names in `backticks` as options of the command line."""
+    for name, option in OPTIONS.items():
+        message = message.replace(f"`{name}`", option)
+    return message
+
+
+def tell(message: str) -> None:
+    """Print a message on stderr, the settings that it names as options."""
+    click.echo(in_options(message), err=True)
 
 
 def _limit(_: click.Context, __: click.Parameter, count: int | None) -> int | None:

@@ -69,6 +69,23 @@ from medzsad.errors import BadInput, MedzsadError
     help="Of the map: a number from 0 to 1, a percentile such as p99.5, or otsu [default: the model's own].",
 )
 @click.option(
+    "--roi",
+    metavar="MASK|brain|whole",
+    help="Look only there: a mask's file on any grid, or the brain that the model sees [default: of heads "
+    "the brain, where it can be trusted; whole otherwise].",
+)
+@click.option("--max-candidates", type=int, metavar="N", help="Show at most so many lesion candidates.")
+@click.option("--min-volume", type=float, metavar="ML", help="Show only candidates of so many mL or more.")
+@click.option("--all-candidates", is_flag=True, help="Hide no candidate, not even faint ones.")
+@click.option(
+    "--volume-rules",
+    default="auto",
+    show_default=True,
+    metavar="auto|on|off",
+    help="Of volumes: smooth the map along the stack, leave out the ends, hide faint candidates; auto: if "
+    "the model was measured so.",
+)
+@click.option(
     "--series",
     metavar="UID",
     help="Which DICOM series of a folder: its UID, or the end of it [default: the largest].",
@@ -91,6 +108,9 @@ from medzsad.errors import BadInput, MedzsadError
     help="What computes on the CPU; auto: the fastest that medzsad models time measured (docs/backends.md).",
 )
 @click.option("--save-scan", is_flag=True, help="Also write the scan as it was read (NAME_scan.nii.gz).")
+@click.option(
+    "--save-brain", is_flag=True, help="Also write the brain that the model sees (NAME_brain.nii.gz)."
+)
 @click.option(
     "--overlay",
     default="montage",

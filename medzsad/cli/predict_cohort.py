@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from medzsad.cli.options import tell
 from medzsad.errors import BadInput
 
 
@@ -71,6 +72,6 @@ def predict_cohort(
             click.echo(line)
     notes = summary.merged.notes if summary.merged is not None and not quiet else ()
     for line in (*notes, *(f"error: {line}" for line in summary.failures())):
-        click.echo(line, err=True)
+        tell(line)
     if summary.exit_code:
         raise click.exceptions.Exit(summary.exit_code)

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from medzsad.cli.options import tell
+
 LOG_EVERY_S = 30.0  # between the lines of a log
 CLEAR = "\r\x1b[K"
 
@@ -33,7 +35,7 @@ class StatusLine:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self("")
-        click.echo(text.replace("\n", " "), err=True)
+        tell(text.replace("\n", " "))
 
 
 def progress_of(name: str, unit: str = "it") -> Callable[..., Iterable[Any]]:

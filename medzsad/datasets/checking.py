@@ -156,7 +156,7 @@ def _look_at_image(sample: Sample) -> _Look:
             mask = read_mask(sample.mask)
         except BadInput as error:
             problems.append(_unreadable(sample.mask, error))
-    if mask is not None:
+    if sample.mask is not None and mask is not None:
         if shape is not None and mask.shape != shape:
             sizes = [f"{width} x {height}" for height, width in (mask.shape, shape)]
             problems.append(Problem("size", sample.mask, f"it is {sizes[0]} pixels, its image {sizes[1]}"))

@@ -7,6 +7,9 @@ is whether it has the set's classes, the set's own layout, and as many images. A
 - ``visa (part: 24 of 2162 images)``: its classes, but fewer images, or the recipe chose fewer;
 - ``custom: images given as visa``: other classes, more images than the set has, or, of a set of one class,
   which no names of classes tell, another number of images in a layout that any folder may have.
+
+An adapter's claim outlives the folder, so that it says no more than what is sure. An evaluation keeps the
+set's name, and what is published of it, until something speaks against it (:func:`contradiction`).
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ def claim(samples: SampleSet, used: Sequence[Sample | VolumeSample]) -> tuple[st
     classes = {sample.class_name for sample in used}
     there = sum(sample.class_name in classes for sample in samples)
     known = entry.counts.get(samples.split)
-    reason = _doubt(entry, samples, classes, there, known, unit)
+    reason = _contradiction(entry, samples, classes, there, known, unit) or _undecided(
+        entry, samples, there, unit
+    )
     if reason:
         return custom(entry.name, unit), reason
     whole = known if known is not None else len(samples)
@@ -51,6 +56,21 @@ def claim(samples: SampleSet, used: Sequence[Sample | VolumeSample]) -> tuple[st
     if known is None and missing > 0:
         return f"{entry.name}{_PART}{len(entry.classes) - missing} of {len(entry.classes)} classes)", ""
     return entry.name, ""
+
+
+def contradiction(samples: SampleSet, used: Sequence[Sample | VolumeSample]) -> str:
+    """Return what speaks against images being of the set that they are given as; ``""`` if nothing does.
+
+    Args:
+        samples, used: see :func:`claim`.
+    """
+    entry = find_entry(samples.name)
+    if not entry.classes:
+        return ""
+    unit = "volumes" if samples.is_volumetric else "images"
+    classes = {sample.class_name for sample in used}
+    there = sum(sample.class_name in classes for sample in samples)
+    return _contradiction(entry, samples, classes, there, entry.counts.get(samples.split), unit)
 
 
 def custom(name: str, unit: str = "images") -> str:
@@ -74,21 +94,26 @@ def sets_of(claimed: str) -> tuple[str, ...]:
     return (claimed.partition(_PART)[0],)
 
 
-def _doubt(
+def _contradiction(
     entry: DatasetEntry, samples: SampleSet, classes: set[str], there: int, known: int | None, unit: str
 ) -> str:
     if known is not None and there > known:
         return f"{there} {unit}, but {entry.name} has {known} in its {samples.split} split"
-    if len(entry.classes) > 1:
-        if samples.layout not in NAMED_LAYOUTS:
-            return f"nothing names the classes in layout {samples.layout}"
-        ours = {_plain(name) for name in entry.classes}
-        others = sorted(name for name in classes if _plain(name) not in ours)
-        return f"{entry.name} has no class {_listed(others)}" if others else ""
-    if samples.layout in ("meta.json", *GENERIC, *VOLUMETRIC) and there != known:
-        counted = f", and {entry.name} has {known} {unit}, not {there}" if known is not None else ""
-        return f"any folder may have layout {samples.layout}{counted}"
-    return ""
+    if len(entry.classes) == 1:
+        return ""
+    if samples.layout not in NAMED_LAYOUTS:
+        return f"nothing names the classes in layout {samples.layout}"
+    ours = {_plain(name) for name in entry.classes}
+    others = sorted(name for name in classes if _plain(name) not in ours)
+    return f"{entry.name} has no class {_listed(others)}" if others else ""
+
+
+def _undecided(entry: DatasetEntry, samples: SampleSet, there: int, unit: str) -> str:
+    known = entry.counts.get(samples.split)
+    if len(entry.classes) > 1 or samples.layout not in ("meta.json", *GENERIC, *VOLUMETRIC) or there == known:
+        return ""
+    counted = f", and {entry.name} has {known} {unit}, not {there}" if known is not None else ""
+    return f"any folder may have layout {samples.layout}{counted}"
 
 
 def _plain(name: str) -> str:

@@ -75,7 +75,7 @@ def suite_entries(suite: str) -> list[DatasetEntry]:
     found = list(by_name.values())
     for entry in found:
         if not entry.classes:
-            raise BadInput(f"{entry.name} has no folder name to be found by; evaluate it with --dataset")
+            raise BadInput(f"{entry.name} has no folder name to be found by; evaluate it with `dataset`")
     return found
 
 
@@ -108,7 +108,7 @@ def data_folder(data: str | Path | None) -> Path:
     """
     named = data if data is not None else os.environ.get(ROOT_VARIABLE)
     if not named:
-        raise BadInput(f"where are the data sets? give their folder with --data DIR, or set {ROOT_VARIABLE}")
+        raise BadInput(f"where are the data sets? give their folder with `data` DIR, or set {ROOT_VARIABLE}")
     folder = Path(named).expanduser()
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder; give the one that holds the data sets")

@@ -115,7 +115,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
             width, height = tags.get(256, image.size[0]), tags.get(257, image.size[1])
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation by 90 degrees
     except UnidentifiedImageError:  # a TIFF that Pillow does not know, or no image
-        columns, rows, _ = images2d.read_image(path).shape
+        columns, rows, _ = images2d.read_image(Path(path)).shape
         return rows, columns
     except (OSError, ValueError, SyntaxError) as error:
         raise BadInput(f"{path} is not a readable image; check that it is complete.") from error

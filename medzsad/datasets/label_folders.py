@@ -7,6 +7,7 @@ from pathlib import Path
 from medzsad.datasets.files import NORMAL_FOLDERS, SPLITS, child, images_in, relative_id, subfolders
 from medzsad.datasets.reading import Found, Request
 from medzsad.datasets.samples import GOOD, Sample
+from medzsad.errors import certain
 
 # Anomalous and normal folder, in lower case.
 PAIRS = (
@@ -25,9 +26,9 @@ def read_yes_no(base: Path, request: Request) -> Found | None:
     split = child(base, *SPLITS[request.split])
     for home in (split, base if request.split == "test" else None):
         for anomalous, normal in PAIRS if home is not None else ():
-            pair = (child(home, anomalous), child(home, normal))
-            if None not in pair and any(images_in(folder) for folder in pair):
-                return Found(_samples(pair[0], 1, base, request) + _samples(pair[1], 0, base, request))
+            yes, no = (child(certain(home), name) for name in (anomalous, normal))
+            if yes is not None and no is not None and (images_in(yes) or images_in(no)):
+                return Found(_samples(yes, 1, base, request) + _samples(no, 0, base, request))
     fits = any(child(base, a) and child(base, n) for a, n in PAIRS)
     return Found(()) if fits and request.split != "test" else None
 

@@ -74,7 +74,7 @@ def read_meta(base: Path, request: Request) -> Found | None:
     known = {name for names in SPLITS.values() for name in names}
     if not set(splits) & known:
         raise BadInput(f"{path} has no 'train' or 'test'; it must map splits to classes to lists of images.")
-    classes = next((splits[name] for name in SPLITS[request.split] if name in splits), {})
+    classes: dict[str, Any] = next((splits[name] for name in SPLITS[request.split] if name in splits), {})
     samples = []
     try:
         for name, listed in classes.items():

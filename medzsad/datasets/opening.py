@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medzsad.datasets.catalog import DatasetEntry, expected, find_entry
-from medzsad.datasets.claims import claim
+from medzsad.datasets.claims import claim, contradiction
 from medzsad.datasets.files import SPLITS, entries, plain_name, relative_id, subfolders
 from medzsad.datasets.layouts import find_layout
 from medzsad.datasets.reading import Found, Request
@@ -16,7 +16,7 @@ from medzsad.datasets.samples import Sample, SampleSet, VolumeSample
 from medzsad.datasets.subset import spread
 from medzsad.errors import BadInput
 
-Samples = tuple[Sample, ...] | tuple[VolumeSample, ...]
+Samples = tuple[Sample | VolumeSample, ...]
 
 ROOT_VARIABLE = "MEDZSAD_DATA"
 DEEPEST_WRAPPER = 3  # folders that hold nothing but one folder, as archives leave them
@@ -63,8 +63,11 @@ def open_dataset(
     """
     found, _ = open_with_problems(name, root, split=split, channel=channel, labels=labels, patterns=patterns)
     chosen = choose(found, classes=classes, limit=limit, seed=seed)
-    claimed, doubt = claim(found, chosen.samples)
-    return replace(chosen, doubt=doubt, notes=(*chosen.notes, *([f"{claimed}: {doubt}."] if doubt else ())))
+    claimed, reason = claim(found, chosen.samples)
+    doubt = contradiction(found, chosen.samples)
+    if reason and not doubt:
+        claimed = f"a part of {found.name}, or images of one's own"
+    return replace(chosen, doubt=doubt, notes=(*chosen.notes, *([f"{claimed}: {reason}."] if reason else ())))
 
 
 def choose(
@@ -96,7 +99,7 @@ def open_with_problems(
     if split not in SPLITS:
         raise BadInput(f"unknown split {split!r}; use one of: {', '.join(SPLITS)}")
     if channel is not None and not entry.is_volumetric:
-        raise BadInput(f"{entry.name} is no set of volumes: --channel cannot be; leave it out.")
+        raise BadInput(f"{entry.name} is no set of volumes: `channel` cannot be; leave it out.")
     folder = _root(entry, root)
     request = Request(
         split=split,
@@ -115,14 +118,15 @@ def open_with_problems(
         )
     layout, base, found = match
     if not found.samples and not found.problems:
-        raise BadInput(f"{base} (layout {layout}) has no {split} split; choose another with --split.")
+        raise BadInput(f"{base} (layout {layout}) has no {split} split; choose another with `split`.")
     if not found.samples:
-        first = found.problems[0]
-        raise BadInput(f"{base} (layout {layout}) has no usable sample: {first.path}: {first.message}.")
+        problem = found.problems[0]
+        raise BadInput(f"{base} (layout {layout}) has no usable sample: {problem.path}: {problem.message}.")
     if entry.is_volumetric:
         level = "voxel"
     else:
-        level = "pixel" if any(sample.mask is not None for sample in found.samples) else "image"
+        has_masks = any(isinstance(one, Sample) and one.mask is not None for one in found.samples)
+        level = "pixel" if has_masks else "image"
     notes = found.notes
     if level == "image" and entry.level == "pixel" and entry.classes:
         notes = (*notes, "No masks were found: only labels can be compared.")
@@ -142,7 +146,7 @@ def open_with_problems(
 def _with_own_ids(samples: Samples) -> Samples:
     """The samples, each with an id of its own: lists may name files of one name outside the set's folder."""
     seen: set[str] = set()
-    unique = []
+    unique: list[Sample | VolumeSample] = []
     for sample in samples:
         name, number = sample.id, 1
         while name in seen:
@@ -178,12 +182,13 @@ def places(entry: DatasetEntry, root: Path) -> list[Path]:
 
 def _below(root: Path, name: str) -> Path | None:
     """The folder ``name`` below ``root``, each of its parts in any case and with any separators."""
-    place: Path | None = root
+    place = root
     for part in name.split("/"):
         matches = (path for path in subfolders(place) if plain_name(path.name) == plain_name(part))
-        place = next(matches, None)
-        if place is None:
+        found = next(matches, None)
+        if found is None:
             return None
+        place = found
     return place
 
 
@@ -192,7 +197,7 @@ def _root(entry: DatasetEntry, root: str | Path | None) -> Path:
         named = os.environ.get(ROOT_VARIABLE)
         if not named:
             raise BadInput(
-                f"where is {entry.name}? give its folder with --root, or set {ROOT_VARIABLE} to the folder "
+                f"where is {entry.name}? give its folder with `root`, or set {ROOT_VARIABLE} to the folder "
                 "that holds your data sets."
             )
         root = named

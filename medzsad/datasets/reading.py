@@ -78,6 +78,6 @@ class Found:
         notes: sentences that the user should read.
     """
 
-    samples: tuple[Sample, ...] | tuple[VolumeSample, ...]
+    samples: tuple[Sample | VolumeSample, ...]
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()

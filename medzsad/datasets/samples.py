@@ -127,7 +127,7 @@ class VolumeSample:
 
 
 @dataclass(frozen=True)
-class SampleSet(Sequence):
+class SampleSet(Sequence[Sample | VolumeSample]):
     """The samples of one data set on this disk, in a fixed order.
 
     Attributes:
@@ -147,7 +147,7 @@ class SampleSet(Sequence):
     layout: str
     split: str
     level: str
-    samples: tuple[Sample, ...] | tuple[VolumeSample, ...]
+    samples: tuple[Sample | VolumeSample, ...]
     notes: tuple[str, ...] = ()
     doubt: str = ""
 
@@ -157,12 +157,22 @@ class SampleSet(Sequence):
     @overload
     def __getitem__(self, index: int) -> Sample | VolumeSample: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[Sample, ...] | tuple[VolumeSample, ...]: ...
-    def __getitem__(self, index):
+    def __getitem__(self, index: slice) -> tuple[Sample | VolumeSample, ...]: ...
+    def __getitem__(self, index: int | slice) -> Sample | VolumeSample | tuple[Sample | VolumeSample, ...]:
         return self.samples[index]
 
     def __iter__(self) -> Iterator[Sample | VolumeSample]:
         return iter(self.samples)
+
+    @property
+    def images(self) -> tuple[Sample, ...]:
+        """The samples that are images: all or none."""
+        return tuple(sample for sample in self.samples if isinstance(sample, Sample))
+
+    @property
+    def volumes(self) -> tuple[VolumeSample, ...]:
+        """The samples that are volumes: all or none."""
+        return tuple(sample for sample in self.samples if isinstance(sample, VolumeSample))
 
     @property
     def classes(self) -> tuple[str, ...]:

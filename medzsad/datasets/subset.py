@@ -9,7 +9,7 @@ from typing import TypeVar
 from medzsad.datasets.samples import Sample, VolumeSample
 from medzsad.errors import BadInput
 
-AnySample = TypeVar("AnySample", Sample, VolumeSample)
+AnySample = TypeVar("AnySample", bound=Sample | VolumeSample)
 
 
 def spread(samples: Sequence[AnySample], limit: int, seed: int = 0) -> tuple[AnySample, ...]:

@@ -31,7 +31,8 @@ def grid_of(path: Path) -> tuple[tuple[int, int, int], np.ndarray]:
         BadInput: if the file is missing or not readable.
     """
     shape, affine = _header(path)
-    return (*shape, 1, 1, 1)[:3], affine
+    x, y, z = (*shape, 1, 1, 1)[:3]
+    return (x, y, z), affine
 
 
 def volume_count(path: Path) -> int:

@@ -131,7 +131,7 @@ def _listed(row: Mapping[str, Any], path: Path, names: dict[str, str], request: 
         raise BadInput(
             f"{path} has an entry without a usable 'image' and 'label': {dict(row)!r}; correct it."
         )
-    files = [path.parent / text for text in images]
+    files = [path.parent / str(text) for text in images]
     label = path.parent / row["label"]
     channel = volume = None
     if len(files) > 1 or len(names) > 1:
@@ -160,7 +160,7 @@ def _check_4d(sample: VolumeSample) -> None:
     count = volume_count(sample.image)
     if count > 1:
         raise BadInput(
-            f"{sample.image} is 4D ({count} volumes); choose one with --channel 0 to --channel {count - 1}."
+            f"{sample.image} is 4D ({count} volumes); choose one with `channel` 0 to `channel` {count - 1}."
         )
 
 
@@ -244,7 +244,7 @@ def _a_channel(cases: list[list[Path]], request: Request, base: Path) -> str | N
 def _only_channel(choices: Sequence[str], request: Request, base: Path) -> str:
     if request.channel is None:
         raise BadInput(
-            f"{base} has several images of a case ({', '.join(choices[:6])}); choose one with --channel."
+            f"{base} has several images of a case ({', '.join(choices[:6])}); choose one with `channel`."
         )
     return request.channel
 

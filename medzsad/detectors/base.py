@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.devices import float32_products
+from medzsad.detectors.volume_rules import NO_RULES, VolumeRules
 from medzsad.errors import ModelNotReady
 from medzsad.limits import check_batch
 
@@ -37,6 +38,20 @@ class Prediction(NamedTuple):
     image_probability: Tensor
 
 
+class SlicePrediction(NamedTuple):
+    """The same of B slices by a detector that :attr:`~AnomalyDetector.marks_brain`.
+
+    Attributes:
+        anomaly_map, image_score, image_probability: see :class:`Prediction`.
+        brain: float32 (B, H, W) in [0, 1], the probability of brain.
+    """
+
+    anomaly_map: Tensor
+    image_score: Tensor
+    image_probability: Tensor
+    brain: Tensor
+
+
 class AnomalyDetector(nn.Module, abc.ABC):
     """Images to anomaly maps and scores. Owns its pre-processing, so callers need not know the method.
 
@@ -55,10 +70,12 @@ class AnomalyDetector(nn.Module, abc.ABC):
             nothing.
     """
 
-    method: ClassVar[str]
-    uses_organ: ClassVar[bool] = False
+    mean: Tensor
+    std: Tensor
+    method: str
+    uses_organ: bool = False
     """Whether the texts can name what the images show (``--organ``, ``--class-name``)."""
-    framing: ClassVar[str] = "whole"
+    framing: str = "whole"
     """What the method was made for: ``"whole"`` images resized to a square, or the ``"foreground"`` alone."""
     tells_colours: bool = False
     """Whether images in colour go another way than grey ones, told by their channels. Such a detector gets
@@ -66,6 +83,8 @@ class AnomalyDetector(nn.Module, abc.ABC):
     neighbour_mm: float | None = None
     """For detectors of slices that see their neighbours: how far below and above these are, in mm. Then the
     three channels are the slice, the one below and the one above, see :mod:`.volume_intensity`."""
+    volume_rules: VolumeRules = NO_RULES
+    """What is done with the maps of volumes by default: see :mod:`medzsad.detectors.volume_rules`."""
     bounded_in_bf16: ClassVar[bool] = True
     """Whether bf16 moves maps by at most 1e-2 and scores by about 1e-3; else precision ``"auto"`` is fp32."""
 
@@ -115,6 +134,11 @@ class AnomalyDetector(nn.Module, abc.ABC):
             from medzsad.detectors.clip.precision import hold_matrices
 
             hold_matrices(clip, DTYPES.get(precision, torch.float32))
+
+    @property
+    def marks_brain(self) -> bool:
+        """Whether its predictions also say where the brain is (:class:`SlicePrediction`)."""
+        return False
 
     @property
     def class_name(self) -> str | None:
@@ -193,7 +217,13 @@ class AnomalyDetector(nn.Module, abc.ABC):
             ValueError: if ``images`` has another shape, another type or values outside [0, 1].
         """
         prediction = self.predict_at_own_size(images)
-        return prediction._replace(anomaly_map=resize_maps(prediction.anomaly_map, tuple(images.shape[-2:])))
+        size = tuple(images.shape[-2:])
+        maps = {
+            name: resize_maps(getattr(prediction, name), size)
+            for name in ("anomaly_map", "brain")
+            if hasattr(prediction, name)
+        }
+        return prediction._replace(**maps)
 
     @torch.inference_mode()
     def predict_at_own_size(self, images: Tensor) -> Prediction:
@@ -210,7 +240,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
         with float32_products(self.precision, self.device), autocast:
             raw = self.detect(self.preprocess(images))
-        return Prediction(*(value.float().clamp(0, 1) for value in raw))
+        return type(raw)(*(value.float().clamp(0, 1) for value in raw))
 
     @abc.abstractmethod
     def to_checkpoint(self) -> Checkpoint:
@@ -255,8 +285,8 @@ class AnomalyDetector(nn.Module, abc.ABC):
         raise ModelNotReady(f"method {cls.method!r} can only be built from a checkpoint of medzsad's own")
 
 
-def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Anomaly maps (B, h, w) to (B, *size), bilinearly; float32 in [0, 1]."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
-    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0].clamp(0, 1)
+    return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0].clamp(0, 1)

@@ -6,12 +6,13 @@ import contextlib
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 
 from medzsad.errors import ModelNotReady
 
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 
 
@@ -35,7 +36,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
+def resolve_precision(precision: str, device: torch.device) -> Precision:
     """``precision`` with ``"auto"`` decided for ``device``.
 
     Raises:
@@ -52,7 +53,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
             f"precision tf32 needs an NVIDIA GPU of compute capability 8.0 or more, not {device}; use 'fp32'"
         )
     if precision != "auto":
-        return precision
+        return cast(Precision, precision)
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if device.type == "cpu" and cpu_computes_bf16() else "fp32"

@@ -100,7 +100,7 @@ class Brightness(Reference):
     Standardised values go through the logistic function to lie in (0, 1), which keeps their order.
     """
 
-    method: ClassVar[str] = "brightness"
+    method: str = "brightness"
     sign: ClassVar[float] = 1.0
 
     def detect(self, inputs: Tensor) -> Prediction:
@@ -118,7 +118,7 @@ class Brightness(Reference):
 class Darkness(Brightness):
     """The smoothed darkness: hypointense lesions, holes, cracks."""
 
-    method: ClassVar[str] = "darkness"
+    method: str = "darkness"
     sign: ClassVar[float] = -1.0
 
 
@@ -129,7 +129,7 @@ class Asymmetry(Reference):
     same of their mean: order-preserving, in [0, 1).
     """
 
-    method: ClassVar[str] = "asymmetry"
+    method: str = "asymmetry"
 
     def detect(self, inputs: Tensor) -> Prediction:
         smooth = gaussian_smooth(self.grey(inputs), self.smoothing_sigma)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,10 +48,10 @@ def abnormality(probabilities: Tensor) -> Tensor:
     return (probabilities[:, 1] + 1 - probabilities[:, 0]) / 2
 
 
-def upsample(maps: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+def upsample(maps: Tensor, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
     """Maps (B, h, w) or (B, K, h, w), bilinearly, to ``size``."""
     stacked = maps if maps.ndim == 4 else maps[:, None]
-    resized = F.interpolate(stacked, size, mode="bilinear", align_corners=align_corners)
+    resized = F.interpolate(stacked, tuple(size), mode="bilinear", align_corners=align_corners)
     return resized if maps.ndim == 4 else resized[:, 0]
 
 

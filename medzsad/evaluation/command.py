@@ -93,8 +93,9 @@ def run_evaluation(
     samples = open_dataset(
         dataset, root, split=split, classes=classes or None, limit=limit, seed=seed, channel=channel
     )
-    for note in samples.notes if say else ():
-        say(note)
+    if say is not None:
+        for note in samples.notes:
+            say(note)
     detectors = load_detectors(
         models,
         clip_weights,
@@ -122,7 +123,7 @@ def run_evaluation(
     )
     reused = sum(detector.reused for detector in evaluation.detectors)
     if reused and say:
-        say(f"{reused} predictions were taken from an earlier run (--no-cache computes them anew)")
+        say(f"{reused} predictions were taken from an earlier run (`no_cache` computes them anew)")
     if out is not None:
         save_evaluation(evaluation, out)
     return evaluation
@@ -208,7 +209,7 @@ def _check_named(detectors: Sequence[AnomalyDetector], class_name: str | None) -
     """Raises BadInput where a name is given, and no model has texts that it could be put into."""
     if class_name is not None and not any(detector.uses_organ for detector in detectors):
         names = ", ".join(detector.name for detector in detectors)
-        raise BadInput(f"no texts of {names} name a class; leave --class-name out")
+        raise BadInput(f"no texts of {names} name a class; leave `class_name` out")
 
 
 def _case_files(

@@ -13,7 +13,7 @@ from medzsad.scans.showing import LUMINANCE
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 TILE = 224
 GAP, PAD, CAPTION, HEADING = 8, 18, 40, 34
@@ -129,7 +129,7 @@ def _draw_colour_bar(page: PilImage, draw: ImageDraw, corner: tuple[int, int]) -
         draw.text((left + at, top), text, DIM, _font(13), anchor=anchor)
 
 
-def _font(size: int) -> FreeTypeFont:
+def _font(size: int) -> FreeTypeFont | ImageFont:
     from PIL import ImageFont
 
     return ImageFont.load_default(size)

@@ -256,7 +256,7 @@ def _require_foregrounds(samples: SampleSet) -> None:
     if without:
         raise BadInput(
             f"{len(without)} of {len(samples)} samples of {samples.name} come without a foreground mask, the "
-            f"first {without[0]}; leave --foreground-only out"
+            f"first {without[0]}; leave `foreground_only` out"
         )
 
 

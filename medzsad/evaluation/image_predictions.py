@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from torch import Tensor
 from medzsad.datasets.catalog import entries
 from medzsad.datasets.images import read_image
 from medzsad.detectors.mini.model import is_colour
+from medzsad.errors import certain
 from medzsad.evaluation.prediction_cache import PredictionCache, StoredPrediction, file_hash
 from medzsad.scans.showing import LUMINANCE, is_radiology
 
@@ -57,7 +59,7 @@ def predict_images(
         detector = _without_colours(detector)
     if framing == "foreground":
         for path in paths:
-            yield _cached(cache, path, lambda path=path: _predict_as_scan(detector, path))
+            yield _cached(cache, path, partial(_predict_as_scan, detector, path))
         return
     with ThreadPoolExecutor(READERS) as pool:
         loaded = _ahead(pool, paths, cache)
@@ -101,12 +103,12 @@ def _predict_group(
     group: list[tuple[str, StoredPrediction | None, np.ndarray | None]],
 ) -> Iterator[StoredPrediction]:
     done: dict[int, StoredPrediction] = {i: stored for i, (_, stored, _) in enumerate(group) if stored}
-    missing = [i for i in range(len(group)) if i not in done]
+    missing = {i: certain(pixels) for i, (_, _, pixels) in enumerate(group) if i not in done}
     sizes: dict[tuple[int, ...], list[int]] = {}
-    for i in missing:
-        sizes.setdefault(group[i][2].shape, []).append(i)
+    for i, pixels in missing.items():
+        sizes.setdefault(pixels.shape, []).append(i)
     for members in sizes.values():
-        images = torch.from_numpy(np.stack([group[i][2] for i in members]))
+        images = torch.from_numpy(np.stack([missing[i] for i in members]))
         prediction = detector.predict_at_own_size(images)
         for position, i in enumerate(members):
             done[i] = StoredPrediction(

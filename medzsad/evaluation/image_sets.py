@@ -64,7 +64,7 @@ def evaluate_images(
     outcomes, modes = [], set()
     told = by_class(detector, samples.name, samples.layout, samples.classes, class_name=settings.class_name)
     for name in samples.classes:
-        members = [sample for sample in samples if sample.class_name == name]
+        members = [sample for sample in samples.images if sample.class_name == name]
         predictions = predict_images(
             told[name],
             [s.image for s in members],

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from medzsad.errors import certain
+
 # Level -> metric key -> column title, in the papers' order. "case" is the mean over volumes, "voxel" all
 # voxels pooled; "image" on a set of volumes ranks whole volumes.
 METRICS: dict[str, dict[str, str]] = {
@@ -142,10 +144,12 @@ def mean_figures(classes: list[ClassOutcome]) -> Figures:
                 name, figure = absent[0]
                 means[level][metric] = Figure.undefined(f"{name}: {figure.reason}")
                 continue
+            values = [certain(figure.value) for figure in figures]
             bounds = None
             if any(figure.bounds for figure in figures):
-                pairs = [figure.bounds or (figure.value, figure.value) for figure in figures]
-                bounds = tuple(math.fsum(side) / len(pairs) for side in zip(*pairs, strict=True))
-            value = math.fsum(figure.value for figure in figures) / len(figures)
+                pairs = [f.bounds or (value, value) for f, value in zip(figures, values, strict=True)]
+                low, high = (math.fsum(side) / len(pairs) for side in zip(*pairs, strict=True))
+                bounds = (low, high)
+            value = math.fsum(values) / len(figures)
             means[level][metric] = Figure(value, bounds=bounds)
     return means

@@ -67,8 +67,7 @@ def _curves(evaluation: Evaluation, level: str, kind: str) -> Figure:
     for panel, name in zip(axes, names, strict=True):
         for number, detector in enumerate(evaluation.detectors):
             one = next((c for c in detector.classes if c.name == name), None)
-            points = None if one is None else one.curves.get(level, {}).get(kind)
-            if points is None:
+            if one is None or (points := one.curves.get(level, {}).get(kind)) is None:
                 continue
             style = "--" if detector.reference else "-"
             colour = COLOURS[number % len(COLOURS)]

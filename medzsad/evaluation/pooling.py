@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from medzsad.errors import certain
 from medzsad.evaluation.outcome import Figure
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.metrics.bootstrap import Draws, Interval, Intervals
@@ -70,13 +71,15 @@ class PixelPool:
         """The figures by metric, and the points of the curves."""
         if self.settings.mode == "histogram" and self._histogram is None:
             self._switch()
+        values: dict[str, float | Bounded | Undefined]
         if self._histogram is None:
             ranking = rank_pixels(self._maps, self._masks, regions=self.regions, unit=self.unit)
-            values = summarise_pixels(ranking, self.settings.fpr_limit) if self.regions else _plain(ranking)
+            summary = summarise_pixels(ranking, self.settings.fpr_limit) if self.regions else _plain(ranking)
+            values = {**summary}
             values["dice"] = value_of(lambda: dice(self._maps, self._masks, self.threshold))
             curves = curves_of(ranking, self.settings.fpr_limit)
         else:
-            values = dict(self._histogram.metrics(fpr_limit=self.settings.fpr_limit))
+            values = {**self._histogram.metrics(fpr_limit=self.settings.fpr_limit)}
             curves = curves_of(_binned_ranking(self._histogram), self.settings.fpr_limit)
         intervals = self._intervals()
         prefix = f"{self.unit}_"
@@ -117,7 +120,7 @@ class PixelPool:
             self._count(anomaly_map, mask)
 
     def _count(self, anomaly_map: np.ndarray, mask: np.ndarray) -> None:
-        self._histogram.add(anomaly_map, mask)
+        certain(self._histogram).add(anomaly_map, mask)
         if self._counts is not None:
             self._counts.add(anomaly_map, mask)
 

@@ -19,7 +19,7 @@ from medzsad.storage.atomic import replacing
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
-VERSION = 1  # raised whenever the same detector and file would give another prediction
+VERSION = 2  # raised whenever the same detector and file would give another prediction
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class PredictionCache:
         except OSError as error:
             raise OutputNotWritable(
                 f"{self.folder}: predictions cannot be kept there ({error.strerror or error}); make room, "
-                "set MEDZSAD_CACHE to another folder, or use --no-cache"
+                "set MEDZSAD_CACHE to another folder, or use `no_cache`"
             ) from error
 
 

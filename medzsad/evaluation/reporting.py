@@ -12,7 +12,7 @@ from medzsad.evaluation.tables import Table
 SEEN = "*"
 MASK_NOTES = {
     "published": "as in the published evaluations (not black, bilinear, more than half)",
-    "half": "cut at half of white, nearest pixel; published figures have other masks (--masks published)",
+    "half": "cut at half of white, nearest pixel; published figures have other masks (`masks` published)",
 }
 SEEN_NOTE = f"{SEEN} not zero-shot: trained on images of this data set"
 

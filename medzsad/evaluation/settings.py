@@ -57,8 +57,8 @@ class EvaluationSettings:
     class_name: str | None = None
 
     def __post_init__(self) -> None:
-        check_batch(self.size or 0, 1, f"--size {self.size}")
-        check_limit(self.resamples, "MEDZSAD_MAX_RESAMPLES", f"--resamples {self.resamples}", "draws")
+        check_batch(self.size or 0, 1, f"`size` {self.size}")
+        check_limit(self.resamples, "MEDZSAD_MAX_RESAMPLES", f"`resamples` {self.resamples}", "draws")
         rules = (
             (f"framing must be one of {', '.join(FRAMINGS)}", self.framing in FRAMINGS),
             (f"mode must be one of {', '.join(MODES)}", self.mode in MODES),

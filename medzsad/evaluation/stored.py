@@ -105,7 +105,7 @@ def keep_evaluation(evaluation: Evaluation, path: Path) -> None:
     except OSError as error:
         raise OutputNotWritable(
             f"{path.parent}: results cannot be kept there ({error.strerror or error}); make room, set "
-            "MEDZSAD_CACHE to another folder, or use --no-cache"
+            "MEDZSAD_CACHE to another folder, or use `no_cache`"
         ) from error
 
 

@@ -147,7 +147,7 @@ def run_suite(
     if not there:
         raise BadInput(
             f"none of the sets of {suite} is in the folder: looked for {', '.join(found)} "
-            "(medzsad datasets list --data DIR shows what is found)"
+            "(medzsad datasets list `data` DIR shows what is found)"
         )
     detectors = load_detectors(
         models,
@@ -208,7 +208,7 @@ def run_suite(
             result.sets.append(SetOutcome(entry, "failed", place, message=message, exit_code=code))
             continue
         if reused:
-            tell(f"{entry.name}: done in an earlier run with the same settings (--no-cache computes it anew)")
+            tell(f"{entry.name}: done in an earlier run with the same settings (`no_cache` computes it anew)")
         result.sets.append(SetOutcome(entry, "done", place, evaluation, reused=reused))
     if out is not None:
         save_suite(result, out)

@@ -20,6 +20,8 @@ from medzsad.metrics.lesionwise import CaseFindings, LesionRule, find_lesions, f
 from medzsad.metrics.undefined import Undefined, UndefinedMetric
 from medzsad.metrics.volume import case_metrics, cut_off, mean_over_cases, within
 from medzsad.predicting import predict
+from medzsad.results.lesions import CandidateChoice, CandidateRules
+from medzsad.results.lesions import find_lesions as find_candidates
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
@@ -61,9 +63,10 @@ def evaluate_volumes(
     steps = iter(progress(samples, total=len(samples)) if progress else samples)
     told = by_class(detector, samples.name, samples.layout, samples.classes, class_name=settings.class_name)
     for name in samples.classes:
-        members = [sample for sample in samples if sample.class_name == name]
+        members = [sample for sample in samples.volumes if sample.class_name == name]
         draws, own = settings.draws(len(members)), cache.of(told[name])
         pool = PixelPool(settings, threshold, unit="voxel", regions=False, draws=draws)
+        candidate_rules = CandidateChoice().rules(told[name].volume_rules, has_geometry=True)
         rule = LesionRule(threshold, min_lesion_mm3=1000 * settings.minimum_lesion_ml)
         cases: list[dict[str, Any]] = []
         findings: list[CaseFindings] = []
@@ -73,14 +76,15 @@ def evaluate_volumes(
             if settings.minimum_lesion_ml and not scan.has_geometry:
                 raise BadInput(
                     f"{sample.image} has no known voxel size, so lesions have no volume in mL; correct its "
-                    "header, or leave --min-lesion-ml out."
+                    "header, or leave `minimum_lesion_ml` out."
                 )
             prediction = volume_prediction(told[name], sample, scan, own)
             label = sample.read_label()
             area = sample.read_foreground() if settings.foreground_only else None
             pool.add(*within(prediction.anomaly_map, label, area))
             cut = cut_off(prediction.anomaly_map, label, area)
-            findings.append(find_lesions(cut, label, rule, spacing=scan.spacing))
+            shown = cut * ~hidden_voxels(cut, scan, threshold, candidate_rules)
+            findings.append(find_lesions(shown, label, rule, spacing=scan.spacing))
             figures = case_metrics(prediction.anomaly_map, label, threshold=threshold, foreground=area)
             cases.append(
                 {
@@ -126,6 +130,14 @@ def volume_prediction(
         stored = StoredPrediction(result.anomaly_map, result.score, best)
         cache.put(key, stored)
     return stored
+
+
+def hidden_voxels(anomaly_map: np.ndarray, scan: Scan, threshold: float, rules: CandidateRules) -> np.ndarray:
+    """Return what ``medzsad predict`` hides of a map, bool (X, Y, Z): lesion-wise figures leave it out."""
+    above = (anomaly_map >= threshold) & (anomaly_map > 0)
+    if rules == CandidateRules():
+        return np.zeros_like(above)
+    return above & (find_candidates(anomaly_map, above, scan.affine, rules=rules).labels == 0)
 
 
 def _whole_volumes(name: str, cases: list[dict[str, Any]], draws: Draws | None) -> ClassOutcome:

@@ -7,7 +7,7 @@ Nothing here needs MONAI, whose import takes longer than to predict a small scan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,12 +34,33 @@ class SliceWiseOutput:
         indices: canonical index of each computed slice along the stacking axis.
         scores: image score of each computed slice.
         probabilities: image probability of each computed slice.
+        brain: bool (X, Y, Z), where the detector sees brain; None of one that does not mark it.
     """
 
     anomaly_map: np.ndarray
     indices: list[int]
     scores: list[float]
     probabilities: list[float]
+    brain: np.ndarray | None = None
+
+    def within(self, region: np.ndarray, plane: Plane) -> SliceWiseOutput:
+        """Return the output with the map 0 outside ``region``, bool (X, Y, Z), and nothing scored there.
+
+        Slices without a voxel of it are left out; the score of the others is the map's highest value in it,
+        for a detector's own score is of the whole slice.
+        """
+        anomaly_map = self.anomaly_map * region
+        others = tuple(axis for axis in range(3) if axis != STACK_AXIS[plane])
+        inside, highest = region.any(axis=others), anomaly_map.max(axis=others)
+        kept = [number for number, index in enumerate(self.indices) if inside[index]]
+        indices = [self.indices[number] for number in kept]
+        return replace(
+            self,
+            anomaly_map=anomaly_map,
+            indices=indices,
+            scores=highest[indices].astype(float).tolist(),
+            probabilities=[self.probabilities[number] for number in kept],
+        )
 
 
 class SliceWisePredictor:
@@ -59,6 +80,8 @@ class SliceWisePredictor:
             default the volume is taken to be in [0, 1] already.
         batch_size: slices at once; ``None`` chooses by device and image size. Halved where memory runs out.
         progress: wraps the iterable of slice indices (e.g. ``tqdm``); gets ``total``.
+        least_area: slices with less foreground than this part of the largest slice's are left out.
+        resolution_mm: of the map along the stack, see :func:`smooth_along_stack`.
     """
 
     def __init__(
@@ -69,6 +92,8 @@ class SliceWisePredictor:
         prepare: Callable[[np.ndarray], np.ndarray] | None = None,
         batch_size: int | None = None,
         progress: Callable[..., Iterable[int]] | None = None,
+        least_area: float = 0.0,
+        resolution_mm: float = 0.0,
     ) -> None:
         if plane not in STACK_AXIS:
             raise ValueError(f"plane must be axial, coronal or sagittal, got {plane}")
@@ -79,9 +104,16 @@ class SliceWisePredictor:
         self.prepare = prepare or _stack_channels
         self.batch_size = batch_size
         self.progress = progress
+        self.least_area = max(EMPTY_FRACTION, least_area)
+        self.resolution_mm = resolution_mm
 
     def __call__(
-        self, inputs: np.ndarray | Tensor, network: AnomalyDetector, foreground: np.ndarray | None = None
+        self,
+        inputs: np.ndarray | Tensor,
+        network: AnomalyDetector,
+        foreground: np.ndarray | None = None,
+        *,
+        region: np.ndarray | None = None,
     ) -> SliceWiseOutput:
         """Predicts one volume.
 
@@ -89,6 +121,7 @@ class SliceWisePredictor:
             inputs: (X, Y, Z[, 3]) in canonical axes.
             network: the detector.
             foreground: bool (X, Y, Z) in canonical axes; everything by default.
+            region: bool (X, Y, Z); slices without a voxel of it are not predicted. None for all slices.
         """
         volume = np.asarray(inputs)
         shape = volume.shape[:3]
@@ -96,9 +129,14 @@ class SliceWisePredictor:
         view = CanonicalView((0, 1, 2), (False, False, False), shape, self.spacing)
         anomaly_map = np.zeros(shape, dtype=np.float32)
         indices = self._non_empty(foreground)
+        if region is not None:
+            others = tuple(axis for axis in range(3) if axis != STACK_AXIS[self.plane])
+            wanted = (region & foreground).any(axis=others)
+            indices = [index for index in indices if wanted[index]]
+        brain = np.zeros(shape, dtype=bool) if network.marks_brain else None
         if not indices:
-            return SliceWiseOutput(anomaly_map, [], [], [])
-        image = self._image
+            return SliceWiseOutput(anomaly_map, [], [], [], brain)
+        image: Callable[[np.ndarray, np.ndarray, int], np.ndarray] = self._image
         if network.neighbour_mm is not None:
             image = self._with_neighbours(volume, foreground, network.neighbour_mm)
         frame = SliceFrame.around(foreground, self.plane, pixel_spacing(view, self.plane), network.image_size)
@@ -112,15 +150,22 @@ class SliceWisePredictor:
             images = torch.stack([frame.cut(image(volume, foreground, index)) for index in batch])
             for part in _predict_within_memory(network, images):
                 maps = frame.put_back(part.anomaly_map).cpu().numpy()
+                brains = maps if brain is None else frame.put_back(part.brain).cpu().numpy()
                 start = len(scores)
                 for offset, one in enumerate(maps):
                     index = indices[start + offset]
                     target = slice_image(anomaly_map, self.plane, index)[frame.window]
                     inside = slice_image(foreground, self.plane, index)[frame.window]
                     np.multiply(one, inside, out=target)
+                    if brain is not None:
+                        within = slice_image(brain, self.plane, index)[frame.window]
+                        np.logical_and(brains[offset] > 0.5, inside, out=within)
                 scores += part.image_score.tolist()
                 probabilities += part.image_probability.tolist()
-        return SliceWiseOutput(anomaly_map, indices, scores, probabilities)
+        axis = STACK_AXIS[self.plane]
+        smooth_along_stack(anomaly_map, axis, indices, self.resolution_mm, self.spacing[axis])
+        anomaly_map *= foreground
+        return SliceWiseOutput(anomaly_map, indices, scores, probabilities, brain)
 
     def _image(self, volume: np.ndarray, foreground: np.ndarray, index: int) -> np.ndarray:
         """Slice ``index`` as displayed: float32 (3, rows, columns) in [0, 1], 0 outside the foreground."""
@@ -153,7 +198,36 @@ class SliceWisePredictor:
     def _non_empty(self, foreground: np.ndarray) -> list[int]:
         axis = STACK_AXIS[self.plane]
         counts = foreground.sum(axis=tuple(other for other in range(3) if other != axis))
-        return np.flatnonzero(counts > EMPTY_FRACTION * max(int(counts.max()), 1)).tolist()
+        return np.flatnonzero(counts > self.least_area * max(int(counts.max()), 1)).tolist()
+
+
+def smooth_along_stack(
+    anomaly_map: np.ndarray, axis: int, indices: list[int], resolution_mm: float, spacing_mm: float
+) -> None:
+    """Smooth a map along its stack, in place, as if its slices had been ``resolution_mm`` thick.
+
+    A Gaussian of ``sqrt(resolution_mm ** 2 - spacing_mm ** 2)`` mm; thicker slices stay as they are. What
+    was not predicted counts for nothing, and stays 0.
+
+    Args:
+        anomaly_map: float32 (X, Y, Z).
+        axis: that slices are stacked along.
+        indices: of the slices that were predicted.
+        resolution_mm: wanted; 0 for no smoothing.
+        spacing_mm: of the slices.
+    """
+    if resolution_mm <= spacing_mm or not indices:
+        return
+    from scipy.ndimage import gaussian_filter1d
+
+    sigma = (resolution_mm**2 - spacing_mm**2) ** 0.5 / spacing_mm
+    predicted = np.zeros(anomaly_map.shape[axis], np.float32)
+    predicted[indices] = 1
+    weights = gaussian_filter1d(predicted, sigma, mode="constant")
+    gaussian_filter1d(anomaly_map, sigma, axis=axis, output=anomaly_map, mode="constant")
+    factors = np.where(predicted > 0, 1 / np.maximum(weights, 1e-6), 0).astype(np.float32)
+    anomaly_map *= factors.reshape([-1 if other == axis else 1 for other in range(3)])
+    np.clip(anomaly_map, 0, 1, out=anomaly_map)
 
 
 @dataclass(frozen=True)
@@ -184,21 +258,21 @@ class SliceFrame:
             spacing: of a slice's rows and columns, in mm.
             side: of the square, in pixels.
         """
-        seen = slice_image(foreground.any(axis=STACK_AXIS[plane], keepdims=True), plane, 0)
+        seen = slice_image(np.asarray(foreground.any(axis=STACK_AXIS[plane], keepdims=True)), plane, 0)
         edges = []
         for axis in range(2):
             used = np.flatnonzero(seen.any(axis=1 - axis))
             edges.append((int(used[0]), int(used[-1]) + 1))
         room = MARGIN * max((stop - start) * mm for (start, stop), mm in zip(edges, spacing, strict=True))
-        window = tuple(
+        rows, columns = (
             slice(max(0, start - round(room / mm)), min(limit, stop + round(room / mm)))
             for (start, stop), mm, limit in zip(edges, spacing, seen.shape, strict=True)
         )
+        window = (rows, columns)
         millimetres = [(part.stop - part.start) * mm for part, mm in zip(window, spacing, strict=True)]
         scale = side / max(millimetres)
-        inner = tuple(max(1, min(side, round(mm * scale))) for mm in millimetres)
-        offset = tuple((side - length) // 2 for length in inner)
-        return cls(window, inner, offset, side)
+        height, width = (max(1, min(side, round(mm * scale))) for mm in millimetres)
+        return cls(window, (height, width), ((side - height) // 2, (side - width) // 2), side)
 
     def cut(self, image: np.ndarray) -> Tensor:
         """(3, rows, columns) -> (3, side, side)."""

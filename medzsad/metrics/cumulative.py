@@ -55,7 +55,7 @@ class ImageMetrics(_Reported):
     image is anomalous if anything of its mask is.
     """
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **_: Any) -> list[Tensor]:
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> list[Tensor]:
         if y is None or len(y) != len(y_pred) or y_pred.numel() != len(y_pred):
             got = None if y is None else tuple(y.shape)
             raise ValueError(
@@ -117,7 +117,7 @@ class PixelMetrics(_Reported):
         self._shape: tuple[int, ...] | None = None
         self.histogram = ScoreHistogram(self.bins, limits=self.limits, threshold=self.threshold)
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **_: Any) -> Any:
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Any:
         pairs = _pairs(y_pred, y)
         if self.mode == "histogram":
             for scores, mask in pairs:

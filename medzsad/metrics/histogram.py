@@ -157,8 +157,9 @@ class ScoreHistogram:
         results["dice_best"] = results[f"{unit}_f1_max"]
         results["dice_best_threshold"] = attempt(lambda: self._best_threshold(tallies))
         if self.threshold is not None:
+            tp, fp = self.called.astype(float)
             results["dice"] = (
-                Bounded.exact(formulas.f1(*self.called.astype(float), tallies.all_positives))
+                Bounded.exact(formulas.f1(tp, fp, tallies.all_positives))
                 if tallies.all_positives
                 else Undefined(f"no anomalous {unit}")
             )

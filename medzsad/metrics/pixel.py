@@ -38,8 +38,8 @@ def rank_pixels(maps: Images, masks: Images, *, regions: bool = True, unit: str 
             continue
         anomalous.append(scores[mask])
         if regions:
-            weight, found = region_weights(mask)
-            weights.append(weight)
+            own, found = region_weights(mask)
+            weights.append(own)
             count += found
     everything = np.concatenate(pieces) if pieces else np.empty(0, np.float32)
     del pieces

@@ -108,7 +108,8 @@ def mean_over_cases(values: Sequence[Value]) -> Value:
     defined = [value for value in values if not isinstance(value, Undefined)]
     if defined:
         return float(np.mean(defined))
-    return Undefined(f"no case in which it is defined: {values[0].reason}" if values else "no case")
+    reasons = [value.reason for value in values if isinstance(value, Undefined)]
+    return Undefined(f"no case in which it is defined: {reasons[0]}" if reasons else "no case")
 
 
 def within(scores: np.ndarray, truth: np.ndarray, foreground: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -74,21 +74,22 @@ def export_bundle(
     )
     _check_backbone(detector, with_clip)
     entry = None if run_adapter(name) is not None else catalogue().models.get(name)
+    tower = getattr(detector, "clip", None) if with_clip else None
     contents = Contents(
         detector=detector,
         entry=entry,
         own_adapter=adapter is None,
         own_clip=clip_weights is None,
         model=f"{_file_stem(detector.name)}.safetensors",
-        clip=CLIP_FILE if with_clip and getattr(detector, "clip", None) is not None else None,
+        clip=None if tower is None else CLIP_FILE,
     )
     with _appearing(folder) as root:
         for part in ("configs", "docs", "models"):
             (root / part).mkdir()
         facts = _training_facts(name, adapter, entry) | {"seen": list(detector.seen)}
         _save_detector(detector, root / "models" / contents.model, facts)
-        if contents.clip is not None:
-            _save_clip(detector.clip, root / "models" / contents.clip)
+        if tower is not None and contents.clip is not None:
+            _save_clip(tower, root / "models" / contents.clip)
         clip = "null" if contents.clip is None else f"$@bundle_root + '/models/{contents.clip}'"
         for file in CONFIGS:
             _write(root / "configs" / file, _filled(file, {"MODEL": contents.model, "CLIP": clip}))
@@ -110,7 +111,7 @@ def _check_backbone(detector: AnomalyDetector, with_clip: bool) -> None:
         )
     if backbone.startswith("hf-hub:") and with_clip:
         raise BadInput(
-            f"{detector.name}: its CLIP is a model of a hub ({backbone}); use --without-clip, and it is "
+            f"{detector.name}: its CLIP is a model of a hub ({backbone}); use `without_clip`, and it is "
             "taken from the hub's cache where the bundle runs"
         )
 
@@ -125,6 +126,7 @@ def _save_detector(detector: AnomalyDetector, path: Path, training: dict[str, An
 
 def _training_facts(name: str, adapter: str | None, entry: ZooEntry | None) -> dict[str, Any]:
     """How the detector came about, where a checkpoint of ours says so."""
+    source: Path | None
     if adapter is not None:
         source = Path(adapter)
     elif entry is not None:

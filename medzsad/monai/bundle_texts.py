@@ -60,7 +60,7 @@ def metadata(contents: Contents) -> dict[str, Any]:
     """``metadata.json``: every field that MONAI's specification calls mandatory, and more."""
     detector, entry = contents.detector, contents.entry
     title = f"A detector of method {detector.method}" if entry is None or not entry.title else entry.title
-    image = {"type": "image", "format": "magnitude", "modality": "n/a", "dtype": "float32"}
+    image: dict[str, Any] = {"type": "image", "format": "magnitude", "modality": "n/a", "dtype": "float32"}
     image |= {"spatial_shape": ["*", "*"], "value_range": [0, 1], "is_patch_data": False}
     colours = {"0": "red", "1": "green", "2": "blue"}
     return {
@@ -101,9 +101,10 @@ def readme_fields(contents: Contents) -> dict[str, str]:
     """What is filled into the template of ``docs/README.md``."""
     detector, entry = contents.detector, contents.entry
     needs = ""
-    if contents.needs_clip:
+    clip = getattr(detector, "clip", None)
+    if clip is not None and contents.needs_clip:
         named = detector.settings.get("clip_weights") or "those it was made with"
-        needs = f"\n\nCLIP weights that are not in this bundle: {detector.clip.name}, {named}"
+        needs = f"\n\nCLIP weights that are not in this bundle: {clip.name}, {named}"
         if entry is not None and entry.clip and contents.own_clip:
             needs += f" (`medzsad models fetch {entry.clip}`)"
         needs += "; or `--clip_weights FILE`."

@@ -8,6 +8,7 @@ import torch
 from monai.handlers import IgniteMetricHandler
 
 from medzsad.detectors.base import AnomalyDetector
+from medzsad.errors import certain
 from medzsad.results.thresholds import parse_threshold
 
 
@@ -20,7 +21,7 @@ class FiguresHandler(IgniteMetricHandler):
     def compute(self) -> float:
         """Return the figure that the handler is named after."""
         figures = super().compute()
-        self._engine.state.metrics.update(figures)
+        certain(self._engine).state.metrics.update(figures)
         return figures[self._name]
 
 

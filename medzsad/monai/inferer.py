@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ class AnomalyInferer(Inferer):
     the patient. Works in ``SupervisedEvaluator``; a device and a precision are the detector's own affair.
 
     Args:
-        plane, window, threshold, modality: of :func:`medzsad.predict`.
+        plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, modality:
+            of :func:`medzsad.predict`.
         batch_size: slices at once; chosen by default.
     """
 
@@ -32,19 +34,29 @@ class AnomalyInferer(Inferer):
         plane: str = "auto",
         window: str | None = None,
         threshold: float | str | None = None,
+        roi: str | None = None,
+        max_candidates: int | None = None,
+        min_volume: float | None = None,
+        all_candidates: bool = False,
+        volume_rules: str = "auto",
         modality: str | None = None,
         batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        self.options = {
+        self.options: dict[str, Any] = {
             "plane": plane,
             "window": window,
             "threshold": threshold,
+            "roi": roi,
+            "max_candidates": max_candidates,
+            "min_volume": min_volume,
+            "all_candidates": all_candidates,
+            "volume_rules": volume_rules,
             "modality": modality,
             "batch_size": batch_size,
         }
 
-    def __call__(self, inputs: Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> MetaTensor:
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> MetaTensor:
         """Predict.
 
         Args:

@@ -41,7 +41,7 @@ def labelled_scans_at(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
     Raises:
         BadInput: if the folder has no such layout.
     """
-    samples = open_dataset("volumes", folder)
+    samples = open_dataset("volumes", Path(folder)).volumes
     names = unique_names([sample.image for sample in samples])
     return [
         {"image": str(sample.image), "label": str(sample.label), "name": name}

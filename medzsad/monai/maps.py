@@ -77,9 +77,10 @@ def _mean(predictions: list[ScanPrediction]) -> ScanPrediction:
     ]
     return replace(
         first,
-        anomaly_map=np.mean([prediction.anomaly_map for prediction in predictions], axis=0, dtype=np.float32),
+        anomaly_map=np.asarray(np.mean([one.anomaly_map for one in predictions], axis=0, dtype=np.float32)),
         score=float(np.mean([prediction.score for prediction in predictions])),
         slice_scores=scores,
         threshold=float(np.mean([prediction.threshold for prediction in predictions])),
         settings=first.settings | {"channels": len(predictions)},
+        brain=None,
     )

@@ -42,7 +42,7 @@ class MedzsadReader(ImageReader):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        self.options = {"modality": modality, "series": series, "volume": volume}
+        self.options: dict[str, Any] = {"modality": modality, "series": series, "volume": volume}
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Whether these are NIfTI files, 2D images, DICOM files or folders."""

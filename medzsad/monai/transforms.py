@@ -34,7 +34,8 @@ class AnomalyMapd(MapTransform):
         keys: of the images. Several contrasts in one image: see :class:`AnomalyInferer`.
         detector: a detector, or a name for :func:`medzsad.load_detector`, which is loaded when it is first
             needed, in each worker of a ``DataLoader`` anew.
-        plane, window, threshold, modality, batch_size: of :func:`medzsad.predict`.
+        plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, modality,
+            batch_size: of :func:`medzsad.predict`.
         device: for a name: ``"auto"`` is the fastest, but the CPU in workers, which cannot share a GPU.
         load_options: for a name: further options of :func:`medzsad.load_detector`, such as ``precision``.
         postfix: what is added to the key, after an underscore.
@@ -49,6 +50,11 @@ class AnomalyMapd(MapTransform):
         plane: str = "auto",
         window: str | None = None,
         threshold: float | str | None = None,
+        roi: str | None = None,
+        max_candidates: int | None = None,
+        min_volume: float | None = None,
+        all_candidates: bool = False,
+        volume_rules: str = "auto",
         modality: str | None = None,
         batch_size: int | None = None,
         device: str = "auto",
@@ -58,10 +64,15 @@ class AnomalyMapd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.detector = detector
-        self.options = {
+        self.options: dict[str, Any] = {
             "plane": plane,
             "window": window,
             "threshold": threshold,
+            "roi": roi,
+            "max_candidates": max_candidates,
+            "min_volume": min_volume,
+            "all_candidates": all_candidates,
+            "volume_rules": volume_rules,
             "modality": modality,
             "batch_size": batch_size,
         }

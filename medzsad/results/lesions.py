@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-ORDER = "largest sum of the map inside first"
+from medzsad.errors import BadInput
+
+if TYPE_CHECKING:
+    from medzsad.detectors.volume_rules import VolumeRules
+
+ORDER = "highest candidate score first"
+SPECK_MM3 = 10.0  # smaller components are not listed, unless smaller ones are asked for
+SCORE_MM3 = 1000.0  # the part of a candidate that its score is the mean of; pixels where mm mean nothing
 MOST = 10_000  # candidates; a map of specks has no more meaning, and their numbers must fit 16 bits
 
 
@@ -25,6 +32,8 @@ class Lesion:
             map reaches it more than once, the place nearest to the centre of mass.
         bounding_box: first and last voxel index along each axis, inclusive.
         maximum, mean: of the anomaly map inside.
+        score: in [0, 1], ranks candidates: the mean of the map over the highest :data:`SCORE_MM3` mm^3
+            inside; of a smaller candidate, what it lacks counts as 0.
     """
 
     volume_ml: float | None
@@ -36,19 +45,85 @@ class Lesion:
     bounding_box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     maximum: float
     mean: float
+    score: float
+
+
+@dataclass(frozen=True)
+class CandidateRules:
+    """Which candidates are shown; the defaults show all.
+
+    Attributes:
+        min_volume_mm3: smaller ones are hidden; None hides none.
+        relative_peak: those whose highest value is below this part of the highest of all are hidden.
+        max_candidates: those beyond so many are hidden; None hides none.
+    """
+
+    min_volume_mm3: float | None = None
+    relative_peak: float = 0.0
+    max_candidates: int | None = None
+
+    @property
+    def speck_mm3(self) -> float:
+        """Components smaller than this are not even listed among the hidden ones."""
+        return SPECK_MM3 if self.min_volume_mm3 is None else min(SPECK_MM3, self.min_volume_mm3)
+
+
+@dataclass(frozen=True)
+class CandidateChoice:
+    """What a caller asks for about candidates, checked.
+
+    Attributes:
+        min_volume: in mL; smaller ones are hidden. None for the rules' own.
+        max_candidates: at most so many are shown; None for all.
+        all_candidates: hide none.
+
+    Raises:
+        BadInput: on a value that is impossible.
+    """
+
+    min_volume: float | None = None
+    max_candidates: int | None = None
+    all_candidates: bool = False
+
+    def __post_init__(self) -> None:
+        if self.min_volume is not None and not 0 <= self.min_volume < np.inf:
+            raise BadInput(f"the minimum volume must be a number of mL, 0 or more, not {self.min_volume}")
+        if self.max_candidates is not None and self.max_candidates < 1:
+            raise BadInput(f"the number of candidates must be at least 1, not {self.max_candidates}")
+        if self.all_candidates and (self.min_volume is not None or self.max_candidates is not None):
+            raise BadInput("all candidates are asked for, and a limit to them; leave out one of the two")
+
+    def rules(self, rules: VolumeRules, *, has_geometry: bool) -> CandidateRules:
+        """Return the rules for a scan, from those that a detector has for volumes.
+
+        Raises:
+            BadInput: a minimum volume, where the voxel size is not known.
+        """
+        if self.all_candidates:
+            return CandidateRules()
+        least = rules.min_volume_mm3
+        if self.min_volume is not None:
+            if not has_geometry:
+                raise BadInput(
+                    "the voxel size is not known, so nothing has a volume; leave out the minimum volume"
+                )
+            least = 1000 * self.min_volume
+        return CandidateRules(least, rules.relative_peak, self.max_candidates)
 
 
 class LesionCandidates(NamedTuple):
     """The candidates of a mask, and which voxel belongs to which.
 
     Attributes:
-        lesions: most suspicious (largest sum of the map) first.
+        lesions: those that are shown, highest score first.
         labels: uint16 (X, Y, Z): the number of a voxel's candidate, from 1, in the order of ``lesions``; the
-            number after the last for voxels of the mask that belong to none; 0 outside the mask.
+            number after the last for specks, which belong to none; 0 elsewhere, also in what is hidden.
+        hidden: the candidates that the rules hide, in the same order.
     """
 
     lesions: list[Lesion]
     labels: np.ndarray
+    hidden: list[Lesion]
 
 
 def find_lesions(
@@ -56,31 +131,33 @@ def find_lesions(
     mask: np.ndarray,
     affine: np.ndarray,
     *,
-    min_volume_mm3: float = 10.0,
+    rules: CandidateRules | None = None,
     has_geometry: bool = True,
 ) -> LesionCandidates:
-    """Find the 26-connected components of ``mask``.
+    """Find the 26-connected components of ``mask`` that are no specks.
 
     Args:
         anomaly_map: float (X, Y, Z), in [0, 1].
         mask: bool (X, Y, Z).
         affine: float (4, 4), voxel to world mm, RAS+.
-        min_volume_mm3: smaller components are no candidates (but stay in the mask). Nor are those beyond the
-            :data:`MOST` most suspicious.
+        rules: which candidates are shown; None shows all but those beyond the :data:`MOST` first. Where they
+            ask for a minimum volume, specks are hidden, too.
         has_geometry: False where mm mean nothing: volumes are None, and 10 "mm^3" are 10 pixels.
     """
     from scipy import ndimage
 
+    rules = rules or CandidateRules()
     components, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
     found: list[tuple[Lesion, int]] = []
     for component, box in enumerate(ndimage.find_objects(components), start=1):
         inside = components[box] == component
         size = int(np.count_nonzero(inside))
-        if size * voxel_mm3 < min_volume_mm3:
+        if size * voxel_mm3 < rules.speck_mm3:
             continue
         values = anomaly_map[box][inside].astype(np.float64)
-        corner = np.array([edge.start for edge in box])
+        bounds = [(edge.start, edge.stop - 1) for edge in box]
+        corner = np.array([first for first, _ in bounds])
         places = np.argwhere(inside) + corner
         center = places.mean(axis=0)
         highest = places[values == values.max()]
@@ -92,18 +169,37 @@ def find_lesions(
             center_voxel=tuple(round(v) for v in center.tolist()),
             peak_mm=_to_mm(affine, peak),
             peak_voxel=tuple(peak.tolist()),
-            bounding_box=tuple((edge.start, edge.stop - 1) for edge in box),
+            bounding_box=(bounds[0], bounds[1], bounds[2]),
             maximum=float(values.max()),
             mean=float(values.mean()),
+            score=score_of(values, voxel_mm3),
         )
         found.append((lesion, component))
-    found.sort(key=lambda pair: pair[0].mean * pair[0].voxels, reverse=True)
-    found = found[:MOST]
-    numbers = np.full(count + 1, len(found) + 1, np.uint16)
-    numbers[0] = 0
-    for number, (_, component) in enumerate(found, start=1):
+    found.sort(key=lambda pair: (pair[0].score, pair[0].mean * pair[0].voxels), reverse=True)
+    least = rules.min_volume_mm3 or 0.0
+    large = [lesion.maximum for lesion, _ in found if lesion.voxels * voxel_mm3 >= least]
+    faint = rules.relative_peak * max(large, default=0.0)
+    shown, hidden = [], []
+    for lesion, component in found:
+        passes = lesion.voxels * voxel_mm3 >= least and lesion.maximum >= faint
+        if not passes or (rules.max_candidates is not None and len(shown) >= rules.max_candidates):
+            hidden.append((lesion, component))
+        elif len(shown) < MOST:
+            shown.append((lesion, component))
+    numbers = np.full(count + 1, len(shown) + 1 if rules.min_volume_mm3 is None else 0, np.uint16)
+    numbers[[0, *(component for _, component in hidden)]] = 0
+    for number, (_, component) in enumerate(shown, start=1):
         numbers[component] = number
-    return LesionCandidates([lesion for lesion, _ in found], numbers[components])
+    return LesionCandidates(
+        [lesion for lesion, _ in shown], numbers[components], [lesion for lesion, _ in hidden[:MOST]]
+    )
+
+
+def score_of(values: np.ndarray, voxel_mm3: float) -> float:
+    """Return the mean of the highest values (N,) over :data:`SCORE_MM3`; what they lack counts as 0."""
+    wanted = max(1, round(SCORE_MM3 / voxel_mm3))
+    highest = np.partition(values, -wanted)[-wanted:] if values.size > wanted else values
+    return float(highest.sum()) / wanted
 
 
 def _to_mm(affine: np.ndarray, voxel: np.ndarray) -> tuple[float, float, float]:

@@ -215,7 +215,7 @@ def _profiles(
     return tuple(profiles)
 
 
-def _display_box(result: ScanPrediction, view: CanonicalView) -> tuple[slice, slice, slice]:
+def _display_box(result: ScanPrediction, view: CanonicalView) -> tuple[slice, ...]:
     whole = tuple(slice(0, size) for size in view.shape)
     if result.scan.is_2d:
         return whole

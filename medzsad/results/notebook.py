@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from typing import TYPE_CHECKING
 
+from medzsad.results.html.pages import render_page
 from medzsad.results.html.report import candidate_table
 from medzsad.results.overlay import DISCLAIMER, render_overlay
 
@@ -30,11 +29,10 @@ def render_notebook(prediction: ScanPrediction) -> str:
     picture.thumbnail((WIDTH, 10 * WIDTH))
     file = io.BytesIO()
     picture.save(file, format="PNG")
-    image = base64.b64encode(file.getvalue()).decode()
-    line = html.escape(repr(prediction))
-    return (
-        f'<figure style="margin:0"><figcaption><code>{line}</code></figcaption>'
-        f'<img alt="the most anomalous slices, with and without the anomaly map" style="max-width:100%" '
-        f'src="data:image/png;base64,{image}">{candidate_table(prediction, ROWS)}'
-        f"<small>{html.escape(DISCLAIMER)}</small></figure>"
+    return render_page(
+        "notebook.html",
+        line=repr(prediction),
+        picture=file.getvalue(),
+        candidates=candidate_table(prediction, ROWS),
+        disclaimer=DISCLAIMER,
     )

@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -277,8 +277,8 @@ def _position(plane: Plane, position_mm: float) -> str:
 def _draw_edges(page: _Page, plane: Plane, tile: tuple[int, int, int, int], beside: int) -> None:
     """What lies at each edge of a tile; ``beside`` is how many pixels are free at its left and right."""
     x, y, width, height = tile
-    left, right, top, bottom = EDGES[plane]
-    style = {"bold": True, "colour": AMBER, "halo": True}
+    left, right, top, bottom = tuple(EDGES[plane])
+    style: dict[str, Any] = {"bold": True, "colour": AMBER, "halo": True}
     page.text((x + 6 - beside, y + height / 2), left, anchor="lm", **style)
     page.text((x + width - 6 + beside, y + height / 2), right, anchor="rm", **style)
     page.text((x + width / 2, y + 6), top, anchor="mt", **style)

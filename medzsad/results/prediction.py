@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.results.lesions import Lesion, LesionCandidates, find_lesions
+from medzsad.results.lesions import CandidateRules, Lesion, LesionCandidates, find_lesions
 from medzsad.scans.scan import Scan
 from medzsad.scans.slices import Plane
 
@@ -51,15 +51,18 @@ class ScanPrediction:
 
     Attributes:
         scan: the scan as read.
-        anomaly_map: float32 (X, Y, Z) in [0, 1], the scan's own grid; 0 outside the foreground.
-        score: volume score in [0, 1]: the mean of the three highest slice scores (of each plane, averaged).
+        anomaly_map: float32 (X, Y, Z) in [0, 1], the scan's own grid; 0 outside the foreground and the region
+            of interest.
+        score: volume score in [0, 1]: see docs/outputs.md.
         slice_scores: the slices that were computed; empty slices are left out.
-        threshold: the value that the mask is cut at: ``mask = anomaly_map >= threshold``.
+        threshold: the value that the map is cut at.
         threshold_rule: how it was chosen: ``"0.5"``, ``"p99.5"``, ``"otsu"``.
         planes: what was sliced.
         scaling: how intensities were mapped, for display and for the report.
         settings: detector and inference settings, JSON-serialisable.
         timings: seconds, by stage.
+        rules: which candidates are shown.
+        brain: bool (X, Y, Z), the brain as the detector sees it; None where it does not.
     """
 
     scan: Scan
@@ -72,34 +75,54 @@ class ScanPrediction:
     scaling: IntensityScaling
     settings: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    rules: CandidateRules = field(default=CandidateRules(), kw_only=True)
+    brain: np.ndarray | None = field(default=None, kw_only=True)
 
     @property
     def affine(self) -> np.ndarray:
         """float64 (4, 4), voxel to world mm, RAS+."""
         return self.scan.affine
 
-    @cached_property
-    def mask(self) -> np.ndarray:
-        """bool (X, Y, Z): the suspicious voxels."""
+    @property
+    def above_threshold(self) -> np.ndarray:
+        """bool (X, Y, Z): where the map reaches the threshold, whether it is shown or hidden."""
         # At a threshold of 0 the background, which is exactly 0, must not become suspicious.
         return (self.anomaly_map >= self.threshold) & (self.anomaly_map > 0)
 
     @cached_property
+    def mask(self) -> np.ndarray:
+        """bool (X, Y, Z): the suspicious voxels: above the threshold, and in nothing that is hidden."""
+        return self.candidates.labels > 0
+
+    @cached_property
     def candidates(self) -> LesionCandidates:
         """Lesion candidates and their labels: found once, so that all results number them alike."""
-        return find_lesions(self.anomaly_map, self.mask, self.affine, has_geometry=self.scan.has_geometry)
+        return find_lesions(
+            self.anomaly_map,
+            self.above_threshold,
+            self.affine,
+            rules=self.rules,
+            has_geometry=self.scan.has_geometry,
+        )
 
     @cached_property
     def fingerprint(self) -> str:
         """12 hexadecimal digits that tell this prediction's files from those of any other."""
         digest = hashlib.blake2b(np.ascontiguousarray(self.anomaly_map).data, digest_size=6)
         digest.update(f"{self.threshold!r} {self.affine.tolist()} {self.scan.name}".encode())
+        if self.rules != CandidateRules():
+            digest.update(repr(self.rules).encode())
         return digest.hexdigest()
 
     @property
     def lesions(self) -> list[Lesion]:
-        """Lesion candidates, most suspicious first."""
+        """Lesion candidates that are shown, most suspicious first."""
         return self.candidates.lesions
+
+    @property
+    def hidden_lesions(self) -> list[Lesion]:
+        """Lesion candidates that :attr:`rules` hide, most suspicious first; they are not in the mask."""
+        return self.candidates.hidden
 
     def __repr__(self) -> str:
         voxels = " x ".join(map(str, self.scan.shape))
@@ -154,8 +177,9 @@ class ScanPrediction:
         Args:
             folder: created where missing.
             formats: any of ``"nifti"`` (map and mask; 16-bit and 8-bit PNG for 2D images), ``"overlay"``,
-                ``"json"`` and ``"scan"`` (the scan as read: useful where DICOM was resampled); for scans read
-                from DICOM, ``"dicom-seg"``, ``"dicom-seg-fractional"``, ``"dicom-pm"``, ``"dicom-sr"`` (with
+                ``"json"``, ``"scan"`` (the scan as read: useful where DICOM was resampled) and ``"brain"``
+                (as the detector sees it); for scans read from DICOM,
+                ``"dicom-seg"``, ``"dicom-seg-fractional"``, ``"dicom-pm"``, ``"dicom-sr"`` (with
                 ``"dicom-seg"``) and ``"dicom-sc"``. Further ``"html"`` (the report to look through),
                 ``"slices"`` (a folder of pictures) and, but for 2D images, ``"seg.nrrd"`` (for 3D Slicer).
             with_identity: the HTML report also names the patient, where the scan's DICOM source does.

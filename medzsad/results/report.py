@@ -53,7 +53,9 @@ def report(prediction: ScanPrediction) -> dict[str, Any]:
             },
             "notes": list(scan.notes),
             "slices": [asdict(score) for score in prediction.slice_scores],
+            "candidate_rules": asdict(prediction.rules),
             "lesions": [asdict(lesion) for lesion in prediction.lesions],
+            "hidden_lesions": [asdict(lesion) for lesion in prediction.hidden_lesions],
             "timings_s": prediction.timings,
             "versions": {
                 "medzsad": __version__,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medzsad.results.lesions import CandidateRules
 from medzsad.results.prediction import ScanPrediction, SliceScore
 from medzsad.scans.intensity import IntensityScaling
 from medzsad.scans.slices import Plane
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 RESULT = "medzsad_result"
 """In the meta of a map: all of its :class:`ScanPrediction` but scan and map, as JSON."""
 
-_APART = ("scan", "anomaly_map")
+_APART = ("scan", "anomaly_map", "brain")
 
 
 def result_meta(prediction: ScanPrediction) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def result_meta(prediction: ScanPrediction) -> dict[str, Any]:
     facts = {field.name: getattr(prediction, field.name) for field in fields(prediction)}
     document = {name: value for name, value in facts.items() if name not in _APART}
     document["slice_scores"] = [asdict(score) for score in prediction.slice_scores]
-    document["scaling"] = asdict(prediction.scaling)
+    document["scaling"], document["rules"] = asdict(prediction.scaling), asdict(prediction.rules)
     given = prediction.scan.modality_source == "given"
     document["given_modality"] = str(prediction.scan.modality) if given else None
     text = json.dumps(document, default=lambda value: value.item())
@@ -73,4 +74,5 @@ def prediction_from(scan: Scan, anomaly_map: np.ndarray, meta: Mapping[str, Any]
         scaling=IntensityScaling(**{**scaling, "low": tuple(scaling["low"]), "high": tuple(scaling["high"])}),
         settings=document["settings"],
         timings=document["timings"],
+        rules=CandidateRules(**document.get("rules", {})),  # maps of older versions have none
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medzsad.errors import OutputNotWritable
+from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.results.dicom.writers import DICOM_FORMATS, dicom_writers
 from medzsad.results.images2d import as_displayed, write_anomaly_png, write_mask_png
 from medzsad.results.nifti import write_volume
@@ -24,7 +24,7 @@ from medzsad.storage.atomic import PREFIX, sweep
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
 
-ALL_FORMATS = ("nifti", "overlay", "json", "scan", "slices", "html", "seg.nrrd", *DICOM_FORMATS)
+ALL_FORMATS = ("nifti", "overlay", "json", "scan", "brain", "slices", "html", "seg.nrrd", *DICOM_FORMATS)
 
 
 def save_prediction(
@@ -114,14 +114,14 @@ def prepare_folder(folder: Path) -> Path | None:
 
 def _writers(
     prediction: ScanPrediction, formats: tuple[str, ...]
-) -> dict[str, tuple[str, Callable[[Path], None]]]:
+) -> dict[str, tuple[str, Callable[[Path], object]]]:
     scan = prediction.scan
     stem = scan.name
 
     def volume(array: np.ndarray, path: Path, what: str) -> None:
         write_volume(array, scan, path, what=what, fingerprint=prediction.fingerprint)
 
-    writers: dict[str, tuple[str, Callable[[Path], None]]] = {}
+    writers: dict[str, tuple[str, Callable[[Path], object]]] = {}
     if "nifti" in formats and scan.is_2d:
         writers["anomaly"] = (
             f"{stem}_anomaly.png",
@@ -144,6 +144,13 @@ def _writers(
         )
     if "scan" in formats and not scan.is_2d and not scan.is_colour:
         writers["scan"] = (f"{stem}_scan.nii.gz", lambda path: volume(scan.voxels, path, SCAN))
+    if "brain" in formats:
+        if prediction.brain is None:
+            raise BadInput(
+                f"{prediction.settings.get('model')} does not mark the brain of {stem}; do not ask for it"
+            )
+        brain = prediction.brain.astype(np.uint8)
+        writers["brain"] = (f"{stem}_brain.nii.gz", lambda path: volume(brain, path, "brain"))
     if "overlay" in formats:
         from medzsad.results.overlay import save_overlay
 
@@ -152,6 +159,6 @@ def _writers(
     if "json" in formats:
         writers["json"] = (
             f"{stem}.json",
-            lambda path: path.write_text(to_json(report(prediction)), encoding="utf-8") and None,
+            lambda path: path.write_text(to_json(report(prediction)), encoding="utf-8"),
         )
     return writers

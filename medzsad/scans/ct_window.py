@@ -44,8 +44,8 @@ def default_window(scan: Scan, foreground: np.ndarray | None = None) -> tuple[st
     lung = bone = 0
     for k in range(body.shape[2]):
         values = scan.voxels[:, :, k][body[:, :, k]]
-        lung += np.count_nonzero((values > -980) & (values < -500))
-        bone += np.count_nonzero(values > 200)
+        lung += int(np.count_nonzero((values > -980) & (values < -500)))
+        bone += int(np.count_nonzero(values > 200))
     if lung > LUNG_SHARE * size:
         return "lung", "chosen from the values"
     if bone > BONE_SHARE * size and size * scan.voxel_volume / 1e6 < HEAD_LITRES:

@@ -7,7 +7,7 @@ tifffile needs a further library for some compressions; ITK stands in there.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def read_deep_tiff(path: Path) -> np.ndarray:
                 raise BadInput(
                     f"{path} holds {len(pages)} pages; save one page, or the stack as NIfTI, and try again."
                 )
-            page = file.pages[pages[0].index]
+            page = cast(tifffile.TiffPage, file.pages[pages[0].index])  # whole, as it is not cached
             kind = int(page.photometric)
             if page.ndim > 3 or kind not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
                 raise BadInput(f"{path} is a TIFF of a kind that is not read; save it as grey or RGB.")

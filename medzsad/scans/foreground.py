@@ -104,7 +104,7 @@ def _border_share(voxels: np.ndarray, value: float) -> float:
             continue
         for end in (0, -1):
             face = voxels[(slice(None),) * axis + (end,)]
-            same += np.count_nonzero(face == value)
+            same += int(np.count_nonzero(face == value))
             total += face.size
     return same / total if total else 0.0
 

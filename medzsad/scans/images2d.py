@@ -101,7 +101,7 @@ def _choose_page(image: Image.Image, path: Path, notes: list[str]) -> None:
         whole = []
         for page in range(pages):
             image.seek(page)
-            if not int(image.tag_v2.get(SUBFILE, 0)) & 0b101:  # of reduced size, or a mask
+            if not int(getattr(image, "tag_v2", {}).get(SUBFILE, 0)) & 0b101:  # of reduced size, or a mask
                 whole.append(page)
     elif image.format != "MPO":
         whole = list(range(pages))
@@ -120,7 +120,8 @@ def _pixels(image: Image.Image, path: Path) -> np.ndarray:
     tags = getattr(image, "tag_v2", {})  # read before the pixels: then Pillow drops them
     white_is_zero = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
     depth = tags.get(BITS, (8,))
-    if image.format == "PNG" and ";16" in str(image.tile) and image.mode in ("RGB", "RGBA", "LA"):
+    tiles = str(getattr(image, "tile", ""))
+    if image.format == "PNG" and ";16" in tiles and image.mode in ("RGB", "RGBA", "LA"):
         return _grey_if_equal(turned(read_deep_png(path), image.getexif().get(ORIENTATION, 1)))
     if len(depth) > 1 and max(depth) > 8 and image.mode in ("RGB", "RGBA", "RGBX"):
         return _grey_if_equal(read_deep_tiff(path))

@@ -118,17 +118,17 @@ def parse_windows(window: str, scan: Scan | None = None) -> list[tuple[float, fl
         BadInput: see :func:`intensity_scaling`.
     """
     if scan is not None and scan.is_colour:
-        raise BadInput(f"{scan.source} is a colour image: it takes no --window; leave it out.")
+        raise BadInput(f"{scan.source} is a colour image: it takes no `window`; leave it out.")
     parts = [part.strip().lower() for part in window.split("+")]
     if len(parts) > 3:
-        raise BadInput(f"--window {window} names {len(parts)} windows; three channels take at most three.")
+        raise BadInput(f"`window` {window} names {len(parts)} windows; three channels take at most three.")
     windows = []
     for part in parts:
         if part in WINDOWS:
             if scan is not None and scan.modality is not Modality.CT:
                 raise BadInput(
-                    f"--window {part} is in HU and {scan.source} is not CT ({scan.modality}); give "
-                    "CENTRE,WIDTH in the scan's own units, or --modality ct if it is CT."
+                    f"`window` {part} is in HU and {scan.source} is not CT ({scan.modality}); give "
+                    "CENTRE,WIDTH in the scan's own units, or `modality` ct if it is CT."
                 )
             windows.append(WINDOWS[part])
             continue
@@ -136,12 +136,12 @@ def parse_windows(window: str, scan: Scan | None = None) -> list[tuple[float, fl
             centre, width = (float(number) for number in part.split(","))
         except ValueError as error:
             raise BadInput(
-                f"--window {part} is not known; use {', '.join(WINDOWS)}, or CENTRE,WIDTH such as 40,80."
+                f"`window` {part} is not known; use {', '.join(WINDOWS)}, or CENTRE,WIDTH such as 40,80."
             ) from error
         if not (np.isfinite(centre) and np.isfinite(width) and width > 0):
-            raise BadInput(f"--window {part} has no width; give CENTRE,WIDTH such as 40,80.")
+            raise BadInput(f"`window` {part} has no width; give CENTRE,WIDTH such as 40,80.")
         if abs(centre) > LARGEST_VALUE or not 1 / LARGEST_VALUE < width < LARGEST_VALUE:
-            raise BadInput(f"--window {part} is beyond what a scan holds; give CENTRE,WIDTH such as 40,80.")
+            raise BadInput(f"`window` {part} is beyond what a scan holds; give CENTRE,WIDTH such as 40,80.")
         windows.append((centre, width))
     return windows
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.limits import check_volume
 from medzsad.scans.affines import LPS_TO_RAS
 from medzsad.scans.library_warnings import one_line
@@ -62,14 +62,14 @@ def read_itk(path: Path, *, volume: int | None = None) -> Scan:
     if channels == 1 or colour:
         if volume not in (None, 0):
             raise BadInput(
-                f"{path} holds one volume: --volume {volume} does not exist; leave the option out."
+                f"{path} holds one volume: `volume` {volume} does not exist; leave the option out."
             )
     elif volume is None:
         raise BadInput(
-            f"{path} is 4D ({channels} volumes); choose one with --volume 0 to --volume {channels - 1}."
+            f"{path} is 4D ({channels} volumes); choose one with `volume` 0 to `volume` {channels - 1}."
         )
     elif not 0 <= volume < channels:
-        raise BadInput(f"{path} has volumes 0 to {channels - 1}: --volume {volume} does not exist.")
+        raise BadInput(f"{path} has volumes 0 to {channels - 1}: `volume` {volume} does not exist.")
     array, stored_type = _array(reader, path)
     details: dict[str, Any] = {
         "format": "NRRD" if _is_nrrd(path) else "MetaImage",
@@ -133,7 +133,7 @@ def _opened(path: Path) -> SimpleITK.ImageFileReader:
     size = reader.GetSize()
     if not 2 <= len(size) <= 4 or 0 in size:
         raise BadInput(
-            f"{path} is {' x '.join(map(str, size))} voxels; a scan has 3 axes, or 4 with --volume."
+            f"{path} is {' x '.join(map(str, size))} voxels; a scan has 3 axes, or 4 with `volume`."
         )
     check_volume(path, *(*size, 1)[:3], packed=True)
     if len(size) == 4 and reader.GetNumberOfComponents() > 1:
@@ -222,7 +222,7 @@ def _header(path: Path) -> dict[str, str]:
     text = re.split(rb"\r?\n\r?\n|ElementDataFile", text, maxsplit=1)[0]
     fields: dict[str, str] = {}
     for line in text.decode("utf-8", "replace").splitlines():
-        name, sign, value = re.match(r"([^:=]*)(:=|:|=|)(.*)", line).groups()
+        name, sign, value = certain(re.match(r"([^:=]*)(:=|:|=|)(.*)", line)).groups()
         if sign and sign != ":=":
             fields.setdefault(name.strip().lower(), value.strip())
     return fields

@@ -31,7 +31,7 @@ def parse_modality(modality: str | Modality | None) -> Modality | None:
     try:
         return Modality(str(modality).strip().lower())
     except ValueError as error:
-        raise BadInput(f"--modality {modality} is not known; choose one of {', '.join(Modality)}.") from error
+        raise BadInput(f"`modality` {modality} is not known; choose one of {', '.join(Modality)}.") from error
 
 
 def hu_note(voxels: np.ndarray) -> str | None:
@@ -47,8 +47,8 @@ def hu_note(voxels: np.ndarray) -> str | None:
     air = shifted = 0
     for k in range(voxels.shape[2]):
         plane = voxels[:, :, k]
-        air += np.count_nonzero((plane >= -1100) & (plane < -200))
-        shifted += np.count_nonzero((plane >= 850) & (plane <= 1250))
+        air += int(np.count_nonzero((plane >= -1100) & (plane < -200)))
+        shifted += int(np.count_nonzero((plane >= 850) & (plane <= 1250)))
     if lowest >= 0:
         return f"The CT has no negative values: they may not be HU. {NEED_HU}"
     if air == 0 and shifted >= 0.03 * voxels.size:
@@ -73,7 +73,7 @@ def guess_modality(voxels: np.ndarray) -> Modality:
     air = tissue = 0
     for k in range(voxels.shape[2]):
         plane = voxels[:, :, k]
-        air += np.count_nonzero((plane >= -1100) & (plane <= -850))
-        tissue += np.count_nonzero((plane >= -150) & (plane <= 250))
+        air += int(np.count_nonzero((plane >= -1100) & (plane <= -850)))
+        tissue += int(np.count_nonzero((plane >= -150) & (plane <= 250)))
     looks_ct = air >= 0.005 * voxels.size and tissue >= 0.03 * voxels.size and voxels.max() >= 100
     return Modality.CT if looks_ct else Modality.MR

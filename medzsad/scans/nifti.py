@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -175,8 +175,9 @@ def _geometry(
     image: nibabel.spatialimages.SpatialImage, path: Path
 ) -> tuple[np.ndarray, dict[str, Any], bool, list[str]]:
     """See :func:`~medzsad.scans.nifti_geometry.nifti_geometry`; FreeSurfer's unit is mm, and says it all."""
-    if "goodRASFlag" not in image.header:
-        return nifti_geometry(image, path)
+    header: Any = image.header
+    if "goodRASFlag" not in header:
+        return nifti_geometry(cast("nibabel.Nifti1Pair", image), path)
     affine = np.array(image.affine, dtype=np.float64)
     if not maps_to_a_volume(affine):
         raise BadInput(f"{path} has an affine that maps to no volume; correct its header.")
@@ -196,7 +197,7 @@ def _shape(image: nibabel.spatialimages.SpatialImage, path: Path) -> tuple[int, 
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     if not 2 <= len(shape) <= 4:
-        raise BadInput(f"{path} has {len(shape)} axes ({text}); a scan has 3, or 4 with --volume.")
+        raise BadInput(f"{path} has {len(shape)} axes ({text}); a scan has 3, or 4 with `volume`.")
     return tuple(shape)
 
 
@@ -208,18 +209,18 @@ def _voxels(
     if np.issubdtype(dtype, np.complexfloating):
         raise BadInput(f"{path} holds complex values; export their magnitude and try again.")
     note = ""
-    source = image.dataobj
+    source: Any = image.dataobj  # nibabel's proxy, whose own methods its types do not tell
     if len(shape) == 4:
         if volume is None:
             raise BadInput(
-                f"{path} is 4D ({shape[3]} volumes); choose one with --volume 0 to --volume {shape[3] - 1}."
+                f"{path} is 4D ({shape[3]} volumes); choose one with `volume` 0 to `volume` {shape[3] - 1}."
             )
         if not 0 <= volume < shape[3]:
-            raise BadInput(f"{path} has volumes 0 to {shape[3] - 1}: --volume {volume} does not exist.")
+            raise BadInput(f"{path} has volumes 0 to {shape[3] - 1}: `volume` {volume} does not exist.")
         source = source[:, :, :, volume]
         note = f"Volume {volume} of 0 to {shape[3] - 1} was read."
     elif volume not in (None, 0):
-        raise BadInput(f"{path} holds one volume: --volume {volume} does not exist; leave the option out.")
+        raise BadInput(f"{path} holds one volume: `volume` {volume} does not exist; leave the option out.")
     in_file = source is image.dataobj and hasattr(source, "get_unscaled")
     if in_file and not dtype.fields and _is_exact_in_float32(image):
         # The same as asking nibabel for float32, which scales in float64: four times the memory. Only wide
@@ -238,5 +239,6 @@ def _voxels(
 
 
 def _is_exact_in_float32(image: nibabel.spatialimages.SpatialImage) -> bool:
-    dtype, stored = image.get_data_dtype(), image.dataobj
+    stored: Any = image.dataobj
+    dtype = image.get_data_dtype()
     return dtype.itemsize <= 2 or dtype == np.float32 or (stored.slope, stored.inter) == (1.0, 0.0)

@@ -17,9 +17,9 @@ SCAN = "scan as read"
 # What may follow a scan's name. Results of older versions have no mark: these names and the report beside
 # them tell them.
 ENDINGS = (
-    ".json", "_anomaly.nii.gz", "_mask.nii.gz", "_scan.nii.gz", "_anomaly.png", "_mask.png", "_overlay.png",
-    "_slices", "_report.html", "_mask.seg.nrrd", "_seg.dcm", "_seg_fractional.dcm", "_pm.dcm", "_sr.dcm",
-    "_sc",
+    ".json", "_anomaly.nii.gz", "_mask.nii.gz", "_scan.nii.gz", "_brain.nii.gz", "_anomaly.png", "_mask.png",
+    "_overlay.png", "_slices", "_report.html", "_mask.seg.nrrd", "_seg.dcm", "_seg_fractional.dcm", "_pm.dcm",
+    "_sr.dcm", "_sc",
 )  # fmt: skip
 FOLDERS = ("_slices", "_sc")
 

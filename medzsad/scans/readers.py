@@ -69,17 +69,17 @@ def read_scan(
     if isinstance(path, str | os.PathLike):
         if affine is not None:
             raise BadInput(f"{path} has an affine of its own: affine= belongs to NumPy arrays; leave it out.")
-        scan, how = _read(Path(path), series, volume), "--modality"
+        scan = _read(Path(path), series, volume)
     else:
         if series is not None:
             raise BadInput(
                 f"series= chooses among DICOM files, not in a {type(path).__name__}; leave it out."
             )
-        scan, how = scan_in_memory(path, affine=affine, volume=volume, modality=wanted), "modality="
+        scan = scan_in_memory(path, affine=affine, volume=volume, modality=wanted)
     if name is not None:
         scan = replace(scan, name=check_name(name))
     _check_values(scan)
-    scan = _with_modality(scan, wanted, how)
+    scan = _with_modality(scan, wanted)
     note = hu_note(scan.voxels) if scan.modality is Modality.CT else None
     return replace(scan, notes=(*scan.notes, note)) if note else scan
 
@@ -90,7 +90,7 @@ def _read(path: Path, series: str | None, volume: int | None) -> Scan:
     if not path.is_dir() and not path.is_symlink():
         require_file(path)
     if series is not None and (is_volume(path) or is_image(path)):
-        raise BadInput(f"{path} is not DICOM: --series only chooses among DICOM series; leave it out.")
+        raise BadInput(f"{path} is not DICOM: `series` only chooses among DICOM series; leave it out.")
     fault = why_unreadable(path)
     if fault == "an empty file":
         raise BadInput(f"{path} is empty (0 bytes); copy or export it again.")
@@ -100,7 +100,7 @@ def _read(path: Path, series: str | None, volume: int | None) -> Scan:
         return read_volume(path, volume=volume)
     if path.is_file() and is_image(path):
         if volume not in (None, 0):
-            raise BadInput(f"{path} is one image: --volume {volume} does not exist; leave the option out.")
+            raise BadInput(f"{path} is one image: `volume` {volume} does not exist; leave the option out.")
         return read_image(path)
     from medzsad.scans.dicom.series import read_dicom
 
@@ -220,20 +220,20 @@ def _check_values(scan: Scan) -> None:
         )
 
 
-def _with_modality(scan: Scan, wanted: Modality | None, how: str) -> Scan:
+def _with_modality(scan: Scan, wanted: Modality | None) -> Scan:
     """The scan with the modality that was asked for, or a note on the one that was guessed."""
     if wanted is None:
         if scan.modality_source != "guessed" or scan.is_2d:
             return scan
-        note = f"The modality is guessed from the values: {scan.modality} ({how} sets it)."
+        note = f"The modality is guessed from the values: {scan.modality} (`modality` sets it)."
         if any(earlier.startswith("The modality is guessed") for earlier in scan.notes):
             return scan  # a tensor that was read before
         return replace(scan, notes=(*scan.notes, note))
     if scan.is_colour and wanted is Modality.CT:
-        raise BadInput(f"{scan.source} is a colour image, which has no HU: --modality ct cannot be.")
+        raise BadInput(f"{scan.source} is a colour image, which has no HU: `modality` ct cannot be.")
     if scan.is_colour and wanted not in (Modality.RGB, Modality.US):
         note = f"Its colours were turned to grey levels, because the modality was given as {wanted}."
         scan = replace(scan, voxels=scan.voxels @ LUMINANCE, notes=(*scan.notes, note))
     elif not scan.is_colour and wanted is Modality.RGB:
-        raise BadInput(f"{scan.source} is a grey image: --modality rgb cannot be; leave it out or say grey.")
+        raise BadInput(f"{scan.source} is a grey image: `modality` rgb cannot be; leave it out or say grey.")
     return replace(scan, modality=wanted, modality_source="given")

@@ -76,12 +76,14 @@ class Scan:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along X, Y and Z."""
-        return self.voxels.shape[:3]
+        x, y, z = self.voxels.shape[:3]
+        return x, y, z
 
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Distance between voxel centres along X, Y and Z, in mm."""
-        return tuple(float(s) for s in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+        x, y, z = (float(s) for s in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+        return x, y, z
 
     @property
     def voxel_volume(self) -> float:

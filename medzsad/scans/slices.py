@@ -62,17 +62,18 @@ class CanonicalView:
         import nibabel
 
         orientation = nibabel.io_orientation(scan.affine)
-        order = [0, 0, 0]
-        flips = [False, False, False]
+        order, flips = [0, 0, 0], [False, False, False]
         for native in range(3):
             canonical = int(orientation[native, 0])
             order[canonical] = native
             flips[canonical] = bool(orientation[native, 1] < 0)
+        right, front, top = order
+        shape, spacing = scan.shape, [_rounded(one) for one in scan.spacing]
         return cls(
-            tuple(order),
-            tuple(flips),
-            tuple(scan.shape[axis] for axis in order),
-            tuple(_rounded(scan.spacing[axis]) for axis in order),
+            (right, front, top),
+            (flips[0], flips[1], flips[2]),
+            (shape[right], shape[front], shape[top]),
+            (spacing[right], spacing[front], spacing[top]),
         )
 
     def to_canonical(self, array: np.ndarray) -> np.ndarray:

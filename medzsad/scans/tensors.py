@@ -7,6 +7,7 @@ besides voxels and affine travels in its meta, and so survives transforms and da
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,8 +145,8 @@ def _voxels(image: Tensor, axes: int, colour: bool) -> np.ndarray:
     return array if axes == 3 else array[:, :, None]
 
 
-def _affine(image: Tensor, axes: int) -> tuple[np.ndarray, bool, tuple[str, ...]]:
-    """Affine to RAS+ mm, whether the image has no place in a patient, and notes."""
+def _affine(image: Any, axes: int) -> tuple[np.ndarray, bool, tuple[str, ...]]:
+    """Affine to RAS+ mm of a tensor or MetaTensor, whether it has no place in a patient, and notes."""
     if _is_assumed(image):
         if axes == 2:
             return display_affine(), True, ()
@@ -189,7 +190,9 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def display_levels(voxels: np.ndarray, stored: list[float] | None, colour: bool) -> list[float] | None:
+def display_levels(
+    voxels: np.ndarray, stored: Sequence[float] | None, colour: bool
+) -> Sequence[float] | None:
     """Return the values of black and white of an image made for display; None: its percentiles decide.
 
     Args:

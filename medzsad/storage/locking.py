@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from medzsad.storage.cache import make_folder, not_writable
 
@@ -57,7 +58,7 @@ def _try_lock(file: IO[bytes]) -> bool:
 
 
 def _try_lock_windows(file: IO[bytes]) -> bool:
-    import msvcrt
+    msvcrt: Any = importlib.import_module("msvcrt")  # of Windows alone
 
     file.seek(0)
     try:

@@ -37,8 +37,8 @@ class Shard:
         number, count = (int(match[1]), int(match[2])) if match else (0, 0)
         if not 1 <= number <= count <= LARGEST:
             raise BadInput(
-                f"--shard {text}: give i/n with i from 1 to n, such as 3/10 (Slurm: --array=1-10 and "
-                "--shard $SLURM_ARRAY_TASK_ID/10)"
+                f"`shard` {text}: give i/n with i from 1 to n, such as 3/10 (Slurm: --array=1-10 and "
+                "`shard` $SLURM_ARRAY_TASK_ID/10)"
             )
         return cls(number, count)
 

@@ -109,7 +109,7 @@ def card_text(facts: dict[str, Any], validations: Sequence[dict[str, Any]], best
         for dataset, figures in found["validation"].items():
             cells = [_percent(figures.get(name)) for name in names]
             lines.append(f"| {dataset} | " + " | ".join(cells) + " |")
-    lines += ["", "## Use", "", "```", "medzsad predict SCAN --model RUN_FOLDER", "```", ""]
+    lines += ["", "## Use", "", "```python", 'medzsad.predict("SCAN", detector="RUN_FOLDER")', "```", ""]
     return "\n".join(lines)
 
 

@@ -84,9 +84,10 @@ class Processes:
         if self.world_size == 1:
             return
         parameters = list(parameters)
-        has = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+        has = [float(p.grad is not None) for p in parameters]
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([has, *(part.reshape(-1).float() for part in parts)])
+        flags = torch.tensor(has, device=parameters[0].device)
+        flat = torch.cat([flags, *(part.reshape(-1).float() for part in parts)])
         dist.all_reduce(flat)
         has, start = flat[: len(parameters)].tolist(), len(parameters)
         for parameter, known in zip(parameters, has, strict=True):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import cast
 
 from ignite.engine import Engine, Events
 
+from medzsad.errors import certain
 from medzsad.training.run_folder import RunFolder
 from medzsad.training.state import Progress
 from medzsad.training.validation import Figures, chosen_figure
@@ -44,10 +46,10 @@ class StepLog:
         self._mark = (time.perf_counter(), engine.state.iteration)
 
     def __call__(self, engine: Engine) -> None:
-        step, output = engine.state.iteration, engine.state.output
+        step, output = engine.state.iteration, _figures_of(engine)
         values = {name: value for name, value in output.items() if name != "stop"}
         self.folder.append_log({"step": step, "epoch": engine.state.epoch, **values})
-        total = engine.state.epoch_length * engine.state.max_epochs
+        total = certain(engine.state.epoch_length) * certain(engine.state.max_epochs)
         if self.say is not None and (step % self.every == 0 or step == total):
             now, (then, first) = time.perf_counter(), self._mark
             per_step = (now - then) / max(1, step - first)
@@ -86,9 +88,9 @@ class Checkpoints:
 
     def _after_step(self, engine: Engine) -> None:
         step = engine.state.iteration
-        if step % engine.state.epoch_length == 0:
+        if step % certain(engine.state.epoch_length) == 0:
             return
-        stop = engine.state.output["stop"] > 0
+        stop = _figures_of(engine)["stop"] > 0
         if stop or (self.every and step % self.every == 0):
             self.store(engine)
         if stop:
@@ -97,7 +99,7 @@ class Checkpoints:
 
     def _after_epoch(self, engine: Engine) -> None:
         self.store(engine)
-        if engine.state.output["stop"] > 0 and engine.state.epoch < engine.state.max_epochs:
+        if _figures_of(engine)["stop"] > 0 and engine.state.epoch < certain(engine.state.max_epochs):
             self.stopped = True
             engine.terminate()
 
@@ -165,6 +167,11 @@ class Validation:
             self.say(f"epoch {epoch}  validation {self.metric} {100 * chosen:.1f} %{mark}  ({parts})")
 
 
+def _figures_of(engine: Engine) -> dict[str, float]:
+    """What :class:`~medzsad.training.stepping.Stepper` returned; ignite takes it for a number."""
+    return cast("dict[str, float]", engine.state.output)
+
+
 def _figures(figures: Figures) -> str:
     shown = {
         "image_auroc": "image AUROC",
@@ -172,10 +179,9 @@ def _figures(figures: Figures) -> str:
         "pixel_auroc": "pixel AUROC",
         "pixel_mad": "pixel mAD",
     }
-    known = [
-        f"{title} {100 * figures[name]:.1f}" for name, title in shown.items() if figures.get(name) is not None
-    ]
-    return ", ".join(known) or "undefined"
+    defined = {name: value for name, value in figures.items() if value is not None}
+    parts = [f"{title} {100 * defined[name]:.1f}" for name, title in shown.items() if name in defined]
+    return ", ".join(parts) or "undefined"
 
 
 def _duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 BALANCED = "balanced"
@@ -81,7 +82,7 @@ class FocalLoss(nn.Module):
     def _weights(self, is_abnormal: Tensor) -> Tensor | None:
         if self.alpha is None:
             return None
-        if self.alpha == BALANCED:
+        if isinstance(self.alpha, str):  # "balanced"
             share = is_abnormal.float().mean()
             return torch.where(is_abnormal, 0.5 / share, 0.5 / (1 - share))
         normal, abnormal = (weight / sum(self.alpha) for weight in self.alpha)
@@ -90,6 +91,8 @@ class FocalLoss(nn.Module):
 
 class BinaryDiceLoss(nn.Module):
     """``1 - (2 |P T| + s) / (|P| + |T| + s)`` of each sample, averaged over all samples.
+
+    MONAI's ``DiceLoss`` on float32, with ``s`` above and below the line.
 
     A sample is an image, or a row of an image. Rows are what AdaCLIP's published implementation compares: it
     trains with one image at a time and squeezes the batch out of the mask, whose first dimension, which it
@@ -109,7 +112,8 @@ class BinaryDiceLoss(nn.Module):
         super().__init__()
         if over not in DICE:
             raise ValueError(f"dice must be over one of {', '.join(DICE)}, not {over!r}")
-        self.smooth, self.over = smooth, over
+        self.over = over
+        self.dice = DiceLoss(smooth_nr=smooth, smooth_dr=smooth)
 
     def forward(self, probability: Tensor, target: Tensor) -> Tensor:
         """The loss.
@@ -132,9 +136,7 @@ class BinaryDiceLoss(nn.Module):
                 values.float().flatten(0, -2) if rows else values.float().flatten(1)
                 for values in (probability, target)
             )
-            shared = (predicted * true).sum(1)
-            dice = (2 * shared + self.smooth) / (predicted.sum(1) + true.sum(1) + self.smooth)
-            return (1 - dice).mean()
+            return self.dice(predicted[:, None], true[:, None])
 
 
 class ImageCrossEntropy(nn.Module):

@@ -14,8 +14,11 @@ from medzsad.detectors.adaclip.scoring import layer_probability_maps
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.detectors.scoring import upsample
-from medzsad.errors import BadInput, ModelNotReady
+from medzsad.errors import BadInput, ModelNotReady, certain
 from medzsad.training.losses import DICE, BinaryDiceLoss, FocalLoss, ImageCrossEntropy
+
+Trained = HeadCLIP | AdaCLIP
+"""The detectors that are trained here."""
 
 
 class TrainingBatch(TypedDict, total=False):
@@ -101,7 +104,7 @@ class Objective:
         gamma: float = 2.0,
         alpha: tuple[float, float] | str | None = None,
     ) -> None:
-        if not isinstance(detector, HeadCLIP | AdaCLIP):
+        if not isinstance(detector, Trained):
             raise ModelNotReady(f"method {detector.method!r} has no training; use headclip or adaclip")
         self.detector = detector
         self.weights = LossWeights.of_method(detector.method) if weights is None else weights
@@ -136,7 +139,7 @@ class Objective:
             kept = probabilities if has_mask is None else probabilities[has_mask]
             pixel["focal"] = pixel["focal"] + self.focal(kept, mask)
             pixel["dice_abnormal"] = pixel["dice_abnormal"] + self.dice(kept[:, 1], mask)
-            pixel["dice_normal"] = pixel["dice_normal"] + self.dice(kept[:, 0], 1 - mask.float())
+            pixel["dice_normal"] = pixel["dice_normal"] + self.dice(kept[:, 0], 1 - certain(mask).float())
         weighted = sum(getattr(self.weights, name) * value for name, value in pixel.items())
         loss = self.weights.image * image_loss + self.weights.pixel * weighted
         return {
@@ -146,7 +149,7 @@ class Objective:
         }
 
     def _compare(
-        self, batch: TrainingBatch, label: Tensor, size: tuple[int, int] | None
+        self, batch: TrainingBatch, label: Tensor, size: Sequence[int] | None
     ) -> tuple[Tensor, list[Tensor]]:
         """The image-level loss and, per layer, probabilities (B, 2, *size); none without a size."""
         inputs, frozen = batch.get("image"), batch.get("frozen")
@@ -155,5 +158,6 @@ class Objective:
             maps = [] if size is None else list(layer_probability_maps(ada, size).values())
             return self.focal(ada.image_logits.softmax(-1), label), maps
         comparison = self.detector.compare(inputs, frozen=frozen)
-        layers = [] if size is None else comparison.patch_probabilities.values()
-        return self.cross_entropy(comparison.image_logits, label), [upsample(p, size) for p in layers]
+        layers = comparison.patch_probabilities.values()
+        maps = [] if size is None else [upsample(p, size) for p in layers]
+        return self.cross_entropy(comparison.image_logits, label), maps

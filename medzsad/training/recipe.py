@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from medzsad.training.objectives import LossWeights
 from medzsad.training.typed_yaml import compose_file, find, override, read_node, to_plain
 
 SETTINGS = {"headclip": HeadCLIPSettings, "anomalyclip": HeadCLIPSettings, "adaclip": AdaCLIPSettings}
+CutPlane = Literal["auto", "axial", "coronal", "sagittal"]
 SYNTHETIC = "synthetic"
 """Data set name of images that are made for trying out; see :mod:`medzsad.training.synthetic_set`."""
 
@@ -55,7 +56,7 @@ class DataSource:
     limit: int | None = _number(None, at_least=1)
     channel: str | None = None
     labels: tuple[int, ...] | None = None
-    plane: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
+    plane: CutPlane = "auto"
     weight: float = _number(1.0, above=0, at_most=1000)
     mosaic: float | None = _number(None, at_least=0, at_most=1)
 
@@ -262,7 +263,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for text in overrides:
         override(root, text)
     method = find(root, "method")
-    settings = SETTINGS.get(getattr(method, "value", None), HeadCLIPSettings)
+    settings = SETTINGS.get(getattr(method, "value", ""), HeadCLIPSettings)
     recipe = read_node(root, Recipe, replacing={"detector": settings})
     loss, published = find(root, "loss"), LossWeights.of_method(recipe.method)
     unsaid = {
@@ -279,6 +280,7 @@ def file_name(clip_weights: str | None) -> str | None:
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    pairs: Iterable[tuple[object, Any]]
     if isinstance(content, dict):
         pairs = content.items()
     elif isinstance(content, list) and any(isinstance(item, dict) for item in content):

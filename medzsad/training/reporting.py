@@ -9,11 +9,11 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
 from medzsad.training.card import card_text, training_facts
 from medzsad.training.curves import draw_curves
 from medzsad.training.head_picture import draw_head_weights
+from medzsad.training.objectives import Trained
 from medzsad.training.recipe import Recipe, file_name
 from medzsad.training.run_folder import RunFolder, write_bytes
 from medzsad.training.sources import OpenedSource
@@ -37,7 +37,7 @@ class Reporter:
         self,
         folder: RunFolder,
         recipe: Recipe,
-        detector: AnomalyDetector,
+        detector: Trained,
         training: Sequence[OpenedSource],
         validation: Sequence[OpenedSource],
         *,

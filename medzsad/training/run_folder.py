@@ -83,7 +83,7 @@ class RunFolder:
                 raise BadInput(
                     f"{self.path}: holds a run of another recipe (different: {', '.join(changed[:6])}"
                     f"{', ...' if len(changed) > 6 else ''}); choose another folder with -o, or start over "
-                    "with --fresh"
+                    "with `fresh`"
                 )
 
     def prepare(self, recipe: Recipe, *, fresh: bool = False) -> bool:

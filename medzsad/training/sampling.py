@@ -17,12 +17,12 @@ class Draw(NamedTuple):
     """One image of one step.
 
     Attributes:
-        index: of the image in the training set.
+        image: its index in the training set.
         epoch: from 0.
         position: of the draw in its epoch, from 0; with ``epoch`` it decides the augmentation.
     """
 
-    index: int
+    image: int
     epoch: int
     position: int
 

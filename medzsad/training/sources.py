@@ -104,14 +104,14 @@ def open_source(source: DataSource, folder: Path, *, side: int, limit: int | Non
         return _open_synthetic(source, folder, limit)
     entry = find_entry(source.dataset)
     found, claimed, reason = _open(source, limit)
-    samples, volumes, notes = found.samples, 0, found.notes
+    samples: tuple[Sample | SliceSample, ...] = found.images
+    volumes, notes = len(found.volumes), found.notes
     title, licence, home = entry.title, entry.licence, entry.source
     if reason:
         notes = (*notes, f"not known to be {entry.name}: {reason}")
         title, licence, home = f"not known to be {entry.name}", f"unknown; of {entry.name}: {licence}", ""
     if found.is_volumetric:
-        volumes = len(samples)
-        samples = cut_volumes(samples, folder / "slices", plane=source.plane, side=side)
+        samples = cut_volumes(found.volumes, folder / "slices", plane=source.plane, side=side)
     level = "image" if found.level == "image" else "pixel"
     return OpenedSource(
         source, entry.name, title, licence, home, level, samples, volumes, notes, found.layout, claimed
@@ -171,7 +171,7 @@ def _counted(source: DataSource, limit: int | None) -> str:
     said = _said(source.dataset, claimed)
     if found.is_volumetric:
         return f"{name}, {len(found)} volumes, to be cut into slices{said}"
-    anomalous = sum(sample.label for sample in found)
+    anomalous = sum(sample.label for sample in found.images)
     masks = "" if found.level != "image" else ", no masks"
     return f"{name}, {len(found)} images, {anomalous} anomalous{masks}{said}"
 
@@ -185,7 +185,7 @@ def _open(source: DataSource, limit: int | None) -> tuple[SampleSet, str, str]:
     if source.root is None and not os.environ.get(ROOT_VARIABLE):
         name = source.dataset
         raise BadInput(
-            f"where is {name}? give its folder with --data {name}=DIR or as root in the recipe, or set "
+            f"where is {name}? give its folder with `data` {name}=DIR or as root in the recipe, or set "
             f"{ROOT_VARIABLE} to the folder that holds your data sets"
         )
     there = open_dataset(
@@ -216,7 +216,7 @@ def _open_synthetic(source: DataSource, folder: Path, limit: int | None) -> Open
         licence,
         "",
         found.level,
-        found.samples,
+        found.images,
         notes=found.notes,
         layout=found.layout,
         claim=claimed,

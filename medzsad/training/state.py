@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.clip.building import check_fingerprint
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.storage.atomic import replacing
 from medzsad.training.building import trainable
+from medzsad.training.objectives import Trained
 
 FORMAT = "medzsad-training-2"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -42,7 +42,7 @@ class Progress:
 def save_state(
     path: Path,
     progress: Progress,
-    detector: AnomalyDetector,
+    detector: Trained,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     *,
@@ -91,7 +91,7 @@ def save_state(
 
 def load_state(
     path: Path,
-    detector: AnomalyDetector,
+    detector: Trained,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     *,
@@ -115,21 +115,21 @@ def load_state(
             header = json.loads((file.metadata() or {})["medzsad"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if header["format"] != FORMAT or header["recipe"] != digest:
-            raise BadInput(f"{path}: the state of another recipe; start over with --fresh")
+            raise BadInput(f"{path}: the state of another recipe; start over with `fresh`")
         if header["processes"] != processes:
             raise BadInput(
                 f"{path}: the state of a run of {header['processes']} process(es), not {processes}; go on "
-                "with as many, or start over with --fresh"
+                "with as many, or start over with `fresh`"
             )
         progress, fingerprint = Progress(**header["progress"]), header["clip"]
         scaling = header["scaler"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: the state is damaged; start over with --fresh") from error
+        raise BadInput(f"{path}: the state is damaged; start over with `fresh`") from error
     check_fingerprint(fingerprint, detector.clip, None, made="this run was trained with")
     for name, parameter in trainable(detector).items():
         stored = tensors.get(f"parameter.{name}")
         if stored is None or stored.shape != parameter.shape:
-            raise BadInput(f"{path}: not the state of this detector ({name}); start over with --fresh")
+            raise BadInput(f"{path}: not the state of this detector ({name}); start over with `fresh`")
         with torch.no_grad():
             parameter.copy_(stored)
         moments = {key: tensors[f"{key}.{name}"] for key in _MOMENTS if f"{key}.{name}" in tensors}

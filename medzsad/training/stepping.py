@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine
 
-from medzsad.detectors.base import AnomalyDetector
 from medzsad.errors import BadInput
 from medzsad.training.building import rate_factor, trainable
 from medzsad.training.distributed import Processes
 from medzsad.training.frozen_features import FeatureCache
-from medzsad.training.objectives import Objective
+from medzsad.training.objectives import Objective, Trained, TrainingBatch
 from medzsad.training.recipe import Recipe
 
 PARTS = ("loss", "image_loss", "focal", "dice_abnormal", "dice_normal")
@@ -41,7 +40,7 @@ class Stepper:
     def __init__(
         self,
         recipe: Recipe,
-        detector: AnomalyDetector,
+        detector: Trained,
         objective: Objective,
         optimiser: torch.optim.Optimizer,
         *,
@@ -111,7 +110,7 @@ class Stepper:
             inputs["frozen"] = self.features.batch(images)
         dtype = DTYPES.get(self.recipe.precision)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            return self.objective(inputs)
+            return self.objective(cast(TrainingBatch, inputs))
 
     def _parts(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         size = self.recipe.batch_size

@@ -68,9 +68,9 @@ def _write_one(root: Path, number: int, side: int, dice: np.random.Generator) ->
         strength = dice.uniform(0.25, 0.4) * dice.choice((-1, 1))
         image = image + strength * ndimage.gaussian_filter(mask.astype(np.float32), 1.0)[..., None]
     kind = "blob" if anomalous else "good"
-    _save(np.uint8(255 * image.clip(0, 1)), root / name / "test" / kind / f"{number:03d}.png")
+    _save((255 * image.clip(0, 1)).astype(np.uint8), root / name / "test" / kind / f"{number:03d}.png")
     if anomalous:
-        _save(np.uint8(255 * mask), root / name / "ground_truth" / kind / f"{number:03d}_mask.png")
+        _save((255 * mask).astype(np.uint8), root / name / "ground_truth" / kind / f"{number:03d}_mask.png")
 
 
 def _texture(name: str, side: int, dice: np.random.Generator) -> np.ndarray:

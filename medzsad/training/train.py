@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from ignite.engine import Engine
@@ -91,6 +91,13 @@ def train(
         return run.go()
 
 
+class _Belongs(TypedDict):
+    """Which run a state is of."""
+
+    digest: str
+    processes: int
+
+
 class _Run:
     """One call of :func:`train`."""
 
@@ -162,7 +169,7 @@ class _Run:
             steps=self.batches.steps,
         )
         self.progress = Progress()
-        self.belongs = {"digest": recipe.digest(), "processes": processes.world_size}
+        self.belongs: _Belongs = {"digest": recipe.digest(), "processes": processes.world_size}
 
     def go(self) -> TrainingResult:
         """Trains."""
@@ -239,7 +246,7 @@ class _Run:
                     metric=recipe.validation.metric,
                     every=recipe.validation.every,
                     progress=self.progress,
-                    on_best=lambda engine: first and self.reporter.save_adapter(engine.state.iteration),
+                    on_best=self._save_best,
                     log=self.folder if first else None,
                     say=self.say,
                 )
@@ -248,13 +255,17 @@ class _Run:
             handlers += _tensorboard(self.folder)
         return [*handlers, Checkpoints(self._store, every=recipe.checkpoint_every)]
 
+    def _save_best(self, engine: Engine) -> None:
+        if self.processes.is_first:
+            self.reporter.save_adapter(engine.state.iteration)
+
     def _store(self, engine: Engine) -> None:
         progress = self.progress
         progress.step = engine.state.iteration
         progress.seconds = round(time.perf_counter() - self.begin, 3)
         if not self.processes.is_first:
             return
-        at_epoch_end = progress.step % engine.state.epoch_length == 0
+        at_epoch_end = progress.step % self.batches.steps_per_epoch == 0
         if at_epoch_end:
             if progress.best is None:  # nothing was measured yet: the newest is the best there is
                 progress.best_step = progress.step

@@ -108,7 +108,7 @@ class TrainingSet(Dataset):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
-        index = draw if isinstance(draw, int) else draw.index
+        index = draw if isinstance(draw, int) else draw.image
         sample, source = self.samples[index], self._source_of[index]
         example = self.example(index)
         if not isinstance(draw, int):

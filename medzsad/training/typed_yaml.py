@@ -70,7 +70,7 @@ def read_node(node: Node, expected: Any, *, replacing: Mapping[str, Any] | None 
     Raises:
         BadInput: if the node does not fit; the message begins with file and line, or names the override.
     """
-    if is_dataclass(expected):
+    if isinstance(expected, type) and is_dataclass(expected):
         return _read_dataclass(node, expected, replacing or {})
     origin, arguments = get_origin(expected), get_args(expected)
     if origin in (Union, types.UnionType):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import default_collate
@@ -72,11 +73,13 @@ class Validator:
     def _one_class(self, detector: AnomalyDetector, images: TrainingSet, members: list[int]) -> Figures:
         mine = members[self.processes.rank :: self.processes.world_size]
         has_masks = images.sources[0].level != "image"
-        pixels, scores, labels = PixelMetrics("histogram"), [], []
+        pixels = PixelMetrics("histogram")
+        scores: list[float] = []
+        labels: list[int] = []
         for start in range(0, len(mine), self.batch_size):
             batch = default_collate([images[index] for index in mine[start : start + self.batch_size]])
-            maps, found = _predict(detector, batch["image"])
-            scores += found
+            maps, predicted = _predict(detector, batch["image"])
+            scores += predicted
             labels += batch["label"].tolist()
             known = batch["has_mask"]  # an anomalous image without a mask is not one of normal pixels
             if has_masks and known.any():
@@ -84,7 +87,7 @@ class Validator:
                 pixels(resize_maps(maps[known], tuple(masks.shape[-2:])), masks)
         parts = self.processes.gather((scores, labels))
         scores, labels = ([value for part in parts for value in part[i]] for i in range(2))
-        found = dict(image_metrics(scores, labels))
+        found: dict[str, object] = dict(image_metrics(scores, labels))
         if has_masks:
             found |= pixels.aggregate()
         return {name: _number(found[name]) for name in (*IMAGE, *PIXEL) if name in found}
@@ -99,7 +102,7 @@ def _predict(detector: AnomalyDetector, inputs: torch.Tensor) -> tuple[torch.Ten
     return prediction.anomaly_map.float().clamp(0, 1).cpu(), prediction.image_score.float().cpu().tolist()
 
 
-def _number(value: object) -> float | None:
+def _number(value: Any) -> float | None:
     number = math.nan if isinstance(value, Undefined) else float(value)
     return None if math.isnan(number) else number
 

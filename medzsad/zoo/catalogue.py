@@ -196,7 +196,7 @@ def absent_parts(entry: ZooEntry) -> list[WeightFile]:
 
 
 def find_clip(
-    known: Mapping[str, WeightFile], backbone: str | Mapping[str, Any], weights: str | None
+    known: Mapping[str, WeightFile], backbone: str | Mapping[str, Any] | None, weights: str | None
 ) -> WeightFile | None:
     """The CLIP whose architecture is ``backbone`` and whose tag or name is ``weights``."""
     for file in known.values():

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from medzsad.errors import ModelNotReady
 from medzsad.storage.text_files import read_yaml
@@ -66,7 +66,7 @@ def parse_entry(kind: type[Entry], name: str, fields: Mapping[str, Any], home: P
         ModelNotReady: on fields that are unknown, missing or of a wrong type.
     """
     hints = get_type_hints(kind)
-    wanted = {field.name: field for field in dataclasses.fields(kind)}
+    wanted = {field.name: field for field in dataclasses.fields(cast(Any, kind))}
     label = f"{home}: {'file' if kind.__name__ == 'WeightFile' else 'model'} {name!r}"
     unknown = [key for key in fields if key not in wanted or key == "name"]
     if unknown:

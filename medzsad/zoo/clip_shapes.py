@@ -94,6 +94,7 @@ def check_fits(
     """Raises ModelNotReady unless the tensors are those of ``architecture``, as far as shapes tell."""
     from medzsad.detectors.clip.configuration import read_configuration
 
+    assert architecture is not None  # every CLIP's entry has it
     name, config = read_configuration(architecture, text=True)
     wanted, found = shape_of_configuration(config), shape_of_tensors(tensors, origin)
     if wanted is None or not found.allows(wanted):
@@ -124,10 +125,10 @@ def guess_architecture(tensors: Mapping[str, Tensor], quick_gelu: bool | None, o
         return fitting[0]
     if not fitting:
         raise ModelNotReady(
-            f"{origin}: no model of open_clip has {found}; say what it is with --architecture, or "
+            f"{origin}: no model of open_clip has {found}; say what it is with `architecture`, or "
             "describe it in a catalogue of your own (MEDZSAD_CATALOGUE)"
         )
-    raise ModelNotReady(f"{origin}: fits several models: {', '.join(fitting)}; say which with --architecture")
+    raise ModelNotReady(f"{origin}: fits several models: {', '.join(fitting)}; say which with `architecture`")
 
 
 def _depth(tensors: Mapping[str, Tensor], prefix: str) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 from medzsad.errors import ModelNotReady
 from medzsad.limits import require_file
 from medzsad.storage import cache
+from medzsad.zoo import hub
 from medzsad.zoo.catalogue import WeightFile
 
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -79,10 +80,18 @@ def dropped_file(file: WeightFile, known: dict[str, WeightFile]) -> Path | None:
     Its name there is :attr:`WeightFile.incoming_name`, or its original name if that is no other file's.
     """
     names = [file.incoming_name]
-    if [f.original_name for f in known.values()].count(file.original_name) == 1:
-        names.append(file.original_name)
+    original = file.original_name
+    if original is not None and [f.original_name for f in known.values()].count(original) == 1:
+        names.append(original)
     candidates = [cache.incoming_folder() / name for name in names if name is not None]
     return next((path for path in candidates if path.is_file()), None)
+
+
+def hub_file(file: WeightFile) -> Path | None:
+    """Return the original of ``file`` in the cache of the hub's own client, if it is there and verified."""
+    path = hub.cached_file(file.url) if file.url is not None else None
+    known = file.sha256 is not None or file.git_blob is not None
+    return path if path is not None and known and mismatch(file, hash_file(path)) is None else None
 
 
 def download(file: WeightFile, *, progress: Progress | None = None) -> tuple[Path, Hashes]:
@@ -92,7 +101,8 @@ def download(file: WeightFile, *, progress: Progress | None = None) -> tuple[Pat
         The complete, verified file, and its hashes.
 
     Raises:
-        Unreachable: if the source cannot be reached, lacks the file, or keeps breaking off.
+        Unreachable: if the source cannot be reached, lacks the file, or keeps breaking off; or if downloads
+            are switched off (``HF_HUB_OFFLINE``).
         ModelNotReady: if the bytes are not the expected ones; they are deleted.
         OutputNotWritable: if the disk is full or the folder cannot be written. What came so far is kept.
     """
@@ -105,52 +115,55 @@ def download(file: WeightFile, *, progress: Progress | None = None) -> tuple[Pat
         path.unlink(missing_ok=True)
     elif path.is_file() and mismatch(file, found := hash_file(path)) is None:
         return path, found
+    url = hub.address(file.url)
+    if hub.is_offline() and not url.startswith("file:"):
+        raise Unreachable(f"{url}: downloads are switched off (HF_HUB_OFFLINE)")
     failures = 0
     while True:
         before = _size(path)
         try:
-            _receive(file, path, progress, again=failures > 0)
+            _receive(file, url, path, progress, again=failures > 0)
             break
         except _Cut as cut:
             failures = failures + 1 if _size(path) <= before else 1
             if failures > len(BACKOFF):
-                raise Unreachable(f"{file.url}: {cut}; tried {failures} times") from cut
+                raise Unreachable(f"{url}: {cut}; tried {failures} times") from cut
             time.sleep(BACKOFF[failures - 1])
     found = hash_file(path)
     wrong = mismatch(file, found)
     if wrong is not None:
         path.unlink(missing_ok=True)
         raise ModelNotReady(
-            f"{file.url}: not the file that the catalogue describes ({wrong}): changed at the source, "
+            f"{url}: not the file that the catalogue describes ({wrong}): changed at the source, "
             "damaged on the way, or a proxy's page in its place; it was deleted; try again, or import a copy"
         )
     return path, found
 
 
-def _receive(file: WeightFile, path: Path, progress: Progress | None, *, again: bool) -> None:
-    """One request, for what is still missing; ``again`` if the server has answered before.
+def _receive(file: WeightFile, url: str, path: Path, progress: Progress | None, *, again: bool) -> None:
+    """One request to ``url``, for what is still missing; ``again`` if the server has answered before.
 
     Raises:
         _Cut: if it ended early.
     """
     start = _size(path)
-    request = urllib.request.Request(
-        file.url, headers={"User-Agent": "medzsad", "Accept-Encoding": "identity"}
-    )
+    request = urllib.request.Request(url, headers={"User-Agent": "medzsad", "Accept-Encoding": "identity"})
+    for name, value in hub.access_headers(file.url or "").items():
+        request.add_unredirected_header(name, value)  # for the hub, not for the storage it leads to
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
         response = _opener().open(request, timeout=CONNECT_TIMEOUT)
     except urllib.error.HTTPError as error:
         with error:
-            _refused(error, path, start, file.url)
+            _refused(error, path, start, url, is_hub=hub.is_hub_file(file.url or ""))
         return
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         # A server that was there and went away may come back; one that never was is given up at once.
         if again:
             raise _Cut(f"cannot be reached ({reason})") from error
-        raise Unreachable(f"{file.url}: cannot be reached ({reason})") from error
+        raise Unreachable(f"{url}: cannot be reached ({reason})") from error
     with response:
         if start and not _continues(response, start):
             start = 0
@@ -196,7 +209,7 @@ def _continues(response: Any, start: int) -> bool:
     return getattr(response, "status", None) == 206 and said is not None and int(said[1]) == start
 
 
-def _refused(error: urllib.error.HTTPError, path: Path, start: int, url: str) -> None:
+def _refused(error: urllib.error.HTTPError, path: Path, start: int, url: str, *, is_hub: bool) -> None:
     if error.code == 416 and start:
         said = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", "").strip())
         if said is not None and int(said[1]) == start:
@@ -205,7 +218,8 @@ def _refused(error: urllib.error.HTTPError, path: Path, start: int, url: str) ->
         raise _Cut("the server's file is shorter than what was there")
     if error.code in _WORTH_RETRYING:
         raise _Cut(f"the server answered {error.code} {error.reason}")
-    raise Unreachable(f"{url}: the server answered {error.code} {error.reason}")
+    hint = "; HF_TOKEN holds no token that it lets in" if error.code in (401, 403) and is_hub else ""
+    raise Unreachable(f"{url}: the server answered {error.code} {error.reason}{hint}")
 
 
 def _size(path: Path) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from medzsad.errors import ModelNotReady
 from medzsad.storage import cache
 from medzsad.storage.locking import locked
+from medzsad.zoo import hub
 from medzsad.zoo.catalogue import WeightFile, ZooEntry, absent_parts, catalogue, weight_files
-from medzsad.zoo.download import Progress, Unreachable, download, dropped_file, hash_file, mismatch
+from medzsad.zoo.download import Progress, Unreachable, download, dropped_file, hash_file, hub_file, mismatch
 
 
 def require_ready(entry: ZooEntry, *, given: Iterable[str | None] = ()) -> None:
@@ -31,7 +32,7 @@ def how_to_get(missing: list[WeightFile], name: str) -> str:
     """Return, in a line, which commands bring the files that the model ``name`` misses."""
     known = weight_files()
     orphans = [file for file in missing if file.url is None and dropped_file(file, known) is None]
-    commands = [f"medzsad models import FILE --as {file.name}" for file in orphans]
+    commands = [f"medzsad models import FILE `as` {file.name}" for file in orphans]
     if len(orphans) < len(missing):
         commands.append(f"medzsad models fetch {name} (without a network, it says what to put where)")
     return f"run: {', then '.join(commands)}"
@@ -42,11 +43,14 @@ def by_hand(missing: list[WeightFile], name: str) -> str:
     steps = []
     for file in missing:
         if file.url is None:
-            steps.append(f"Run: medzsad models import FILE --as {file.name}")
+            steps.append(f"Run: medzsad models import FILE `as` {file.name}")
             continue
         size = "" if file.megabytes is None else f", {file.megabytes:g} MB"
         place = cache.incoming_folder() / file.incoming_name
-        steps += [f"Download ({file.hash_text}{size})\n     {file.url}", f"Put it as\n     {place}"]
+        steps += [
+            f"Download ({file.hash_text}{size})\n     {hub.address(file.url)}",
+            f"Put it as\n     {place}",
+        ]
     if any(file.url is not None for file in missing):
         steps.append(f"Run: medzsad models fetch {name}")
     return "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, start=1))
@@ -59,7 +63,7 @@ def prepare(
     progress: Callable[[WeightFile], Progress] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[WeightFile]:
-    """Makes ``files`` ready: from the cache's ``incoming`` folder, else by download.
+    """Makes ``files`` ready: from the cache's ``incoming`` folder or the hub's own cache, else by download.
 
     Args:
         name: what the user asked for, to be said in messages.
@@ -104,7 +108,7 @@ def _prepare_one(
     with locked(lock, on_wait=waiting):
         if cache.is_ready(file.name):
             return False  # the other process did it
-        dropped = dropped_file(file, weight_files())
+        dropped = dropped_file(file, weight_files()) or hub_file(file)
         if dropped is None:
             path, hashes = download(file, progress=progress(file) if progress is not None else None)
         else:
@@ -129,7 +133,7 @@ def _prepare_one(
         if dropped is None:
             path.unlink(missing_ok=True)
         elif say is not None:
-            say(f"{file.name}: taken from {dropped}, which is no longer needed")
+            say(f"{file.name}: taken from {dropped}, which is no longer needed for it")
         if not verified and say is not None:
             say(f"{file.name}: unverified, for no hash is known; it has sha256 {hashes.sha256}")
         return True

@@ -67,12 +67,12 @@ def load_detector(
         OutputNotWritable: if a graph for a backend cannot be stored in the cache.
     """
     torch_device, graph_precision = resolve_backend(backend, device, precision)
-    chosen = resolve_precision(precision, torch_device)
+    chosen: str = resolve_precision(precision, torch_device)
     text = os.fspath(name)
     weights = None if clip_weights is None else os.fspath(clip_weights)
     given = None if adapter is None else Path(adapter).expanduser()
-    shown = {"organ": organ, "class_name": class_name}
-    shown = {key: value for key, value in shown.items() if value is not None}
+    asked = {"organ": organ, "class_name": class_name}
+    shown = {key: value for key, value in asked.items() if value is not None}
     run = run_adapter(text)
     if run is not None:
         # A run that began with random CLIP weights keeps them beside what it learned.
@@ -163,6 +163,7 @@ def _from_entry(
     settings = dict(entry.settings)
     if entry.clip is not None:
         clip = known[entry.clip]
+        assert clip.architecture is not None  # every CLIP's entry has it
         settings["backbone"] = clip.architecture
         clip_weights = _resolve_clip(clip.architecture, clip_weights)
         if entry.clip not in replaced:
@@ -238,7 +239,7 @@ def _require_local(tag: str, backbone: str | Mapping[str, Any]) -> None:
         return
     file = find_clip(weight_files(), backbone, tag)
     if file is None:
-        way = f"give clip_weights={tag!r} (--clip-weights {tag}) to have open_clip download them"
+        way = f"give `clip_weights` {tag} to have open_clip download them"
     else:
         way = how_to_get([file], file.name)
     raise ModelNotReady(
@@ -259,9 +260,9 @@ def _is_checkpoint(path: Path) -> bool:
 
 def _check_shown(method: type[AnomalyDetector], shown: Mapping[str, str]) -> None:
     if shown and not method.uses_organ:
-        what, option = ("organ", "--organ") if "organ" in shown else ("class", "--class-name")
+        what, setting = ("organ", "organ") if "organ" in shown else ("class", "class_name")
         raise ModelNotReady(
-            f"method {method.method!r} is object-agnostic: its texts name no {what}; leave {option} out"
+            f"method {method.method!r} is object-agnostic: its texts name no {what}; leave `{setting}` out"
         )
 
 

@@ -11,7 +11,7 @@ MOST = 3
 EXPLAINED = {
     "headclip": (
         "HeadCLIP's own weights are at its authors' repository (kiyoonjeong0305/HeadCLIP); "
-        "medzsad models import FILE --as NAME takes them."
+        "medzsad models import FILE `as` NAME takes them."
     ),
     "clip": "Plain CLIP is named with its architecture.",
 }

@@ -101,7 +101,7 @@ def import_file(
     from medzsad.zoo.convert import install, recognise
     from medzsad.zoo.download import hash_file, mismatch
 
-    check_name(name, "--as")
+    check_name(name, "`name`")
     path = Path(path).expanduser()
     known = catalogue()
     source = recognise(
@@ -117,13 +117,13 @@ def import_file(
         file, models = _describe_new(known, name, source, backbone, architecture)
     elif backbone is not None or architecture is not None:
         raise ModelNotReady(
-            f"{file.name} is described by the catalogue: --backbone and --architecture are for new names"
+            f"{file.name} is described by the catalogue: `backbone` and `architecture` are for new names"
         )
     wrong = mismatch(file, hashes)
     if wrong is not None and not unverified:
         raise ModelNotReady(
             f"{path}: not the file that the catalogue knows as {file.name} ({wrong}); "
-            "import it under a new name, or accept it with --unverified"
+            "import it under a new name, or accept it with `unverified`"
         )
     verified = wrong is None and (file.sha256 or file.git_blob) is not None
     with locked(cache.cache_folder() / "downloads" / f"{file.name}.lock"):
@@ -221,10 +221,10 @@ def _describe_new(
     """The weight file of a new name, and the models to register for it."""
     if source.kind == "clip":
         if backbone is not None:
-            raise ModelNotReady(f"{source.path}: a CLIP has no backbone; --backbone is for adapters")
+            raise ModelNotReady(f"{source.path}: a CLIP has no backbone; `backbone` is for adapters")
         return _describe_clip(known, name, source, architecture)
     if architecture is not None:
-        raise ModelNotReady(f"{source.path}: no CLIP; --architecture is for CLIP weights")
+        raise ModelNotReady(f"{source.path}: no CLIP; `architecture` is for CLIP weights")
     file = WeightFile(name, source.kind)
     title = f"Imported from {source.path.name}"
     clip = backbone or (_backbone_of(known, source) if source.kind == "medzsad" else DEFAULT_BACKBONE)
@@ -238,7 +238,7 @@ def _describe_new(
 def _check_backbone(known: Catalogue, clip: str) -> None:
     if clip not in known.files or known.files[clip].kind != "clip":
         clips = ", ".join(n for n, f in known.files.items() if f.kind == "clip")
-        raise ModelNotReady(f"--backbone {clip!r} is no CLIP of the catalogue; use one of {clips}")
+        raise ModelNotReady(f"`backbone` {clip!r} is no CLIP of the catalogue; use one of {clips}")
 
 
 def _describe_clip(
@@ -258,7 +258,7 @@ def _describe_clip(
     models = {}
     for method in ("winclip", "clip"):
         if f"{method}-{name}" in known.models:
-            raise ModelNotReady(f"--as {name}: there is a model {method}-{name} already; use another name")
+            raise ModelNotReady(f"`name` {name}: there is a model {method}-{name} already; use another name")
         models[f"{method}-{name}"] = {
             "method": method,
             "title": f"{'WinCLIP' if method == 'winclip' else 'Plain CLIP'} on {source.path.name}",
@@ -287,7 +287,7 @@ def _backbone_of(known: Catalogue, source: Recognised) -> str | None:
     if found is None:
         raise ModelNotReady(
             f"{source.path}: made on {backbone if isinstance(backbone, str) else 'a CLIP of its own'} with "
-            f"weights {weights!r}, which the catalogue lacks; import those and name them with --backbone"
+            f"weights {weights!r}, which the catalogue lacks; import those and name them with `backbone`"
         )
     return found.name
 

@@ -169,7 +169,7 @@ def test_threads_may_share_it(backend: str, graphs) -> None:
 
 
 def test_what_cannot_be_a_graph_points_to_pytorch() -> None:
-    with pytest.raises(ModelNotReady, match=r"k-means.*use --backend torch") as caught:
+    with pytest.raises(ModelNotReady, match=r"k-means.*use `backend` torch") as caught:
         GraphDetector(fused_adaclip(), "openvino")
     assert "\n" not in str(caught.value)
 

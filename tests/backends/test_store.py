@@ -120,7 +120,7 @@ def test_a_graph_whose_numbers_are_wrong_is_refused(load, monkeypatch) -> None:
     monkeypatch.setattr(
         store, "open_graph", lambda *options: lambda images: [v + 0.01 for v in right(*options)(images)]
     )
-    with pytest.raises(ModelNotReady, match=r"are off PyTorch's by up to 0.01.*use --backend torch"):
+    with pytest.raises(ModelNotReady, match=r"are off PyTorch's by up to 0.01.*use `backend` torch"):
         load(backend="openvino")
     monkeypatch.setattr(store, "open_graph", right)
     graph = load(backend="openvino")[0]

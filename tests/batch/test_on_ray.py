@@ -169,7 +169,7 @@ def test_a_model_that_is_not_ready_stops_all(cluster, tmp_path, medzsad, cache_d
 
 @pytest.mark.parametrize("address", ["scans/", "ray://host:10001", "here"])
 def test_what_is_no_address_is_refused(address):
-    with pytest.raises(BadInput, match="--ray=auto"):
+    with pytest.raises(BadInput, match="`ray`=auto"):
         check_address(address)
 
 

@@ -77,7 +77,7 @@ def test_json_several_models_and_a_second_run_from_the_cache(
     [
         (["-d", "nonsense"], "nonsense"),
         (["-d", "kvasir", "--root", "/nowhere"], "/nowhere"),
-        (["-d", "kvasir", "--size", "big"], "--size big"),
+        (["-d", "kvasir", "--size", "big"], "--size (or native) 'big' is not a whole number"),
         (["-d", "kvasir", "--size", "4"], "at least 16"),
         (["-d", "kvasir", "--save-maps"], "--out"),
         (["-d", "kvasir", "--fpr-limit", "0"], "FPR limit"),

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import nibabel
@@ -26,12 +26,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """An empty file system of 16 MB."""
+    """An empty file system of 64 MB."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root of Linux may mount a small file system")
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"no small file system can be mounted: {done.stderr.strip()}")
@@ -100,7 +100,10 @@ def check(disk: Path, code: int, err: str) -> None:
 
             assert load_file(path)
         else:
-            assert path.stat().st_size or path.suffix == ".lock" or path.name.startswith("."), path  # marks
+            marks = path.suffix in (".lock", ".jsonl") or path.name.startswith(
+                "."
+            )  # a log grows line by line
+            assert path.stat().st_size or marks, path
 
 
 STEPS = (
@@ -114,10 +117,10 @@ STEPS = (
 )  # free bytes, so that other files are the first to fail
 
 
-def sweep(disk: Path, command: Callable[[int], tuple[int, str, str]]) -> None:
+def sweep(disk: Path, command: Callable[[int], tuple[int, str, str]], steps: Sequence[int] = STEPS) -> None:
     """Run the command with a disk that is fuller or less full, and then with room."""
     codes = []
-    for free in STEPS:
+    for free in steps:
         fill(disk, free)
         code, _, err = command(free)
         check(disk, code, err)
@@ -153,10 +156,14 @@ def test_a_cohort(medzsad: Run, disk: Path, scans: Path) -> None:
     assert len(list(disk.glob("out/scans/*/*/outcome.json"))) == 2
 
 
-def test_train(medzsad: Run, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train(medzsad: Run, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDZSAD_CACHE", str(disk / "cache"))
     base = ("train", "-c", SMOKE, "--device", "cpu", "-q", *QUICK)
-    sweep(disk, lambda free: medzsad(*base, "-o", disk / "run", *(("--fresh",) if free >= 0 else ())))
+    assert medzsad(*base, "-o", tmp_path / "with-room")[0] == 0
+    whole = sum(path.stat().st_size for path in (tmp_path / "with-room").rglob("*") if path.is_file())
+    steps = [int(whole * share) for share in (0, 0.01, 0.5, 0.9, 0.99, 0.999)]
+    fresh = ("--fresh",)
+    sweep(disk, lambda free: medzsad(*base, "-o", disk / "run", *(fresh if free >= 0 else ())), steps)
     assert (disk / "run" / "adapter.safetensors").is_file()
 
 

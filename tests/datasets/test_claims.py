@@ -9,7 +9,7 @@ import dataset_factory as factory
 import pytest
 
 from medzsad.datasets.catalog import entries
-from medzsad.datasets.claims import claim, custom, sets_of
+from medzsad.datasets.claims import claim, contradiction, custom, sets_of
 from medzsad.datasets.opening import choose, open_dataset
 from medzsad.datasets.samples import Sample, SampleSet
 
@@ -64,6 +64,23 @@ def test_a_folder_is_called_what_it_can_be_known_to_be(
     assert found == claimed
     assert bool(reason) == claimed.startswith("custom")
     assert "\n" not in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "classes", "count", "reason"),
+    [
+        ("headct", "yes-no", BRAIN, 20, ""),  # may be a part of it
+        ("isic", "images-masks", SKIN, 50, ""),
+        ("headct", "yes-no", BRAIN, 201, "201 images, but headct has 200 in its test split"),
+        ("visa", "mvtec", ("grain", "weave"), 24, "visa has no class grain, weave"),
+        ("visa", "images-masks", ("candle",), 24, "nothing names the classes in layout images-masks"),
+        ("visa", "visa", VISA, 24, ""),
+        ("folder", "mvtec", ("mine",), 8, ""),
+    ],
+)
+def test_what_speaks_against_a_set(name: str, layout: str, classes, count: int, reason: str) -> None:
+    there = samples(name, layout, classes, count)
+    assert contradiction(there, there.samples) == reason
 
 
 def test_what_a_recipe_leaves_out_is_told() -> None:

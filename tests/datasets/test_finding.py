@@ -120,7 +120,7 @@ def test_nothing_is_read_or_prepared(tmp_path, own_cache, monkeypatch):
 
 
 def test_where_to_look(tmp_path, monkeypatch):
-    with pytest.raises(BadInput, match="--data"):
+    with pytest.raises(BadInput, match="`data`"):
         find_sets(None, suite_entries("kvasir"))
     with pytest.raises(BadInput, match="nowhere"):
         find_sets(tmp_path / "nowhere", suite_entries("kvasir"))

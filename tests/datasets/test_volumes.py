@@ -55,7 +55,7 @@ def test_channels_are_words_of_the_name_before_they_are_parts(tmp_path, channel,
 
 def test_a_channel_must_be_chosen_and_must_be_there(tmp_path):
     cases(tmp_path)
-    with pytest.raises(BadInput, match=r"Flair_x.*T1_x.*--channel"):
+    with pytest.raises(BadInput, match=r"Flair_x.*T1_x.*`channel`"):
         open_dataset("volumes", tmp_path)
     with pytest.raises(BadInput, match=r"no channel 't2'.*Flair_x"):
         open_dataset("volumes", tmp_path, channel="t2")
@@ -92,7 +92,7 @@ def test_paired_folders_and_channels_of_nnunet(tmp_path):
             factory.scan_volume(tmp_path / "imagesTr" / f"{case}_{channel}.nii.gz")
         factory.label_volume(tmp_path / "labelsTr" / f"{case}.nii.gz")
     factory.scan_volume(tmp_path / "imagesTs" / "brain_3_0000.nii.gz")
-    with pytest.raises(BadInput, match=r"\(0, 1\); choose one with --channel"):
+    with pytest.raises(BadInput, match=r"\(0, 1\); choose one with `channel`"):
         open_dataset("volumes", tmp_path)
     samples = open_dataset("volumes", tmp_path, channel="1")
     assert facts(samples) == [
@@ -164,7 +164,7 @@ def test_a_list_of_one_file_a_channel(tmp_path):
 
 def test_a_4d_image_without_names_needs_a_channel(tmp_path):
     decathlon(tmp_path, channels=2, modality={})
-    with pytest.raises(BadInput, match="--channel 0 to --channel 1"):
+    with pytest.raises(BadInput, match="`channel` 0 to `channel` 1"):
         open_dataset("volumes", tmp_path)
     assert open_dataset("volumes", tmp_path, channel="1")[0].volume == 1
 

@@ -25,7 +25,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     ("backend", "device", "precision", "message"),
     [
         ("tensorrt", "auto", "auto", "unknown backend 'tensorrt'; use one of torch, openvino, onnx, auto"),
-        ("onnx", "cuda", "auto", "computes on the CPU, not on 'cuda'; use --device cpu or --backend torch"),
+        ("onnx", "cuda", "auto", "computes on the CPU, not on 'cuda'; use `device` cpu or `backend` torch"),
         ("openvino", "cuda:1", "auto", "not on 'cuda:1'"),
         ("onnx", "cpu", "bf16", "'onnx' computes in fp32"),
         ("openvino", "cpu", "fp16", "fp16 is not computed on the CPU"),

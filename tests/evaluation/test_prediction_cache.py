@@ -64,7 +64,7 @@ def test_none_keeps_nothing(brightness: Brightness) -> None:
 def test_a_place_that_cannot_be_written_says_so(tmp_path: Path, brightness: Brightness) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = PredictionCache(tmp_path / "file", brightness, {})
-    with pytest.raises(OutputNotWritable, match="--no-cache"):
+    with pytest.raises(OutputNotWritable, match="`no_cache`"):
         cache.put("a", STORED)
 
 

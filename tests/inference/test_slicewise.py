@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medzsad.detectors.base import AnomalyDetector, Prediction
-from medzsad.inference.slicewise import SliceWisePredictor, default_batch_size
+from medzsad.inference.slicewise import SliceWisePredictor, default_batch_size, smooth_along_stack
 from medzsad.scans.slices import Plane
 
 
@@ -171,3 +171,54 @@ def test_neighbours_come_in_deviations_of_the_volume(blobs) -> None:
     assert one.shape[1:] == (3, 32, 32)
     with pytest.raises(ValueError, match="grey volumes"):
         SliceWisePredictor(Plane.AXIAL, (1, 1, 1))(np.stack([volume] * 3, -1), Neighbours(), inside)
+
+
+def test_the_map_is_smoothed_along_thin_slices_and_not_along_thick_ones(blobs) -> None:
+    volume, inside = blobs
+    wanted = {"least_area": 0.2, "resolution_mm": 3.0}
+    for thickness, smoothed in ((1.0, True), (2.0, True), (3.0, False), (5.0, False)):
+        spacing = (1.0, 1.0, thickness)
+        plain = SliceWisePredictor(Plane.AXIAL, spacing)(volume, Brightness(), inside)
+        output = SliceWisePredictor(Plane.AXIAL, spacing, **wanted)(volume, Brightness(), inside)
+        assert output.scores == plain.scores
+        assert (output.anomaly_map[~inside] == 0).all()
+        if smoothed:
+            assert output.anomaly_map.max() < plain.anomaly_map.max()
+        else:
+            np.testing.assert_array_equal(output.anomaly_map, plain.anomaly_map)
+
+
+def test_smoothing_keeps_a_constant_map_also_at_the_ends() -> None:
+    anomaly_map = np.zeros((3, 4, 12), np.float32)
+    anomaly_map[..., 2:9] = 0.4
+    smooth_along_stack(anomaly_map, 2, list(range(2, 9)), 3.0, 1.0)
+    np.testing.assert_allclose(anomaly_map[..., 2:9], 0.4, rtol=1e-5)
+    assert not anomaly_map[..., :2].any()
+    assert not anomaly_map[..., 9:].any()
+
+
+def test_one_slice_is_left_alone() -> None:
+    anomaly_map = np.full((5, 6, 1), 0.3, np.float32)
+    smooth_along_stack(anomaly_map, 2, [0], 3.0, 1.0)
+    np.testing.assert_allclose(anomaly_map, 0.3, rtol=1e-6)
+
+
+def test_the_ends_of_a_body_are_left_out(blobs) -> None:
+    volume, inside = blobs[0], blobs[1].copy()
+    inside[:, :, 3] &= np.arange(40)[:, None] == 20  # a sliver
+    output = SliceWisePredictor(Plane.AXIAL, (1, 1, 1), least_area=0.2)(volume, Brightness(), inside)
+    assert output.indices == list(range(4, 17))
+    assert not output.anomaly_map[:, :, 3].any()
+
+
+def test_outside_a_region_nothing_is_predicted_or_scored(blobs) -> None:
+    volume, inside = blobs
+    region = np.zeros_like(inside)
+    region[20:30, 14:30, 8:11] = True
+    detector = Brightness()
+    output = SliceWisePredictor(Plane.AXIAL, (1, 1, 1))(volume, detector, inside, region=region)
+    assert sum(detector.batches) == 3
+    output = output.within(region, Plane.AXIAL)
+    assert output.indices == [8, 9, 10]
+    assert not output.anomaly_map[~region].any()
+    assert output.scores == [float(output.anomaly_map[:, :, index].max()) for index in (8, 9, 10)]

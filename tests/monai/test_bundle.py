@@ -289,7 +289,7 @@ def test_a_clip_of_a_folder_or_a_hub_cannot_come_along(tmp_path: Path) -> None:
 
     from medzsad.monai.bundle import _check_backbone
 
-    with pytest.raises(BadInput, match="--without-clip"):
+    with pytest.raises(BadInput, match="`without_clip`"):
         _check_backbone(Stub, True)
     _check_backbone(Stub, False)
     Stub.config.backbone = "local-dir:/somewhere"

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medzsad.results.lesions import find_lesions
+from medzsad.detectors.volume_rules import MEASURED_RULES
+from medzsad.errors import BadInput
+from medzsad.results.lesions import CandidateChoice, CandidateRules, find_lesions
 
 AFFINE = np.array([[-2.0, 0, 0, 40], [0, 2, 0, -30], [0, 0, 5, 10], [0, 0, 0, 1]])
 
@@ -33,22 +35,81 @@ def test_the_peak_lies_inside_where_the_centre_of_mass_does_not():
     ring[5:16, 5:16, 2:4] = 0.4
     ring[7:14, 7:14, 2:4] = 0
     ring[15, 8, 2] = ring[5, 5, 3] = 0.8  # the first is the one nearer to the middle
-    ((lesion,), _) = find_lesions(ring, ring > 0, AFFINE)
+    ((lesion,), _, _) = find_lesions(ring, ring > 0, AFFINE)
     assert ring[lesion.center_voxel] == 0
     assert lesion.peak_voxel == (15, 8, 2)
     assert lesion.peak_mm == (-2 * 15 + 40, 2 * 8 - 30, 5 * 2 + 10)
 
 
 def test_specks_are_left_out_and_diagonal_neighbours_belong_together():
-    mask = np.zeros((10, 10, 10), bool)
+    mask = np.zeros((20, 20, 20), bool)
     mask[0, 0, 0] = True
-    for i in range(5, 9):
+    for i in range(5, 16):
         mask[i, i, i] = True
     values = mask.astype(np.float32)
-    lesions, labels = find_lesions(values, mask, np.eye(4), min_volume_mm3=2)
+    lesions, labels, hidden = find_lesions(values, mask, np.eye(4))
     assert len(lesions) == 1
+    assert not hidden
     assert (labels[5, 5, 5], labels[8, 8, 8], labels[0, 0, 0], labels[1, 1, 1]) == (1, 1, 2, 0)
-    assert len(find_lesions(values, mask, np.eye(4), min_volume_mm3=0).lesions) == 2
+    assert len(find_lesions(values, mask, np.eye(4), rules=CandidateRules(0.0)).lesions) == 2
+
+
+def four_boxes() -> tuple[np.ndarray, np.ndarray]:
+    """Two equal ones of 64 mm3 at 0.8, a faint large one at 0.3 and a speck at 0.9."""
+    anomaly_map = np.zeros((30, 30, 30), np.float32)
+    anomaly_map[1:5, 1:5, 1:5] = anomaly_map[20:24, 1:5, 1:5] = 0.8
+    anomaly_map[5:20, 10:25, 10:25] = 0.3
+    anomaly_map[28, 28, 28] = 0.9
+    return anomaly_map, anomaly_map > 0.2
+
+
+def test_faint_candidates_are_hidden_and_not_in_the_mask_but_not_lost():
+    values, mask = four_boxes()
+    shown, labels, hidden = find_lesions(values, mask, np.eye(4), rules=CandidateRules(10.0, 0.5))
+    assert [lesion.maximum for lesion in shown] == pytest.approx([0.8, 0.8])
+    assert [lesion.voxels for lesion in hidden] == [15**3]
+    np.testing.assert_array_equal(labels > 0, values == np.float32(0.8))
+    everything, labels, hidden = find_lesions(values, mask, np.eye(4))
+    assert len(everything) == 3
+    assert not hidden
+    np.testing.assert_array_equal(labels > 0, mask)
+
+
+def test_a_speck_does_not_hide_what_is_large_enough():
+    values, mask = four_boxes()
+    rules = CandidateRules(10.0, 0.85)  # of 0.9 it would leave out 0.76, but that is the speck's
+    assert len(find_lesions(values, mask, np.eye(4), rules=rules).lesions) == 2
+
+
+def test_a_minimum_volume_and_a_largest_number():
+    values, mask = four_boxes()
+    (large,), labels, hidden = find_lesions(values, mask, np.eye(4), rules=CandidateRules(100.0))
+    assert large.voxels == 15**3
+    assert len(hidden) == 2
+    np.testing.assert_array_equal(labels > 0, values == np.float32(0.3))
+    shown, _, hidden = find_lesions(values, mask, np.eye(4), rules=CandidateRules(max_candidates=1))
+    assert (len(shown), len(hidden)) == (1, 2)
+    thick = np.diag([1.0, 1.0, 5.0, 1.0])  # 64 voxels are 320 mm3
+    assert len(find_lesions(values, mask, thick, rules=CandidateRules(100.0)).lesions) == 3
+
+
+def test_the_score_is_the_mean_over_the_highest_millilitre():
+    values, mask = four_boxes()
+    first, second, third = find_lesions(values, mask, np.eye(4)).lesions
+    assert first.score == pytest.approx(0.3)  # 3375 mm3
+    assert second.score == third.score == pytest.approx(0.8 * 64 / 1000)
+
+
+def test_what_a_caller_asks_for_is_checked():
+    for wrong in ({"min_volume": -1.0}, {"min_volume": float("nan")}, {"max_candidates": 0}):
+        with pytest.raises(BadInput):
+            CandidateChoice(**wrong)
+    with pytest.raises(BadInput, match="leave out one"):
+        CandidateChoice(min_volume=1.0, all_candidates=True)
+    assert CandidateChoice(all_candidates=True).rules(MEASURED_RULES, has_geometry=True) == CandidateRules()
+    assert CandidateChoice(min_volume=0.5).rules(MEASURED_RULES, has_geometry=True).min_volume_mm3 == 500
+    with pytest.raises(BadInput, match="voxel size is not known"):
+        CandidateChoice(min_volume=0.5).rules(MEASURED_RULES, has_geometry=False)
 
 
 def test_nothing_suspicious_and_no_geometry():
@@ -61,7 +122,8 @@ def test_equal_lesions_in_one_box_keep_their_own_labels():
     mask = np.zeros((9, 9, 3), bool)
     mask[0, 0:7, 1] = mask[0:7, 0, 1] = True  # an L ...
     mask[8, 2:9, 1] = mask[2:9, 8, 1] = True  # ... and its like, turned, in a box that overlaps
-    lesions, labels = find_lesions(mask.astype(np.float32), mask, np.eye(4), min_volume_mm3=1)
+    rules = CandidateRules(1.0)
+    lesions, labels, _ = find_lesions(mask.astype(np.float32), mask, np.eye(4), rules=rules)
     assert len(lesions) == 2
     for number, lesion in enumerate(lesions, start=1):
         assert np.count_nonzero(labels == number) == lesion.voxels

@@ -107,9 +107,9 @@ def test_broken_images(tmp_path: Path, how: str) -> None:
 
 def test_options_that_do_not_fit(tmp_path: Path) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "c.png")
-    with pytest.raises(BadInput, match="--series"):
+    with pytest.raises(BadInput, match="`series`"):
         read_scan(tmp_path / "c.png", series="1.2")
-    with pytest.raises(BadInput, match="--volume"):
+    with pytest.raises(BadInput, match="`volume`"):
         read_scan(tmp_path / "c.png", volume=3)
     with pytest.raises(BadInput, match="no HU"):
         read_scan(tmp_path / "c.png", modality="ct")

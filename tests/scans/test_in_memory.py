@@ -31,7 +31,7 @@ def test_an_array_is_what_its_file_is(tmp_path: Path) -> None:
     assert array.scan.name == "case_7"
     assert np.array_equal(array.scan.affine, AFFINE)
     np.testing.assert_allclose(array.anomaly_map, file.anomaly_map, atol=1e-6)
-    assert any("modality= sets it" in note for note in array.scan.notes)
+    assert any("`modality` sets it" in note for note in array.scan.notes)
     given = read_scan(volume(), affine=AFFINE.tolist(), modality="ct")
     assert (given.modality, given.modality_source, given.notes) == (Modality.CT, "given", ())
     for kind in (np.uint8, np.int64, np.float16, ">f4"):

@@ -69,7 +69,7 @@ def test_default_window_is_said(ct: Scan) -> None:
 
 @pytest.mark.parametrize("window", ["brian", "40", "40,0", "40,-5", "1,2,3", "nan,4", "", "a+b+c+d"])
 def test_windows_that_are_none(ct: Scan, window: str) -> None:
-    with pytest.raises(BadInput, match="--window"):
+    with pytest.raises(BadInput, match="`window`"):
         intensity_scaling(ct, window)
 
 

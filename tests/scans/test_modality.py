@@ -14,7 +14,7 @@ def test_words() -> None:
     assert parse_modality(None) is None
     assert parse_modality(" CT") is Modality.CT
     assert parse_modality(Modality.US) is Modality.US
-    with pytest.raises(BadInput, match="--modality t1"):
+    with pytest.raises(BadInput, match="`modality` t1"):
         parse_modality("t1")
 
 

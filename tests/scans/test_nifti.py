@@ -69,9 +69,9 @@ def test_oblique_affine_is_kept(tmp_path: Path, volume: np.ndarray) -> None:
 
 def test_4d_needs_a_volume(tmp_path: Path, volume: np.ndarray) -> None:
     path = save(tmp_path / "t.nii.gz", np.stack([volume, volume + 7], axis=3))
-    with pytest.raises(BadInput, match="--volume 0 to --volume 1"):
+    with pytest.raises(BadInput, match="`volume` 0 to `volume` 1"):
         read_scan(path)
-    with pytest.raises(BadInput, match="--volume 2 does not exist"):
+    with pytest.raises(BadInput, match="`volume` 2 does not exist"):
         read_scan(path, volume=2)
     scan = read_scan(path, volume=1)
     np.testing.assert_array_equal(scan.voxels, volume + 7)

@@ -174,9 +174,9 @@ def test_several_volumes_need_a_choice(tmp_path: Path, kinds: str) -> None:
     vectors.insert(axis, "none")
     directions = f"space directions: {' '.join(vectors)}"
     path = nrrd(tmp_path / "t.nrrd", "space: LPS", f"kinds: {kinds}", directions, array=array)
-    with pytest.raises(BadInput, match="--volume 0 to --volume 1"):
+    with pytest.raises(BadInput, match="`volume` 0 to `volume` 1"):
         read_scan(path)
-    with pytest.raises(BadInput, match="--volume 2 does not exist"):
+    with pytest.raises(BadInput, match="`volume` 2 does not exist"):
         read_scan(path, volume=2)
     scan = read_scan(path, volume=1)
     np.testing.assert_array_equal(scan.voxels, VOXELS + 7)

@@ -154,7 +154,7 @@ def test_a_finished_run_stays_as_it_is(whole: Path) -> None:
 
 
 def test_another_recipe_does_not_go_on(whole: Path) -> None:
-    with pytest.raises(BadInput, match=r"another recipe \(different: optimiser\.lr, seed\).*--fresh"):
+    with pytest.raises(BadInput, match=r"another recipe \(different: optimiser\.lr, seed\).*`fresh`"):
         train(recipe("optimiser.lr=1", "seed=3"), whole, device="cpu")
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_state_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     path = tmp_path / "run" / "last" / "state.safetensors"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(BadInput, match=r"state\.safetensors: the state is damaged; start over with --fresh"):
+    with pytest.raises(BadInput, match=r"state\.safetensors: the state is damaged; start over with `fresh`"):
         train(recipe(), tmp_path / "run", device="cpu")
     stop_after(2, monkeypatch)
     assert train(recipe(), tmp_path / "run", device="cpu", fresh=True).progress.step == 2

@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 
-from medzsad.training.sampling import EpochPlan, StepBatches
+from medzsad.training.sampling import Draw, EpochPlan, StepBatches
 
 
 def test_every_image_once_an_epoch_in_another_order() -> None:
@@ -43,10 +43,11 @@ def test_from_any_step_on_it_goes_as_from_the_start() -> None:
 def test_steps_are_full() -> None:
     batches = list(StepBatches(EpochPlan([10], [1.0], seed=1), 4, epochs=1))
     assert [len(batch) for batch in batches] == [4, 4, 4]
-    assert {draw.index for batch in batches for draw in batch} == set(range(10))
+    assert {draw.image for batch in batches for draw in batch} == set(range(10))
     assert batches[2][2:] == batches[0][:2]  # filled from the beginning
+    assert Draw(4, 0, 9).index(9) == 2  # a tuple like any other
     small = list(StepBatches(EpochPlan([3], [1.0], seed=1), 8, epochs=1))
-    assert Counter(draw.index for draw in small[0]).most_common()[-1][1] == 2
+    assert Counter(draw.image for draw in small[0]).most_common()[-1][1] == 2
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

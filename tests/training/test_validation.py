@@ -89,5 +89,5 @@ def test_a_metric_is_checked_by_the_labels(tmp_path: Path) -> None:
 
 def test_a_set_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MEDZSAD_DATA", raising=False)
-    with pytest.raises(BadInput, match=r"where is visa\? give its folder with --data visa=DIR"):
+    with pytest.raises(BadInput, match=r"where is visa\? give its folder with `data` visa=DIR"):
         open_source(DataSource("visa"), tmp_path, side=SIDE)

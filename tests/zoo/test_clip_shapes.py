@@ -35,7 +35,7 @@ def test_the_models_of_the_zoo_are_recognised_by_their_shapes(name) -> None:
 
 
 def test_the_activation_that_no_tensor_shows_is_asked_for() -> None:
-    with pytest.raises(ModelNotReady, match=r"ViT-B-32, ViT-B-32-quickgelu; say which with --architecture"):
+    with pytest.raises(ModelNotReady, match=r"ViT-B-32, ViT-B-32-quickgelu; say which with `architecture`"):
         guess_architecture(tensors_of("ViT-B-32"), None, "x")
     assert guess_architecture(tensors_of("ViT-B-16-plus-240"), None, "x") == "ViT-B-16-plus-240"
 

@@ -185,7 +185,7 @@ def test_a_file_without_an_address_is_to_be_imported(cache_dir, tmp_path, monkey
         "models: {ours: {method: adaclip, clip: clip-vit-l-14-336-openai, adapter: ours}}"
     )
     monkeypatch.setenv("MEDZSAD_CATALOGUE", str(path))
-    with pytest.raises(ModelNotReady, match="medzsad models import FILE --as ours"):
+    with pytest.raises(ModelNotReady, match="medzsad models import FILE `as` ours"):
         require_ready(find_entry("ours"), given=["clip-vit-l-14-336-openai"])
     require_ready(find_entry("ours"), given=["clip-vit-l-14-336-openai", "ours"])
     assert by_hand([], "ours") == ""

@@ -154,7 +154,7 @@ def test_a_checkpoint_downloads_nothing_by_itself(tmp_path, monkeypatch, small_w
     monkeypatch.delenv("MEDZSAD_CATALOGUE")
     for backbone, tag, way in (
         ("ViT-L-14-336", "openai", f"medzsad models fetch {BACKBONE}"),
-        ("ViT-B-32", "laion2b_e16", "--clip-weights laion2b_e16"),
+        ("ViT-B-32", "laion2b_e16", "`clip_weights` laion2b_e16"),
     ):
         stored.settings.update(backbone=backbone, clip_weights=tag)
         save_checkpoint(stored, tmp_path / "far.safetensors")

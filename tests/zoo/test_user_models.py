@@ -59,7 +59,7 @@ def test_a_file_of_no_kind_that_the_name_needs(small_weights, name, message, cac
 
 
 def test_a_hash_that_differs_is_refused_unless_accepted_and_then_recorded(small_weights) -> None:
-    with pytest.raises(ModelNotReady, match=r"expected sha256 33e8d3db.*--unverified") as caught:
+    with pytest.raises(ModelNotReady, match=r"expected sha256 33e8d3db.*`unverified`") as caught:
         import_file(small_weights.adaclip, "adaclip-all")
     assert "\n" not in str(caught.value)
     assert not cache.is_ready("adaclip-all")
@@ -121,7 +121,7 @@ def test_new_names_are_refused_where_something_is_missing(small_weights) -> None
     for options, message in (
         ({"backbone": "nowhere"}, "'nowhere' is no CLIP of the catalogue; use one of clip-vit-l"),
         ({"backbone": "adaclip-all"}, "no CLIP of the catalogue"),
-        ({"architecture": "ViT-B-32"}, "--architecture is for CLIP weights"),
+        ({"architecture": "ViT-B-32"}, "`architecture` is for CLIP weights"),
     ):
         with pytest.raises(ModelNotReady, match=message):
             import_file(small_weights.adaclip, "ours", **options)

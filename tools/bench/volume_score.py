@@ -1,17 +1,20 @@
-"""Compares rules that make one volume score out of slice scores.
+"""Compares rules that make one volume score out of slice scores, or out of the candidates.
 
-    python tools/bench/volume_score.py --data "$MEDZSAD_SHARED"
+    python tools/bench/volume_score.py --data "$MEDZSAD_SHARED" --volumes heads --seeds even
+    python tools/bench/volume_score.py --data "$MEDZSAD_SHARED" --volumes scans
 
-The volumes are the redistributable scans (one head CT, one brain MR, small body CT and MR). Each is drawn
-several times, mirrored, cropped and with another gamma, once as it is and once with one to three soft
-ellipsoids of 3 to 15 % of its longest side pasted in, brighter or darker than their place. Slices are scored
-by the detector; then every rule is judged by its AUROC over all volumes, and by how often the sick twin
-scores higher.
+``heads`` are made from anatomical label maps (:mod:`synthetic.head_volumes`), with one to three lesions of
+0.1 to 20 mL together, and their twins without; even seeds choose, odd ones confirm. ``scans`` are the
+redistributable scans (one head CT, one brain MR, small body CT and MR), drawn several times, mirrored,
+cropped and with another gamma, as they are and with one to three soft ellipsoids of 3 to 15 % of their
+longest side, brighter or darker than their place. Every rule is judged by its AUROC over all volumes, and by
+how often the sick twin scores higher; slice scores are those of the detector without rules for volumes.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +23,13 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from synthetic.head_volumes import draw_head_volume
+from synthetic.heads import load_heads
+
+from medzsad.detectors.base import AnomalyDetector
 from medzsad.errors import MedzsadError
-from medzsad.predicting import predict
+from medzsad.predicting import predict, score_of_candidates
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Scan
 from medzsad.zoo.loading import load_detector
@@ -101,30 +109,68 @@ def with_lesions(scan: Scan, source: np.random.Generator) -> Scan:
     return replace(scan, voxels=voxels.astype(np.float32))
 
 
+def head_scans(data: Path, seeds: range) -> Iterator[tuple[Scan, Scan]]:
+    """Made heads and their twins with lesions, one pair a seed."""
+    heads = load_heads(data)
+    for seed in seeds:
+        made = draw_head_volume(np.random.default_rng(seed), heads)
+        normal, sick = (
+            read_scan(voxels, affine=made.affine, modality=made.modality, name=f"head{seed}")
+            for voxels in (made.normal, made.sick)
+        )
+        yield normal, sick
+
+
+def drawn_scans(data: Path, draws: int, seed: int) -> Iterator[tuple[Scan, Scan]]:
+    """The redistributable scans, drawn, and their twins with lesions."""
+    source = np.random.default_rng(seed)
+    for scan in normal_scans(data / "data"):
+        for _ in range(draws):
+            plain = drawn(scan, source)
+            yield plain, with_lesions(plain, source)
+
+
+def scores_of(scan: Scan, detector: AnomalyDetector) -> dict[str, float]:
+    """What every rule says of a volume."""
+    slices = np.array(
+        [s.score for s in predict(scan, detector, volume_rules="off", roi="whole").slice_scores]
+    )
+    found = predict(scan, detector)
+    shown = np.array([lesion.score for lesion in found.lesions])
+    return {name: rule(slices) for name, rule in RULES.items()} | {
+        "volume score of predict": found.score,
+        "first candidate": score_of_candidates(found),
+        "candidates: 1 - product": float(1 - np.prod(1 - shown)),
+        "candidates: mL": float(sum(lesion.volume_ml for lesion in found.lesions)),
+        "candidates: highest value": max((lesion.maximum for lesion in found.lesions), default=0.0),
+    }
+
+
 def main() -> None:
     """Reads the command line and prints a line of figures per rule."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that holds data/")
     parser.add_argument("--model", default="medzsad-mini")
-    parser.add_argument("--draws", type=int, default=3, help="of each volume")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--volumes", choices=["heads", "scans"], default="heads")
+    parser.add_argument("--seeds", choices=["even", "odd"], default="even", help="of heads")
+    parser.add_argument("--count", type=int, default=30, help="pairs of heads")
+    parser.add_argument("--draws", type=int, default=3, help="of each scan")
+    parser.add_argument("--seed", type=int, default=0, help="of scans")
     args = parser.parse_args()
     torch.set_num_threads(1)
     detector = load_detector(args.model, device="cpu", precision="fp32")
-    source = np.random.default_rng(args.seed)
-    normal, sick = [], []
-    for scan in normal_scans(args.data / "data"):
-        for _ in range(args.draws):
-            plain = drawn(scan, source)
-            for scans, kept in ((plain, normal), (with_lesions(plain, source), sick)):
-                found = predict(scans, detector, plane="auto")
-                kept.append(np.array([s.score for s in found.slice_scores]))
-    labels = np.array([0] * len(normal) + [1] * len(sick))
-    print(f"{len(normal)} normal volumes of {min(map(len, normal))} to {max(map(len, normal))} slices")
-    for name, rule in RULES.items():
-        low, high = np.array([rule(s) for s in normal]), np.array([rule(s) for s in sick])
+    first = int(args.seeds == "odd")
+    if args.volumes == "heads":
+        pairs = head_scans(args.data, range(first, first + 2 * args.count, 2))
+    else:
+        pairs = drawn_scans(args.data, args.draws, args.seed)
+    found = [(scores_of(normal, detector), scores_of(sick, detector)) for normal, sick in pairs]
+    print(f"{len(found)} volumes without lesions and their twins with lesions")
+    for name in found[0][0]:
+        low, high = (np.array([pair[sick][name] for pair in found]) for sick in (0, 1))
+        labels = np.repeat([0, 1], len(found))
         area = roc_auc_score(labels, np.concatenate([low, high]))
-        print(f"{name:32} AUROC {area:.3f}  twin higher {np.mean(high > low):.3f}")
+        print(f"{name:36} AUROC {area:.3f}  twin higher {np.mean(high > low):.3f}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from medzsad.detectors.clip.building import (
 )
 from medzsad.detectors.clip.state_prompts import StateTokens, state_tokens
 from medzsad.detectors.organs import name_of
-from medzsad.errors import BadInput, ModelNotReady
+from medzsad.errors import BadInput, ModelNotReady, certain
 
 
 class AdaCLIP(AnomalyDetector):
@@ -57,8 +57,10 @@ class AdaCLIP(AnomalyDetector):
             that is needed.
     """
 
-    method: ClassVar[str] = "adaclip"
-    uses_organ: ClassVar[bool] = True
+    method: str = "adaclip"
+    clip: FrozenCLIP
+    text_features: Tensor  # None if each image has its own
+    uses_organ: bool = True
     bounded_in_bf16: ClassVar[bool] = False  # with logits of 100 times a cosine, scores move by up to 3e-3
 
     def __init__(
@@ -243,7 +245,7 @@ class AdaCLIP(AnomalyDetector):
         features: dict[int, Tensor] = {}
         for name in dict.fromkeys(class_names):  # each class is encoded once
             rows = [row for row, other in enumerate(class_names) if other == name]
-            own = frozen[rows] if self.config.text_depends_on_image else None
+            own = certain(frozen)[rows] if self.config.text_depends_on_image else None
             features |= dict(zip(rows, self._texts_of(own, name).expand(len(rows), -1, -1), strict=True))
         return torch.stack([features[row] for row in range(len(class_names))])
 
@@ -258,11 +260,11 @@ class AdaCLIP(AnomalyDetector):
             CLIP's feature, if prompts are made from it, else nothing. Without: ``image`` and ``layer.L``
             (B, patches, C) of each output layer L.
         """
-        clip, config = self.clip, self.config
+        clip, config, output = self.clip, self.config, certain(self.config.output_layers)
         if config.prompts_image:
             return {"image": self._frozen_feature(clip.embed(inputs))} if config.dynamic else {}
-        run = clip.run_blocks(clip.embed(inputs), layers=config.output_layers, class_only=True)
-        layers = {f"layer.{layer}": run.layers[layer][:, 1:] for layer in config.output_layers}
+        run = clip.run_blocks(clip.embed(inputs), layers=output, class_only=True)
+        layers = {f"layer.{layer}": run.layers[layer][:, 1:] for layer in output}
         return {"image": clip.class_feature(run.tokens), **layers}
 
     def encode(
@@ -281,31 +283,32 @@ class AdaCLIP(AnomalyDetector):
             class_names: what each image shows; None for :attr:`class_name`.
         """
         clip, adapter, config = self.clip, self.adapter, self.config
+        output = certain(config.output_layers)
         if config.prompts_image:
-            embedded = clip.embed(inputs)
+            embedded = clip.embed(certain(inputs))
             feature = None
             if config.dynamic:
                 feature = self._frozen_feature(embedded) if frozen is None else frozen["image"]
             run = clip.run_blocks(
                 embedded,
-                layers=config.output_layers,
+                layers=output,
                 before_block=adapter.image_hook(feature),
                 class_only=True,
             )
             count = embedded.shape[1]  # what follows are prompts
             image = clip.class_feature(run.tokens[:, :count])
-            layers = [run.layers[n][:, 1:count] for n in config.output_layers]
+            layers = [run.layers[n][:, 1:count] for n in output]
         else:
-            frozen = self.frozen_features(inputs) if frozen is None else frozen
+            frozen = self.frozen_features(certain(inputs)) if frozen is None else frozen
             image = frozen["image"]
             feature = image.detach()
-            layers = [frozen[f"layer.{n}"] for n in config.output_layers]
+            layers = [frozen[f"layer.{n}"] for n in output]
         patches = adapter.project_patches(layers)
         sides = (self.image_size, self.image_size) if inputs is None else inputs.shape[-2:]
         return Encoded(
             self.encode_texts(feature, class_names).transpose(1, 2).expand(image.shape[0], -1, -1),
             adapter.project_image(image),
-            dict(zip(config.output_layers, patches, strict=True)),
+            dict(zip(output, patches, strict=True)),
             clip.grid(sides),
         )
 
@@ -443,6 +446,6 @@ class AdaCLIP(AnomalyDetector):
                 clip or self.clip,
                 self.adapter,
                 self._state_tokens(class_name, clip),
-                frozen.float() if dynamic else None,
+                certain(frozen).float() if dynamic else None,
                 class_name=class_name,
             )

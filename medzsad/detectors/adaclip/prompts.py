@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.clip.backbone import BlockHook, FrozenCLIP
 from medzsad.detectors.clip.weights import read_tensors
-from medzsad.errors import ModelNotReady
+from medzsad.errors import ModelNotReady, certain
 
 INIT_STD = 0.02
 PUBLISHED_PREFIX = "clip_model."
@@ -65,7 +65,7 @@ class AdaCLIPAdapter(nn.Module):
                 setattr(self, f"{name}_prompter", StaticPrompts(depth, length, tokens))
             if "D" in config.prompt_type:
                 setattr(self, f"dynamic_{name}_prompt_generator", LinearHeads(embed_dim, tokens, length))
-        self.patch_token_layer = LinearHeads(width, embed_dim, len(config.output_layers))
+        self.patch_token_layer = LinearHeads(width, embed_dim, len(certain(config.output_layers)))
         self.cls_token_layer = LinearHeads(embed_dim, embed_dim, 1)
 
     def prompts(self, branch: str, frozen: Tensor | None) -> list[Tensor]:
@@ -83,11 +83,13 @@ class AdaCLIPAdapter(nn.Module):
             return []
         static = getattr(self, f"{branch}_prompter", None)
         generator = getattr(self, f"dynamic_{branch}_prompt_generator", None)
-        with torch.autocast(self.cls_token_layer.head[0].weight.device.type, enabled=False):
-            dynamic = None if generator is None else generator(frozen.float())
+        with torch.autocast(next(self.cls_token_layer.parameters()).device.type, enabled=False):
+            if generator is None:
+                return [] if static is None else [p[None] for p in static.static_prompts]
+            dynamic = generator(certain(frozen).float())
             if static is None:
                 return [dynamic] * self.depth
-            return [p[None] if dynamic is None else p + dynamic for p in static.static_prompts]
+            return [p + dynamic for p in static.static_prompts]
 
     def image_hook(self, frozen: Tensor | None) -> BlockHook:
         """Appends the prompts before the first block and replaces them before the next ``depth - 1``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -64,7 +65,7 @@ def compare_features(encoded: Encoded, config: AdaCLIPSettings) -> AdaCLIPCompar
     return AdaCLIPComparison(image_logits, class_logits, maps)
 
 
-def layer_probability_maps(comparison: AdaCLIPComparison, size: tuple[int, int]) -> dict[int, Tensor]:
+def layer_probability_maps(comparison: AdaCLIPComparison, size: Sequence[int]) -> dict[int, Tensor]:
     """The published aggregation for training: every layer by itself.
 
     Returns:
@@ -76,7 +77,7 @@ def layer_probability_maps(comparison: AdaCLIPComparison, size: tuple[int, int])
     }
 
 
-def aggregated_map(comparison: AdaCLIPComparison, size: tuple[int, int], *, sigma: float = 0.0) -> Tensor:
+def aggregated_map(comparison: AdaCLIPComparison, size: Sequence[int], *, sigma: float = 0.0) -> Tensor:
     """The published aggregation for predicting: mean logits of the layers, enlarged, softmax, smoothed.
 
     Args:

@@ -144,4 +144,5 @@ class AdaCLIPSettings:
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise ModelNotReady(f"unknown AdaCLIP settings: {', '.join(unknown)}; perhaps of a newer version")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        decoded: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**decoded)

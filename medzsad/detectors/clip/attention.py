@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medzsad.detectors.clip.towers import Attention
 
-def split_heads(attention: nn.Module, x: Tensor, read: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+
+def split_heads(attention: Attention, x: Tensor, read: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Projects tokens to queries, keys and values.
 
     Args:
@@ -23,19 +25,21 @@ def split_heads(attention: nn.Module, x: Tensor, read: int | None = None) -> tup
     """
     weight, bias, width = attention.in_proj_weight, attention.in_proj_bias, x.shape[2]
     if read is None:
-        return _heads(attention, F.linear(x, weight, bias), 3)
+        query, key, value = _heads(attention, F.linear(x, weight, bias), 3)
+        return query, key, value
     ask, answer = (None, None) if bias is None else (bias[:width], bias[width:])
     (query,) = _heads(attention, F.linear(x[:, :read], weight[:width], ask), 1)
-    return query, *_heads(attention, F.linear(x, weight[width:], answer), 2)
+    key, value = _heads(attention, F.linear(x, weight[width:], answer), 2)
+    return query, key, value
 
 
-def _heads(attention: nn.Module, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+def _heads(attention: Attention, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
     """(B, N, parts * C) to ``parts`` tensors (B, heads, N, C / heads)."""
     batch, length, _ = projected.shape
     return projected.view(batch, length, parts, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def merge_heads(attention: nn.Module, attended: Tensor, head_scale: Tensor | None = None) -> Tensor:
+def merge_heads(attention: Attention, attended: Tensor, head_scale: Tensor | None = None) -> Tensor:
     """``Concat(w[h] * head[h]) W_O + b``: HeadCLIP's learnable head weights (arXiv 2505.22259).
 
     Args:
@@ -52,7 +56,7 @@ def merge_heads(attention: nn.Module, attended: Tensor, head_scale: Tensor | Non
 
 
 def self_attention(
-    attention: nn.Module,
+    attention: Attention,
     x: Tensor,
     *,
     causal: bool = False,
@@ -70,7 +74,7 @@ def self_attention(
 
 
 def dual_attention(
-    attention: nn.Module,
+    attention: Attention,
     x: Tensor,
     *,
     head_scale: Tensor | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
@@ -21,6 +21,7 @@ from medzsad.detectors.clip.configuration import (
     every_tag_needs_quick_gelu,
     read_configuration,
 )
+from medzsad.detectors.clip.towers import Block, ImageTower, TextTower
 from medzsad.detectors.clip.weights import install, load_clip_state
 from medzsad.errors import ModelNotReady
 
@@ -59,10 +60,13 @@ class FrozenCLIP(nn.Module):
             and the block runs again when they do. Less memory, more time, the same gradients. Off at first.
     """
 
+    visual: ImageTower
+    text: TextTower | None
+
     def __init__(
         self,
-        visual: nn.Module,
-        text: nn.Module | None,
+        visual: ImageTower,
+        text: TextTower | None,
         *,
         name: str = "custom",
         quick_gelu: bool = False,
@@ -78,7 +82,7 @@ class FrozenCLIP(nn.Module):
         self.position_antialias = position_antialias
         self.checkpointing = False
         self._kept: dict[Hashable, Tensor] = {}
-        self.rebuild: Callable[[], Self] | None = None
+        self.rebuild: Callable[[], FrozenCLIP] | None = None
         self.causal_text = getattr(text, "attn_mask", None) is not None
         if text is not None:
             text.attn_mask = None  # not needed by our attention, and without storage if built on "meta"
@@ -179,10 +183,11 @@ class FrozenCLIP(nn.Module):
     @property
     def patch_size(self) -> tuple[int, int]:
         """Height and width of a patch in pixels."""
-        return tuple(self.visual.patch_size)
+        rows, columns = self.visual.patch_size
+        return rows, columns
 
     @property
-    def text_tower(self) -> nn.Module:
+    def text_tower(self) -> TextTower:
         """The text tower.
 
         Raises:
@@ -196,7 +201,7 @@ class FrozenCLIP(nn.Module):
         """Frees the text tower."""
         self.text = None
 
-    def with_text_tower(self) -> Self:
+    def with_text_tower(self) -> FrozenCLIP:
         """Return a CLIP of these weights that has its text tower: this one, or one built anew, in float32.
 
         Raises:
@@ -322,7 +327,7 @@ class FrozenCLIP(nn.Module):
         last = layer == self.depth and self.visual.pool_type == "tok"
         return last and (dual or layer not in layers)
 
-    def run_block(self, function: Callable[..., Any], block: nn.Module, *inputs: Any) -> Any:
+    def run_block(self, function: Callable[..., Any], block: Block, *inputs: Any) -> Any:
         """``function(block, *inputs)`` for a block of either tower, with gradient checkpointing if of use."""
         flows = any(isinstance(value, Tensor) and value.requires_grad for value in inputs)
         if not (self.checkpointing and flows and torch.is_grad_enabled()):

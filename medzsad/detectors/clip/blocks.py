@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from medzsad.detectors.clip.attention import dual_attention, self_attention
+from medzsad.detectors.clip.towers import Block
 
 
 def plain_block(
-    block: nn.Module, tokens: Tensor, head_scale: Tensor | None, causal: bool, read: int | None
+    block: Block, tokens: Tensor, head_scale: Tensor | None, causal: bool, read: int | None
 ) -> Tensor:
     """A block of either tower on tokens (B, N, C): all of them, or only the first ``read`` come out."""
     attended = self_attention(block.attn, block.ln_1(tokens), causal=causal, head_scale=head_scale, read=read)
@@ -16,7 +17,7 @@ def plain_block(
 
 
 def dual_block(
-    block: nn.Module,
+    block: Block,
     tokens: Tensor,
     path: Tensor,
     head_scale: Tensor | None,
@@ -30,7 +31,7 @@ def dual_block(
     return rest_of_block(block, tokens[:, :read], attended), path + block.ls_1(second)
 
 
-def rest_of_block(block: nn.Module, tokens: Tensor, attended: Tensor) -> Tensor:
+def rest_of_block(block: Block, tokens: Tensor, attended: Tensor) -> Tensor:
     """What a block of either tower makes of its tokens and its attention's output, both (B, N, C)."""
     tokens = tokens + block.ls_1(attended)
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))

@@ -87,7 +87,7 @@ def require_named_weights(config: BackboneSettings, clip_weights: Weights | None
         ModelNotReady: if neither ``config`` nor ``clip_weights`` names weights for a backbone that needs it.
     """
     if clip_weights is None and config.clip_weights is None and not is_generic(config.backbone):
-        raise ModelNotReady("the checkpoint names no CLIP weights; give clip_weights= (--clip-weights)")
+        raise ModelNotReady("the checkpoint names no CLIP weights; give `clip_weights`")
 
 
 def check_fingerprint(

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeGuard
 
 import open_clip
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from medzsad.detectors.clip.backbone import TowerRun
 from medzsad.detectors.clip.configuration import NO_TEXT
 from medzsad.detectors.clip.pretrained import HINT, _first_line, _reachable
+from medzsad.detectors.clip.towers import TimmImageTower
 from medzsad.detectors.clip.weights import install, load_clip_state
 from medzsad.errors import ModelNotReady
 
@@ -30,7 +31,7 @@ _HUB, _FOLDER = "hf-hub:", "local-dir:"
 _TEXTS_AT_ONCE = 64
 
 
-def is_generic(backbone: str | Mapping[str, Any]) -> bool:
+def is_generic(backbone: str | Mapping[str, Any]) -> TypeGuard[str]:
     """Whether ``backbone`` is of the form ``hf-hub:owner/name`` or ``local-dir:folder``."""
     return isinstance(backbone, str) and backbone.startswith((_HUB, _FOLDER))
 
@@ -46,10 +47,12 @@ class GenericCLIP(nn.Module):
     """
 
     quick_gelu = False
+    visual: TimmImageTower
+    text: nn.Module | None
 
     def __init__(
         self,
-        visual: nn.Module,
+        visual: TimmImageTower,
         text: nn.Module | None,
         *,
         name: str,
@@ -64,7 +67,7 @@ class GenericCLIP(nn.Module):
         self.embed_dim = embed_dim
         self.mean = mean
         self.std = std
-        self.rebuild: Callable[[], Self] | None = None
+        self.rebuild: Callable[[], GenericCLIP] | None = None
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -92,7 +95,7 @@ class GenericCLIP(nn.Module):
         if not vision.get("timm_model_name"):
             raise ModelNotReady(
                 f"{name}: its image tower is open_clip's own; give open_clip's name of the model as the "
-                "backbone, and the weights file as clip_weights= (--clip-weights)"
+                "backbone, and the weights file as `clip_weights`"
             )
         vision["timm_model_pretrained"] = False
         if text:
@@ -143,13 +146,14 @@ class GenericCLIP(nn.Module):
     @property
     def patch_size(self) -> tuple[int, int]:
         """Height and width of a patch in pixels."""
-        return tuple(self.visual.trunk.patch_embed.patch_size)
+        rows, columns = self.visual.trunk.patch_embed.patch_size
+        return rows, columns
 
     def drop_text_tower(self) -> None:
         """Frees the text tower."""
         self.text = None
 
-    def with_text_tower(self) -> Self:
+    def with_text_tower(self) -> GenericCLIP:
         """See :meth:`FrozenCLIP.with_text_tower`."""
         if self.text is not None:
             return self
@@ -165,7 +169,8 @@ class GenericCLIP(nn.Module):
         """
         if tuple(images.shape[-2:]) != tuple(self.visual.image_size):
             raise ValueError(f"{self.name}: images must be of size {tuple(self.visual.image_size)}")
-        return tuple(self.visual.trunk.patch_embed.grid_size)
+        rows, columns = self.visual.trunk.patch_embed.grid_size
+        return rows, columns
 
     def embed(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to the first block's tokens (B, prefix + patches, C)."""

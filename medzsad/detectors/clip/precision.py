@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from medzsad.detectors.clip.backbone import FrozenCLIP
+    from medzsad.detectors.clip.generic import GenericCLIP
 
-def hold_matrices(clip: nn.Module, dtype: torch.dtype) -> None:
+
+def hold_matrices(clip: FrozenCLIP | GenericCLIP, dtype: torch.dtype) -> None:
     """Stores weights and biases of linear layers and convolutions of a CLIP's image tower in ``dtype``.
 
     Under autocast they are rounded to it in any case, but anew in every forward pass, which for a ViT-L reads
@@ -15,8 +21,7 @@ def hold_matrices(clip: nn.Module, dtype: torch.dtype) -> None:
     errors. For predicting only: what was rounded cannot be trained, or made exact again.
 
     Args:
-        clip: a :class:`~medzsad.detectors.clip.backbone.FrozenCLIP` or
-            :class:`~medzsad.detectors.clip.generic.GenericCLIP`.
+        clip: the CLIP.
         dtype: that of the autocast it will run under; ``torch.float32`` to run it without.
     """
     for module in clip.visual.modules():

@@ -10,7 +10,7 @@ from typing import Any
 
 from medzsad.errors import ModelNotReady
 
-HINT = "give a local file as clip_weights= (--clip-weights)"
+HINT = "give a local file as `clip_weights`"
 CONNECT_TIMEOUT = 5.0  # seconds
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from medzsad.detectors.clip.attention import merge_heads, split_heads
 from medzsad.detectors.clip.backbone import BlockHook, FrozenCLIP
 from medzsad.detectors.clip.blocks import rest_of_block
+from medzsad.detectors.clip.towers import Attention, Block
 
 
 class Layout(NamedTuple):
@@ -38,7 +39,7 @@ class Layout(NamedTuple):
         own = torch.arange(start, length, device=ends.device) <= ends[:, None]
         last = start + own.sum(1).cumsum(0) - 1
         places = last.where(ends >= start, ends)
-        return cls(start, tuple(own.shape), own.flatten().nonzero()[:, 0], places)
+        return cls(start, (own.shape[0], own.shape[1]), own.flatten().nonzero()[:, 0], places)
 
 
 def encode_after_first_block(
@@ -69,7 +70,7 @@ def encode_after_first_block(
     return clip.read_text(row)
 
 
-def _block(block: nn.Module, row: Tensor, layout: Layout, last: bool) -> Tensor:
+def _block(block: Block, row: Tensor, layout: Layout, last: bool) -> Tensor:
     """A block of the text tower on a row (B, N, C); of the last one only the texts' ends come out."""
     attended = _attention(block.attn, block.ln_1(row), layout)
     if last:
@@ -77,7 +78,7 @@ def _block(block: nn.Module, row: Tensor, layout: Layout, last: bool) -> Tensor:
     return rest_of_block(block, row, merge_heads(block.attn, attended))
 
 
-def _attention(attention: nn.Module, x: Tensor, layout: Layout) -> Tensor:
+def _attention(attention: Attention, x: Tensor, layout: Layout) -> Tensor:
     """Causal attention within each text of a row (B, N, C): (B, heads, N, C / heads)."""
     query, key, value = split_heads(attention, x)
     start, (texts, own) = layout.start, layout.shape

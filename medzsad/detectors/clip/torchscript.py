@@ -79,7 +79,7 @@ def _unpickle(archive: zipfile.ZipFile, prefix: str) -> Any:
     def same(value: Any, *_: Any) -> Any:
         return value
 
-    class Reader(pickle._Unpickler):  # type: ignore[name-defined]
+    class Reader(pickle._Unpickler):
         """In Python, since the C one allocates as much memory as a file makes it."""
 
         def find_class(self, module: str, name: str) -> Any:

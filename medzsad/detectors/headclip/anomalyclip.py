@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, NoReturn, Self
 
 from torch import Tensor, nn
 
@@ -25,7 +25,7 @@ class AnomalyCLIP(HeadCLIP):
         ModelNotReady: also on a checkpoint whose head weights are not 1.
     """
 
-    method: ClassVar[str] = "anomalyclip"
+    method: str = "anomalyclip"
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class AnomalyCLIP(HeadCLIP):
         self.head_weights.requires_grad_(False)
 
     @classmethod
-    def from_checkpoint(cls, *args: Any, **kwargs: Any) -> AnomalyCLIP:
+    def from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:
         detector = super().from_checkpoint(*args, **kwargs)
         for path in ("patch", "image"):
             if any(bool((scale != 1).any()) for scale in detector.head_weights.scales(path).values()):
@@ -49,7 +49,7 @@ class AnomalyCLIP(HeadCLIP):
         return detector
 
     @classmethod
-    def _from_published(cls, *args: Any) -> AnomalyCLIP:
+    def _from_published(cls, *args: Any) -> NoReturn:
         raise ModelNotReady("the file has head weights: it is HeadCLIP's; use method headclip")
 
     def trainable_parameters(self) -> list[nn.Parameter]:

@@ -53,11 +53,11 @@ def parse_map(pairs: Iterable[str]) -> dict[str, str]:
         known = re.sub(r"\.\d+$", ".*", ours) in TARGETS
         if not theirs or not known or ("*" in theirs) != ("*" in ours) or theirs.count("*") > 1:
             raise ModelNotReady(
-                f"--map {pair}: write THEIRS=OURS, OURS one of {', '.join(TARGETS)}; * stands for a number, "
-                "in both names or in neither"
+                f"`mapping` {pair}: write THEIRS=OURS, OURS one of {', '.join(TARGETS)}; * stands for a "
+                "number, in both names or in neither"
             )
         if theirs in found or ours in found.values():
-            raise ModelNotReady(f"--map {pair}: {theirs if theirs in found else ours} is mapped twice")
+            raise ModelNotReady(f"`mapping` {pair}: {theirs if theirs in found else ours} is mapped twice")
         found[theirs] = ours
     return found
 
@@ -65,7 +65,7 @@ def parse_map(pairs: Iterable[str]) -> dict[str, str]:
 def how_to_map(tensors: Mapping[str, Tensor]) -> str:
     """Return what a file holds and how to say what it is, for the end of a message."""
     return (
-        f"it holds {listing(tensors)}; if these are HeadCLIP's weights, say which is what with --map "
+        f"it holds {listing(tensors)}; if these are HeadCLIP's weights, say which is what with `mapping` "
         f"THEIRS=OURS, as often as needed, OURS one of {', '.join(TARGETS)}"
     )
 
@@ -101,7 +101,8 @@ def read_headclip(
     size = tower()
     prompts = {n: left.pop(n) for n in list(left) if last_part(n) in _WORDS or _DEEP.fullmatch(n)}
     try:
-        heads, notes = _mapped_heads(mapped), []
+        heads = _mapped_heads(mapped)
+        notes: list[str] = []
         if not heads:
             heads, notes = find_heads(left, size)
         if not heads and not mapped:
@@ -128,7 +129,7 @@ def _mapped(tensors: dict[str, Tensor], mapping: Mapping[str, str], origin: str)
         pattern = re.compile(re.escape(theirs).replace(r"\*", r"(\d+)"))
         names = [name for name in tensors if pattern.fullmatch(name)]
         if not names:
-            raise ModelNotReady(f"{origin}: --map {theirs}={ours}: no such tensor; {how_to_map(tensors)}")
+            raise ModelNotReady(f"{origin}: `mapping` {theirs}={ours}: no such tensor; {how_to_map(tensors)}")
         for name in names:
             match = pattern.fullmatch(name)
             found[ours.replace("*", "their" + "".join(match.groups() if match else ()))] = tensors.pop(name)
@@ -161,7 +162,7 @@ def _prompts(
     if len(found) != 2 or len(sizes) != 1 or next(iter(sizes))[1] != width:
         raise ValueError(
             f"prompts ctx_pos and ctx_neg of one shape (1, 1, tokens, {width}) are needed; if they were "
-            "trained on another CLIP, give it with --backbone"
+            "trained on another CLIP, give it with `backbone`"
         )
     deep = [n for n in mapped if n.startswith("compound")]
     source = dict(mapped)

@@ -70,7 +70,7 @@ def find_heads(left: dict[str, Tensor], tower: Tower) -> tuple[dict[str, dict[st
         if any(map(named_as_heads, left)):
             raise ValueError(
                 f"its head weights do not fit a tower of {tower.depth} layers with {tower.heads} heads; give "
-                "the CLIP that they were trained on with --backbone"
+                "the CLIP that they were trained on with `backbone`"
             )
         return {}, []
     groups: dict[str, dict[str, Tensor]] = defaultdict(dict)

@@ -7,10 +7,10 @@ and ``joint_weight`` 0 HeadCLIP equals AnomalyCLIP.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ from medzsad.detectors.scoring import (
     similarity_logits,
     upsample,
 )
-from medzsad.errors import ModelNotReady
+from medzsad.errors import ModelNotReady, certain
 
 
 class Comparison(NamedTuple):
@@ -74,7 +74,10 @@ class HeadCLIP(AnomalyDetector):
         ModelNotReady: if settings, prompts or text features do not fit the backbone.
     """
 
-    method: ClassVar[str] = "headclip"
+    method: str = "headclip"
+    clip: FrozenCLIP
+    prompts: PromptLearner | None
+    text_features: Tensor
 
     def __init__(
         self,
@@ -98,13 +101,14 @@ class HeadCLIP(AnomalyDetector):
                 deep_position=config.deep_position,
             )
         if prompts is not None:
-            config = replace(config, **prompts.sizes)
+            sizes: dict[str, Any] = prompts.sizes
+            config = replace(config, **sizes)
         self.config = config
         self.prompts = prompts
         self.head_weights = HeadWeights(
-            config.head_layers,
+            certain(config.head_layers),
             clip.heads,
-            vv_start=config.vv_start,
+            vv_start=certain(config.vv_start),
             paths=config.head_paths,
             parametrisation=config.head_parametrisation,
         )
@@ -128,7 +132,7 @@ class HeadCLIP(AnomalyDetector):
         clip_weights: Weights | None = None,
         with_text_tower: bool = True,
         prompts: PromptLearner | None = None,
-    ) -> HeadCLIP:
+    ) -> Self:
         """An untrained HeadCLIP (head weights 1), with its text tower for training.
 
         Args:
@@ -152,7 +156,7 @@ class HeadCLIP(AnomalyDetector):
         *,
         clip_weights: Weights | None = None,
         with_text_tower: bool = False,
-    ) -> HeadCLIP:
+    ) -> Self:
         """A zero-shot detector from a published AnomalyCLIP checkpoint, without any training.
 
         Args:
@@ -176,7 +180,7 @@ class HeadCLIP(AnomalyDetector):
         adapter: str | Path | None = None,
         organ: str | None = None,
         class_name: str | None = None,
-    ) -> HeadCLIP:
+    ) -> Self:
         """See the base class; prompts name no organ and no class.
 
         ``adapter`` is a published AnomalyCLIP checkpoint, or prompts and head weights in a layout that
@@ -200,7 +204,7 @@ class HeadCLIP(AnomalyDetector):
         config: HeadCLIPSettings,
         clip_weights: Weights | None,
         origin: str,
-    ) -> HeadCLIP:
+    ) -> Self:
         """A trained detector from prompts and head weights in the form of ``headclip_files``."""
         heads = _part(tensors, "head_weights.")
         config = replace(
@@ -287,9 +291,10 @@ class HeadCLIP(AnomalyDetector):
             frozen: what :meth:`frozen_features` gave for them; ``inputs`` are not looked at then.
         """
         # Not under no_grad: autograd records nothing there, unless the caller wants the inputs' gradient.
-        frozen = self.frozen_features(inputs) if frozen is None else frozen
+        frozen = self.frozen_features(certain(inputs)) if frozen is None else frozen
         clip, config = self.clip, self.config
-        patches = {n: frozen[f"patches.{n}"] for n in sorted(config.patch_layers) if f"patches.{n}" in frozen}
+        names = {layer: f"patches.{layer}" for layer in sorted(certain(config.patch_layers))}
+        patches = {layer: frozen[name] for layer, name in names.items() if name in frozen}
         if "image" in frozen:
             return frozen["image"], patches
         run = clip.run_blocks(
@@ -320,7 +325,7 @@ class HeadCLIP(AnomalyDetector):
             },
         )
 
-    def summed_map(self, comparison: Comparison, size: tuple[int, int], *, smooth: bool = True) -> Tensor:
+    def summed_map(self, comparison: Comparison, size: Sequence[int], *, smooth: bool = True) -> Tensor:
         """The published map, (B, H, W) in [0, number of patch layers]: a sum over layers, then smoothed."""
         layers = [abnormality(p) for p in comparison.patch_probabilities.values()]
         maps = upsample(torch.stack(layers).sum(0), size)
@@ -355,7 +360,7 @@ class HeadCLIP(AnomalyDetector):
     @classmethod
     def from_checkpoint(
         cls, checkpoint: Checkpoint, *, clip_weights: Weights | None = None, with_text_tower: bool = False
-    ) -> HeadCLIP:
+    ) -> Self:
         """Builds the detector.
 
         Args:

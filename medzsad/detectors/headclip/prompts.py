@@ -136,9 +136,10 @@ class PromptLearner(nn.Module):
             ModelNotReady: if tensors are missing or their shapes contradict one another.
         """
         deep_names = [name for name in tensors if name.startswith("compound_prompts_text.")]
-        deep = [tensors.get(f"compound_prompts_text.{i}") for i in range(len(deep_names))]
+        wanted = [f"compound_prompts_text.{i}" for i in range(len(deep_names))]
+        deep = [tensors[name] for name in wanted if name in tensors]
         pos, neg = tensors.get("ctx_pos"), tensors.get("ctx_neg")
-        if pos is None or neg is None or any(tensor is None for tensor in deep):
+        if pos is None or neg is None or len(deep) < len(wanted):
             raise ModelNotReady(
                 f"{origin}: holds no complete prompts (ctx_pos, ctx_neg, compound_prompts_text.N)"
             )
@@ -154,8 +155,7 @@ class PromptLearner(nn.Module):
             deep_position=deep_position,
             phrases=phrases,
         )
-        wanted = learner.state_dict()
-        learner.load_state_dict({name: tensors[name].float() for name in wanted})
+        learner.load_state_dict({name: tensors[name].float() for name in learner.state_dict()})
         return learner
 
 

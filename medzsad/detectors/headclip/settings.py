@@ -121,4 +121,5 @@ class HeadCLIPSettings:
             raise ModelNotReady(
                 f"unknown HeadCLIP settings: {', '.join(unknown)}; perhaps of a newer version"
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        decoded: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**decoded)

@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.mini.network import FOREGROUND_LEVEL, MiniNetwork
 from medzsad.detectors.mini.slices import SliceNetwork
+from medzsad.detectors.volume_rules import MEASURED_RULES, VolumeRules
 from medzsad.errors import ModelNotReady
 
 COLOUR_LEVEL = 0.03  # from this mean difference between channels on, an image is one in colour
@@ -107,9 +108,10 @@ class MedzsadMini(AnomalyDetector):
         ValueError: if a size is not a positive multiple of 16.
     """
 
-    method: ClassVar[str] = "mini"
-    framing: ClassVar[str] = "foreground"
+    method: str = "mini"
+    framing: str = "foreground"
     tells_colours: bool = True
+    volume_rules: VolumeRules = MEASURED_RULES
     bounded_in_bf16: ClassVar[bool] = False  # scores move by up to 2e-3, most of it from the first stages
 
     def __init__(
@@ -181,6 +183,11 @@ class MedzsadMini(AnomalyDetector):
                 detector.threshold = self.slice_threshold
         return detector
 
+    @property
+    def marks_brain(self) -> bool:
+        """Whether it is one for slices of volumes, with a network of their own."""
+        return self.kind == "slice" and self.slice_network is not None
+
     def networks_in_use(self) -> list[tuple[str, MiniNetwork]]:
         """Kind and network of what it is now used for: one, or that for grey images and that for colours."""
         if self.kind == "slice" and self.slice_network is not None:
@@ -219,7 +226,8 @@ class MedzsadMini(AnomalyDetector):
         flip = self.flip and not isinstance(network, SliceNetwork)
         if flip:
             inputs = torch.cat([inputs, inputs.flip(-1)])
-        pixel, image = network(inputs)
+        decoded, image = network.decode(inputs)
+        pixel, image = network.pixel_states(network.pixel_head(decoded)), network.image_states(image)
         maps, probability = pixel.float().softmax(1)[:, 1], image.float().softmax(1)[:, 1]
         if flip:
             maps = (maps[:batch] + maps[batch:].flip(-1)) / 2
@@ -228,11 +236,14 @@ class MedzsadMini(AnomalyDetector):
             maps = gaussian_smooth(maps, self.smoothing)
         score = (1 - self.score_mix) * probability + self.score_mix * maps.amax((1, 2))
         pairs = self.calibration[kind]
-        return Prediction(
+        prediction = Prediction(
             platt(maps, *pairs["map"]),
             platt(score, *pairs["score"]),
             platt(probability, *pairs["probability"]),
         )
+        if not isinstance(network, SliceNetwork):
+            return prediction
+        return SlicePrediction(*prediction, network.brain(decoded).float().sigmoid())
 
     def to_checkpoint(self) -> Checkpoint:
         """The networks' weights in float16 (half the file, no measurable change) and the settings."""

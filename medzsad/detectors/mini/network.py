@@ -209,7 +209,7 @@ class MiniNetwork(nn.Module):
         eighth = self.stage_8(quarter)
         deep = self.stage_16(eighth)
         batch, width, height, side = deep.shape
-        positions = self.positions
+        positions: Tensor = self.positions
         if (height, side) != positions.shape[-2:]:
             positions = F.interpolate(positions, (height, side), mode="bilinear", align_corners=False)
         tokens = (deep + positions).flatten(2).transpose(1, 2)

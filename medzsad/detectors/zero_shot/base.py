@@ -25,7 +25,7 @@ from medzsad.detectors.clip.state_prompts import encode_states, pool_states, sta
 from medzsad.detectors.organs import vocabulary
 from medzsad.detectors.scoring import joint_score, pool_map, similarity_logits
 from medzsad.detectors.zero_shot.settings import TrainingFreeSettings
-from medzsad.errors import ModelNotReady
+from medzsad.errors import ModelNotReady, certain
 
 TWO_PROMPTS = ("a photo of a normal {}", "a photo of an anomalous {}")
 
@@ -47,8 +47,10 @@ class TrainingFreeDetector(AnomalyDetector):
         BadInput: if the settings name an unknown organ.
     """
 
-    uses_organ: ClassVar[bool] = True
+    uses_organ: bool = True
     settings_class: ClassVar[type[TrainingFreeSettings]]
+    clip: FrozenCLIP | GenericCLIP
+    text_features: Tensor
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class TrainingFreeDetector(AnomalyDetector):
     ) -> None:
         config = (config or self.settings_class()).resolve(clip)
         mean, std = getattr(clip, "mean", CLIP_MEAN), getattr(clip, "std", CLIP_STD)
-        super().__init__(image_size=config.image_size, mean=mean, std=std, threshold=threshold)
+        super().__init__(image_size=certain(config.image_size), mean=mean, std=std, threshold=threshold)
         self.clip = clip
         self.config = config
         if text_features is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from torch import Tensor
 
@@ -10,6 +10,9 @@ from medzsad.detectors.base import Prediction
 from medzsad.detectors.scoring import gaussian_smooth, upsample
 from medzsad.detectors.zero_shot.base import TrainingFreeDetector
 from medzsad.detectors.zero_shot.settings import PlainCLIPSettings, TrainingFreeSettings
+
+if TYPE_CHECKING:
+    from medzsad.detectors.clip.backbone import FrozenCLIP
 
 
 class PlainCLIP(TrainingFreeDetector):
@@ -21,7 +24,7 @@ class PlainCLIP(TrainingFreeDetector):
     takes AnomalyCLIP's V-V path instead. Arguments: see the base class.
     """
 
-    method: ClassVar[str] = "clip"
+    method: str = "clip"
     settings_class: ClassVar[type[TrainingFreeSettings]] = PlainCLIPSettings
     config: PlainCLIPSettings
 
@@ -34,7 +37,8 @@ class PlainCLIP(TrainingFreeDetector):
         clip, config = self.clip, self.config
         grid = clip.grid(inputs)
         if config.dense == "vv":
-            run = clip.run_blocks(
+            # The settings refuse it for any other.
+            run = cast("FrozenCLIP", clip).run_blocks(
                 clip.embed(inputs), layers=(clip.depth,), vv_start=config.vv_start, class_only=True
             )
             tokens = run.layers[clip.depth]

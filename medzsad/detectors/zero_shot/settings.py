@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from medzsad.detectors.clip.generic import is_generic
-from medzsad.errors import ModelNotReady
+from medzsad.errors import ModelNotReady, certain
 
 if TYPE_CHECKING:
     from medzsad.detectors.clip.backbone import FrozenCLIP
@@ -63,12 +63,8 @@ class TrainingFreeSettings:
             ModelNotReady: if a value is impossible, or does not fit ``clip``.
         """
         native = tuple(clip.visual.image_size)
-        decided = replace(
-            self,
-            quick_gelu=clip.quick_gelu,
-            image_size=native[0] if self.image_size is None else self.image_size,
-        )
-        size, sides = decided.image_size, clip.patch_size
+        size, sides = native[0] if self.image_size is None else self.image_size, clip.patch_size
+        decided = replace(self, quick_gelu=clip.quick_gelu, image_size=size)
         rules = [
             (
                 f"image_size {size} must be a multiple of {clip.name}'s patch size {sides[0]}",
@@ -105,7 +101,8 @@ class TrainingFreeSettings:
         if unknown:
             name = cls.__name__.removesuffix("Settings")
             raise ModelNotReady(f"unknown {name} settings: {', '.join(unknown)}; perhaps of a newer version")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        decoded: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**decoded)
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ class WinCLIPSettings(TrainingFreeSettings):
     scales: tuple[int, ...] = (2, 3)
 
     def _decide(self, clip: FrozenCLIP | GenericCLIP, rules: list[tuple[str, bool]]) -> Self:
-        side = self.image_size // max(clip.patch_size)
+        side = certain(self.image_size) // max(clip.patch_size)
         scales = tuple(self.scales)
         rules.append(
             (

@@ -28,7 +28,7 @@ class WinCLIP(TrainingFreeDetector):
         chunk_tokens: tokens that go through the transformer at once at most; bounds memory alone.
     """
 
-    method: ClassVar[str] = "winclip"
+    method: str = "winclip"
     settings_class: ClassVar[type[TrainingFreeSettings]] = WinCLIPSettings
     config: WinCLIPSettings
     chunk_tokens: int = 8192

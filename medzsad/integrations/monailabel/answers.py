@@ -78,7 +78,8 @@ def uncertainty(prediction: ScanPrediction, *, span: float = 0.2) -> float:
 def _lesion(lesion: dict[str, Any], has_geometry: bool) -> dict[str, Any]:
     """A candidate of the report, with its place along 3D Slicer's axes (RAS) and along DICOM's (LPS)."""
     return {
-        "score": lesion["mean"],
+        "score": lesion["score"],
+        "mean": lesion["mean"],
         "maximum": lesion["maximum"],
         **_place("center", lesion, has_geometry),
         **_place("peak", lesion, has_geometry),

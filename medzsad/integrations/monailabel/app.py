@@ -53,6 +53,8 @@ class MedzsadApp(MONAILabelApp):
         BadInput, ModelNotReady: on settings that are impossible, or models that are not there.
     """
 
+    _infers: dict[str, InferTask]
+
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None = None) -> None:
         conf = dict(conf or {})
         self.settings = AppConf.parse(conf)

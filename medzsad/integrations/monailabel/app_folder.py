@@ -18,20 +18,7 @@ FILES = {
 __all__ = ["MedzsadApp"]
 ''',
     "requirements.txt": "medzsad[monailabel]\n",
-    "README.md": """# medzsad in MONAI Label
-
-Start the server from here, with the folder (or the DICOMweb address) of your scans:
-
-    medzsad monailabel start --app . --studies DIR
-
-Then give http://127.0.0.1:8000 to the MONAI Label module of 3D Slicer, or open that address with /ohif/
-behind it.
-
-`model/headclip/` holds the adapters that were trained here, one folder each; the newest is the model
-`headclip`. Delete a folder to fall back to the one before. `logs/` holds the server's log.
-
-Research software, not a medical device.
-""",
+    "README.md": Path(__file__).with_name("app_readme.md").read_text(encoding="utf-8"),
 }
 
 

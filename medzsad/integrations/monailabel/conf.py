@@ -54,11 +54,11 @@ class AppConf:
             if key in _IGNORED:
                 continue
             if key not in known:
-                raise BadInput(f"--conf {key}: unknown; use one of {', '.join(known)}")
+                raise BadInput(f"`conf` {key}: unknown; use one of {', '.join(known)}")
             values[key] = str(value).strip()
             if isinstance(known[key].default, int):
-                values[key] = whole_number(values[key], f"--conf {key}", 1)
-                check_limit(values[key], "MEDZSAD_MAX_WORKERS", f"--conf {key}", "at once")
+                values[key] = whole_number(values[key], f"`conf` {key}", 1)
+                check_limit(values[key], "MEDZSAD_MAX_WORKERS", f"`conf` {key}", "at once")
         return cls(**values)
 
     @property
@@ -75,4 +75,4 @@ class AppConf:
         """
         if not self.clip_architecture.startswith("{"):
             return self.clip_architecture
-        return parse_json_object(self.clip_architecture, "--conf clip_architecture")
+        return parse_json_object(self.clip_architecture, "`conf` clip_architecture")

@@ -137,6 +137,8 @@ def _headclip_of_zoo(known: Mapping[str, OfferedModel]) -> OfferedModel | None:
 
 def _from_model(model: OfferedModel) -> StartingPoint:
     detector = load_detector(model.source, device="cpu", clip_weights=model.clip_weights)
+    if not isinstance(detector, HeadCLIP):
+        raise BadInput(f"start {model.name!r}: a {detector.method!r} detector; choose a HeadCLIP")
     entry, beside = catalogue().models.get(model.source), Path(model.source) / RUN_CLIP
     config, weights = detector.config, model.clip_weights
     named = find_clip(catalogue().files, config.backbone, config.clip_weights)
@@ -156,7 +158,7 @@ def _clip(settings: AppConf) -> tuple[HeadCLIPSettings, str | None, str]:
         path = Path(given).expanduser()
         if not path.is_file():
             raise ModelNotReady(
-                f"--conf clip_weights {given}: neither a CLIP of the catalogue nor a file; "
+                f"`conf` clip_weights {given}: neither a CLIP of the catalogue nor a file; "
                 f"see medzsad models info {PREFERRED_CLIP}"
             )
         return _settings_for(settings.architecture, path.name), str(path.resolve()), path.name
@@ -169,12 +171,13 @@ def _clip(settings: AppConf) -> tuple[HeadCLIPSettings, str | None, str]:
         name = given or PREFERRED_CLIP
         raise ModelNotReady(
             f"training needs CLIP weights, and {name} is not ready: run medzsad models fetch {name}, or "
-            "start the server with --clip-weights FILE"
+            "start the server with `clip_weights` FILE"
         )
+    assert chosen.architecture is not None  # every CLIP's entry has it
     return _settings_for(chosen.architecture, chosen.tag or chosen.name), None, chosen.name
 
 
-def _settings_for(architecture: str | Mapping[str, Any] | None, named: str) -> HeadCLIPSettings:
+def _settings_for(architecture: str | Mapping[str, Any], named: str) -> HeadCLIPSettings:
     from medzsad.detectors.clip.configuration import read_configuration
 
     _, config = read_configuration(architecture, text=True)

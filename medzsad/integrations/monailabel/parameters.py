@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from medzsad.detectors.organs import organ_names, vocabulary
+from medzsad.detectors.volume_rules import CHOICES
 from medzsad.errors import BadInput
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.predicting import parse_plane
+from medzsad.results.lesions import CandidateChoice
 from medzsad.results.thresholds import parse_threshold
 from medzsad.scans.intensity import WINDOWS, parse_windows
 from medzsad.scans.modality import parse_modality
+from medzsad.scans.region import BRAIN, WHOLE
 from medzsad.scans.scan import Modality
 from medzsad.scans.slices import Plane
 from medzsad.storage.text_files import whole_number
@@ -29,7 +32,8 @@ class InferParameters:
 
     Attributes:
         threshold: of the map, see :func:`~medzsad.results.thresholds.parse_threshold`; None for the model's.
-        plane: see :func:`medzsad.predict`.
+        plane, max_candidates, min_volume, all_candidates, volume_rules: see :func:`medzsad.predict`.
+        roi: ``"whole"`` or ``"brain"``; None for the brain where it can be trusted.
         window: of CT; None to choose.
         modality: None for what the file says, or what is guessed.
         organ, class_name: what the scan shows, for models whose texts name it: see
@@ -50,6 +54,11 @@ class InferParameters:
     class_name: str | None = None
     volume: int | None = None
     batch_size: int | None = None
+    roi: str | None = None
+    max_candidates: int | None = None
+    min_volume: float | None = None
+    all_candidates: bool = False
+    volume_rules: str = "auto"
     extension: str | None = None
     dtype: str = "uint8"
     compress: bool = False
@@ -66,9 +75,18 @@ class InferParameters:
             parse_windows(window)
         plane = _text(request, "plane") or "auto"
         organ, class_name = texts_of(request)
+        # 0 is what a form field without a number sends.
+        choice = CandidateChoice(
+            _decimal(request, "min_volume") or None,
+            number_of(request, "max_candidates", 0) or None,
+            _yes(request, "all_candidates"),
+        )
         batch_size = number_of(request, "batch_size", 0)
         check_batch(SMALLEST_SIDE, batch_size or 1, f"batch_size {batch_size}")
         return cls(
+            **vars(choice),
+            roi=_choice(request, "roi", (WHOLE, BRAIN)),
+            volume_rules=_choice(request, "volume_rules", CHOICES) or "auto",
             threshold=None if threshold is None else parse_threshold(threshold),
             plane=str(parse_plane(plane)),
             window=window,
@@ -93,6 +111,11 @@ class InferParameters:
             "modality": [DEFAULT, *(str(modality) for modality in Modality)],
             "organ": [DEFAULT, *organ_names()],
             "class_name": DEFAULT,
+            "roi": [DEFAULT, BRAIN, WHOLE],
+            "max_candidates": 0,
+            "min_volume": DEFAULT,
+            "all_candidates": False,
+            "volume_rules": list(CHOICES),
             "batch_size": 0,
         }
 
@@ -134,6 +157,14 @@ def number_of(request: Mapping[str, Any], key: str, lowest: int) -> int | None:
     """
     text = _text(request, key)
     return None if text is None else whole_number(text, key, lowest)
+
+
+def _decimal(request: Mapping[str, Any], key: str) -> float | None:
+    text = _text(request, key)
+    try:
+        return None if text is None else float(text)
+    except ValueError as error:
+        raise BadInput(f"{key} {text!r} is not a number") from error
 
 
 def _choice(request: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str | None:

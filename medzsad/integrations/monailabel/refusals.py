@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from fastapi import HTTPException
 from medzsad.errors import MedzsadError, ModelNotReady
 
 NOT_FOUND, UNUSABLE, UNREACHABLE, UNAVAILABLE = 404, 422, 502, 503
-_OPTION = re.compile(r"--(window|modality|volume|series|threshold|plane)\b")
 
 
 def refusal(error: MedzsadError | str, *, path: str | Path | None = None, shown: str = "") -> HTTPException:
@@ -27,7 +25,7 @@ def refusal(error: MedzsadError | str, *, path: str | Path | None = None, shown:
     reason = " ".join(str(error).split())
     if path is not None:
         reason = reason.replace(str(path), shown or "the image")
-    return HTTPException(status, _OPTION.sub(r"\1", reason))
+    return HTTPException(status, reason.replace("`", ""))
 
 
 def not_found(reason: str) -> HTTPException:

@@ -75,7 +75,7 @@ class ServerSettings:
         require_monailabel()
         if not self.is_remote and not Path(self.studies).expanduser().is_dir():
             raise BadInput(
-                f"--studies {self.studies}: no such folder; give a folder of scans, or the address of a "
+                f"`studies` {self.studies}: no such folder; give a folder of scans, or the address of a "
                 "DICOMweb server (http://...)"
             )
         name = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER"
@@ -111,7 +111,7 @@ def _require_port(host: str, port: int) -> None:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise BadInput(f"--host {host}: no address of this machine ({error.strerror or error})") from error
+        raise BadInput(f"`host` {host}: no address of this machine ({error.strerror or error})") from error
     with socket.socket(family, kind, protocol) as probe:
         if os.name == "posix":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,5 +119,5 @@ def _require_port(host: str, port: int) -> None:
             probe.bind(address)
         except OSError as error:
             raise BadInput(
-                f"cannot listen on {host}:{port} ({error.strerror or error}); choose another with --port"
+                f"cannot listen on {host}:{port} ({error.strerror or error}); choose another with `port`"
             ) from error

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from monailabel.interfaces.datastore import Datastore
 
 from medzsad.datasets.volume_files import label_values, marks_of, same_grid
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.scans.images2d import is_image
 from medzsad.scans.nifti import is_nifti
 from medzsad.scans.readers import read_scan
-from medzsad.training.recipe import DataSource
+from medzsad.training.recipe import CutPlane, DataSource
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Submitted:
     left_out: list[str] = field(default_factory=list)
 
 
-def collect(datastore: Datastore, folder: Path, *, plane: str = "auto") -> Submitted:
+def collect(datastore: Datastore, folder: Path, *, plane: CutPlane = "auto") -> Submitted:
     """Lists the final labels, and brings those that are not on their image's grid there.
 
     Whatever is above 0 in a label is anomalous.
@@ -91,7 +92,8 @@ def _volume_label(label: Path, image: Path, converted: Path) -> tuple[Path, bool
         return label, bool(marks_of(label_values(label), label, None).any())
     resampled = _resampled(label, image)
     # The image's own affine: through ITK it would lose its last digits.
-    nibabel.Nifti1Image(resampled.astype(np.uint8), nibabel.load(image).affine).to_filename(converted)
+    affine = cast("nibabel.Nifti1Image", nibabel.load(image)).affine
+    nibabel.Nifti1Image(resampled.astype(np.uint8), affine).to_filename(converted)
     return converted, bool(resampled.any())
 
 
@@ -106,14 +108,15 @@ def _resampled(label: Path, image: Path) -> np.ndarray:
         if source.GetNumberOfComponentsPerPixel() > 1:  # 3D Slicer's layers of overlapping segments
             count = source.GetNumberOfComponentsPerPixel()
             parts = [SimpleITK.VectorIndexSelectionCast(source, i) for i in range(count)]
-        nearest, total = SimpleITK.sitkNearestNeighbor, None
+        nearest = SimpleITK.sitkNearestNeighbor
+        total: np.ndarray | None = None
         for part in parts:
             moved = SimpleITK.Resample(part, reference, SimpleITK.Transform(), nearest, 0.0)
-            values = SimpleITK.GetArrayFromImage(moved).T > 0.5
+            values: np.ndarray = SimpleITK.GetArrayFromImage(moved).T > 0.5
             total = values if total is None else total | values
     except RuntimeError as error:
         raise BadInput(f"{label} cannot be read, or not be brought onto its image's grid") from error
-    return total
+    return certain(total)
 
 
 def _flat_label(label: Path, image: Path, converted: Path) -> tuple[Path, bool]:
@@ -128,9 +131,9 @@ def _flat_label(label: Path, image: Path, converted: Path) -> tuple[Path, bool]:
     except RuntimeError as error:
         raise BadInput(f"{label} cannot be read") from error
     size = image_size(image)
-    marks = values.squeeze() > 0.5
+    marks: np.ndarray = values.squeeze() > 0.5
     if marks.ndim == 3 and marks.shape[:2] == size:  # a picture in colour
-        marks = marks.any(axis=-1)
+        marks = np.asarray(marks.any(axis=-1))
     if marks.shape != size:
         raise BadInput(f"{label} is not of its image's size")
     Image.fromarray(marks.astype(np.uint8) * 255).save(converted)

@@ -32,7 +32,7 @@ from medzsad.storage.text_files import whole_number
 from medzsad.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from medzsad.training.recipe import Recipe
+    from medzsad.training.recipe import CutPlane, Recipe
 
 logger = logging.getLogger(__name__)
 PLANES = ("auto", "axial", "coronal", "sagittal")
@@ -59,7 +59,7 @@ class TrainParameters:
     max_steps: int = 100
     batch_size: int = 4
     rate: float = 1e-3
-    plane: str = "auto"
+    plane: CutPlane = "auto"
     start: str = NEWEST
     seed: int = 111
 

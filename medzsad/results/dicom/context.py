@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from medzsad.scans.scan import Scan
 
+Result = TypeVar("Result", bound="Dataset")
 SCHEME = "99MEDZSAD"  # the prefix 99 marks a private coding scheme
 RESEARCH = "RESEARCH"
 SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
@@ -155,7 +156,7 @@ class DicomContext:
         item.PurposeOfReferenceCodeSequence = [CodedConcept(*SOURCE_IMAGE)]
         return item
 
-    def finish(self, dataset: Dataset, *, image: bool = True) -> Dataset:
+    def finish(self, dataset: Result, *, image: bool = True) -> Result:
         """Gives a result the identity of its source, as it stands there, and the source's frame numbers.
 
         Args:
@@ -218,12 +219,12 @@ def check_source(scan: Scan, kinds: Iterable[str] = ()) -> None:
     BadInput: DICOM results (of these ``kinds``, as in :data:`KINDS`) cannot be made for this scan.
     """
     if not scan.frames:
-        raise BadInput(f"{scan.source} is not DICOM: DICOM results need DICOM input; leave --dicom out.")
+        raise BadInput(f"{scan.source} is not DICOM: DICOM results need DICOM input; leave `dicom` out.")
     placed = bool(scan.frames[0].header.get("FrameOfReferenceUID")) and _has_position(scan)
     # A map's frame of reference and plane positions are not optional (PS3.3, A.75).
     if "pm" in kinds and not placed:
         raise BadInput(
-            f"{scan.source} has no place in the patient, which a Parametric Map must have; use --dicom "
+            f"{scan.source} has no place in the patient, which a Parametric Map must have; use `dicom` "
             "seg,sr (or seg-fractional, sc)."
         )
     if len(scan.frames) == 1:
@@ -231,18 +232,18 @@ def check_source(scan: Scan, kinds: Iterable[str] = ()) -> None:
     if not placed:
         raise BadInput(
             f"{scan.source} has no FrameOfReferenceUID or ImagePositionPatient, so DICOM results cannot say "
-            "where they lie; leave --dicom out."
+            "where they lie; leave `dicom` out."
         )
     if scan.frames[0].tile:
         raise BadInput(
             f"{scan.source} is a Siemens mosaic, whose slices DICOM results cannot refer to; "
-            "leave --dicom out."
+            "leave `dicom` out."
         )
     files = {frame.path for frame in scan.frames}
     if 1 < len(files) < len(scan.frames):
         raise BadInput(
             f"{scan.source} spreads one volume over {len(files)} multi-frame files, which DICOM results "
-            "cannot refer to; leave --dicom out."
+            "cannot refer to; leave `dicom` out."
         )
 
 
@@ -274,7 +275,7 @@ def _source_headers(scan: Scan) -> tuple[list[Dataset], Dataset, tuple[int, ...]
     missing = [keyword for keyword in NEEDED if not original.get(keyword)]
     if missing or UID(original.SOPClassUID).is_private:
         what = f"has no {missing[0]}" if missing else "is of a private kind"
-        raise BadInput(f"{first.path} {what}, so DICOM results cannot refer to it; leave --dicom out.")
+        raise BadInput(f"{first.path} {what}, so DICOM results cannot refer to it; leave `dicom` out.")
     if int(original.get("NumberOfFrames") or 1) > 1:
         indices = [frame.index for frame in scan.frames]
         return [_usable(_reordered(original, indices), scan)], original, tuple(index + 1 for index in indices)

@@ -69,7 +69,7 @@ def coding_schemes() -> list[Any]:
     """What the codes of ours belong to."""
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
-    ours = {"name": "Codes of medzsad", "responsible_organization": "medzsad"}
+    ours: dict[str, Any] = {"name": "Codes of medzsad", "responsible_organization": "medzsad"}
     return [CodingSchemeIdentificationItem(SCHEME, **ours)]
 
 

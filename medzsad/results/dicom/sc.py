@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from medzsad.scans.dicom.pixels import PixelReader
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from medzsad.scans.dicom.frames import Frame
 
 NOTICE = f"{RESEARCH} - not for diagnosis"
 # The notice, as part of the picture's width.
@@ -31,14 +33,14 @@ def secondary_captures(context: DicomContext) -> Iterator[Dataset]:
         orientation = "".join(_orientation(axis) for axis in frame.axes) if frame.axes else ""
         names |= {"sop_instance_uid": context.instance_uid("sc", index), "instance_number": index + 1}
         with silenced():
-            result = SCImage.from_ref_dataset(
+            result: Dataset = SCImage.from_ref_dataset(
                 header,
                 picture(context, index),
                 photometric_interpretation="RGB",
                 bits_allocated=8,
                 coordinate_system="PATIENT",
-                patient_orientation=tuple(orientation) if orientation else ("L", "F"),
-                pixel_spacing=frame.spacing[::-1] if frame.spacing and scan.has_geometry else None,
+                patient_orientation=(orientation[0], orientation[1]) if orientation else ("L", "F"),
+                pixel_spacing=_spacing(frame) if scan.has_geometry else None,
                 transfer_syntax_uid="1.2.840.10008.1.2.1",
                 **names,
             )
@@ -48,7 +50,8 @@ def secondary_captures(context: DicomContext) -> Iterator[Dataset]:
             result.BurnedInAnnotation = "NO"  # the notice names nobody
             result.DerivationDescription = f"medzsad anomaly map over the image; {NOTICE}"
             result.SourceImageSequence = [context.reference(index)]
-            if frame.has_place and context.placed:  # not of this kind of object, but viewers scroll by it
+            # Not of this kind of object, but viewers scroll by it.
+            if frame.position is not None and frame.axes and context.placed:
                 result.FrameOfReferenceUID = header.FrameOfReferenceUID
                 result.ImagePositionPatient = [round(float(value), 6) for value in frame.position]
                 cosines = np.concatenate(frame.axes)
@@ -79,6 +82,11 @@ def picture(context: DicomContext, index: int) -> np.ndarray:
     return _labelled(as_bytes(drawn), frames.labels[index], len(frames.candidates), prediction.threshold)
 
 
+def _spacing(frame: Frame) -> tuple[int, int] | None:
+    """Mm between rows and between columns; highdicom's types say whole numbers, its code does not."""
+    return cast("tuple[int, int]", frame.spacing[::-1]) if frame.spacing else None
+
+
 def _orientation(axis: np.ndarray) -> str:
     """The side of the patient that an axis (LPS) points to most."""
     largest = int(np.abs(axis).argmax())
@@ -98,7 +106,8 @@ def _labelled(image: np.ndarray, labels: np.ndarray, candidates: int, threshold:
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     size = max(8, round(NOTICE_WIDTH * width / (0.55 * len(NOTICE))))
-    style = {"font": ImageFont.load_default(size), "stroke_width": 1, "stroke_fill": (0, 0, 0)}
+    font = ImageFont.load_default(size)
+    style: dict[str, Any] = {"font": font, "stroke_width": 1, "stroke_fill": (0, 0, 0)}
     draw.text((4, 3), NOTICE, fill=AMBER, **style)
     bar = max(3, width // 60)
     left, top, length = width - bar - 3, height // 4, height // 2

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.results.lesions import Lesion
 from medzsad.results.prediction import ScanPrediction
 from medzsad.scans.affines import LPS_TO_RAS
@@ -29,7 +29,7 @@ class SourceFrames:
     Attributes:
         frames: the images, along the stack.
         anomaly_map: float32 (N, rows, columns) in [0, 1].
-        mask: bool (N, rows, columns): the map at or above the threshold.
+        mask: bool (N, rows, columns): the map at or above the threshold, but in nothing that is hidden.
         labels: uint8 (N, rows, columns): within the mask, the number of the lesion candidate, from 1, in the
             order of ``prediction.lesions``; what belongs to none of the first :data:`MAX_CANDIDATES` has the
             number after the last. 0 elsewhere.
@@ -58,14 +58,16 @@ def source_frames(prediction: ScanPrediction) -> SourceFrames:
     """
     scan = prediction.scan
     if not scan.frames:
-        raise BadInput(f"{scan.source} is not DICOM: DICOM results need DICOM input; leave --dicom out.")
+        raise BadInput(f"{scan.source} is not DICOM: DICOM results need DICOM input; leave `dicom` out.")
     resampled = bool(scan.details.get("geometry", {}).get("resampled"))
     candidates = tuple(prediction.lesions[:MAX_CANDIDATES])
-    labels = np.minimum(prediction.candidates.labels, len(candidates) + 1).astype(np.uint8)
+    others, hidden = len(candidates) + 1, len(candidates) + 2
+    labels = np.minimum(prediction.candidates.labels, others).astype(np.uint8)
     if not resampled:
         arrays = (prediction.anomaly_map, prediction.mask, labels)
-        planes = (np.ascontiguousarray(array.transpose(2, 1, 0)) for array in arrays)
-        return SourceFrames(scan.frames, *planes, candidates, False)
+        values, mask, numbers = (np.ascontiguousarray(array.transpose(2, 1, 0)) for array in arrays)
+        return SourceFrames(scan.frames, values, mask, numbers, candidates, False)
+    labels[prediction.above_threshold & (labels == 0)] = hidden
     first = scan.frames[0]
     shape = (len(scan.frames), first.rows, first.columns)
     anomaly_map = np.empty(shape, np.float32)
@@ -80,9 +82,10 @@ def source_frames(prediction: ScanPrediction) -> SourceFrames:
         rows, columns = np.nonzero(mask[index])
         voxels = place[:, :2] @ np.stack([rows, columns]) + place[:, 2:]
         found = _label_beside(labels, voxels)
-        found[found == 0] = len(candidates) + 1
+        found[found == 0] = others
+        found[found == hidden] = 0
         on_frames[index][rows, columns] = found
-    return SourceFrames(scan.frames, anomaly_map, mask, on_frames, candidates, True)
+    return SourceFrames(scan.frames, anomaly_map, on_frames > 0, on_frames, candidates, True)
 
 
 def voxel_of_pixel(frame: Frame, first: Frame, affine: np.ndarray) -> np.ndarray:
@@ -94,8 +97,9 @@ def voxel_of_pixel(frame: Frame, first: Frame, affine: np.ndarray) -> np.ndarray
         affine: voxel index to RAS+ mm.
     """
     to_world = np.zeros((3, 3))
-    to_world[:, 0] = first.axes[1] * first.spacing[1]
-    to_world[:, 1] = first.axes[0] * first.spacing[0]
+    axes, spacing = certain(first.axes), certain(first.spacing)
+    to_world[:, 0] = axes[1] * spacing[1]
+    to_world[:, 1] = axes[0] * spacing[0]
     to_world[:, 2] = frame.position
     inverse = np.linalg.inv(affine)
     place = inverse[:3, :3] @ LPS_TO_RAS[:3, :3] @ to_world

@@ -41,6 +41,7 @@ IMAGE_PEAK = (
     ("peak-column", SCHEME, "Highest value, column (from 0)"),
     ("peak-row", SCHEME, "Highest value, row (from 0)"),
 )
+RANK = ("candidate-score", SCHEME, "Candidate score")
 COUNT = ("candidates", SCHEME, "Number of lesion candidates")
 PURPOSE = ("purpose", SCHEME, "Purpose of the result")
 RESEARCH_USE = ("research-use", SCHEME, "Research use only, not for diagnosis")
@@ -63,7 +64,7 @@ def measurement_report(context: DicomContext, segmentation: Dataset) -> Comprehe
 
     with silenced():
         observer = sr.ObserverContext(
-            observer_type=code("121007", "DCM", "Device"),
+            observer_type=sr.CodedConcept("121007", "DCM", "Device"),
             observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
                 uid=context.series_uid("device"),
                 name="medzsad",
@@ -132,7 +133,11 @@ def _lesion_group(context: DicomContext, segmentation: Dataset, number: int, les
         finding_category=code(*CATEGORY),
         algorithm_id=_algorithm(context),
         finding_sites=_sites(context),
-        measurements=[*_size_and_place(context, lesion), *scores],
+        measurements=[
+            *_size_and_place(context, lesion),
+            *scores,
+            sr.Measurement(code(*RANK), lesion.score, code(*NO_UNITS)),
+        ],
     )
 
 
@@ -143,6 +148,7 @@ def _size_and_place(context: DicomContext, lesion: Lesion) -> list[Any]:
     """
     from highdicom import sr
 
+    names: tuple[tuple[str, str, str], ...]
     if context.placed and lesion.volume_ml is not None:
         size = sr.Measurement(code(*VOLUME), lesion.volume_ml, code("mL", "UCUM", "mL"))
         unit = code("mm", "UCUM", "millimeter")
@@ -170,7 +176,7 @@ def _algorithm(context: DicomContext) -> Any:
     parameters = [f"{key}={value}" for key, value in context.parameters.items()]
     known = inspect.signature(sr.AlgorithmIdentification).parameters
     # Older versions of highdicom do not know an algorithm's family here.
-    family = {"family": code(*ARTIFICIAL_INTELLIGENCE)} if "family" in known else {}
+    family: dict[str, Any] = {"family": code(*ARTIFICIAL_INTELLIGENCE)} if "family" in known else {}
     return sr.AlgorithmIdentification("medzsad", __version__, parameters, **family)
 
 

@@ -45,7 +45,7 @@ def parse_dicom(text: str | None) -> tuple[str, ...]:
     wanted = {word.strip().lower() for word in text.split(",")}
     unknown = sorted(wanted - {*OBJECTS, "all"})
     if unknown:
-        raise BadInput(f"--dicom {text}: unknown {unknown[0]!r}; use {', '.join(OBJECTS)}, or all.")
+        raise BadInput(f"`dicom` {text}: unknown {unknown[0]!r}; use {', '.join(OBJECTS)}, or all.")
     from medzsad.results.dicom.context import require_highdicom
 
     require_highdicom()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from medzsad.errors import OutputNotWritable
-from medzsad.results.html.report import asset, content_policy
+from medzsad.results.html.pages import asset, content_policy, render_page
 
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
@@ -88,10 +85,12 @@ def write_index(entries: list[IndexEntry], folder: Path, *, total: int | None = 
     Raises:
         OutputNotWritable: if the file cannot be written, or would replace one that is no index of medzsad.
     """
-    rows = "".join(_row(entry) for entry in sorted(entries, key=lambda entry: (-entry.score, entry.name)))
-    count = str(len(entries)) if total in (None, len(entries)) else f"{len(entries)} of {total}"
-    page = Template(asset("index.html")).substitute(
-        policy=content_policy(), style=asset("report.css"), count=count, rows=rows
+    page = render_page(
+        "index.html",
+        policy=content_policy(),
+        style=asset("report.css"),
+        count=str(len(entries)) if total in (None, len(entries)) else f"{len(entries)} of {total}",
+        entries=sorted(entries, key=lambda entry: (-entry.score, entry.name)),
     )
     path = folder / INDEX_NAME
     if path.exists() and not _is_index(path):
@@ -114,31 +113,10 @@ def remove_outdated_index(folder: Path, names: Iterable[str]) -> None:
     path = folder / INDEX_NAME
     if path.is_file() and _is_index(path):
         text = path.read_text("utf-8", "replace")
-        if any(f'href="{_link(f"{name}_report.html")}"' in text for name in names):
+        if any(f'href="{quote(f"{name}_report.html")}"' in text for name in names):
             path.unlink()
 
 
 def _is_index(path: Path) -> bool:
     with path.open("rb") as file:
         return b"<title>medzsad: " in file.read(2048)
-
-
-def _link(report: str) -> str:
-    return html.escape(quote(report), quote=True)
-
-
-def _row(entry: IndexEntry) -> str:
-    link = _link(entry.report)
-    name = html.escape(entry.name)
-    picture = base64.b64encode(entry.picture).decode("ascii")
-    largest = "-" if entry.largest_ml is None else f"{entry.largest_ml:.2f} mL"
-    cells = (
-        f'<a href="{link}" tabindex="-1"><img alt="" src="data:image/png;base64,{picture}"></a>',
-        f'<a href="{link}">{name}</a>',
-        f'<span class="bar"><span style="width:{100 * entry.score:.1f}%"></span></span> {entry.score:.3f}',
-        str(entry.lesions),
-        largest,
-        html.escape(entry.modality),
-        html.escape(entry.model),
-    )
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

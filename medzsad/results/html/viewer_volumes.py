@@ -64,7 +64,8 @@ def viewer_volumes(
     scan = prediction.scan
     factors = _factors(scan.shape, scan.spacing, max_voxels)
     while True:
-        shape = tuple(math.ceil(size / factor) for size, factor in zip(scan.shape, factors, strict=True))
+        x, y, z = (math.ceil(size / factor) for size, factor in zip(scan.shape, factors, strict=True))
+        shape = (x, y, z)
         affine = block_affine(scan.affine, factors)
         window = (float(prediction.scaling.low[0]), float(prediction.scaling.high[0]))
         if scan.is_colour:
@@ -125,7 +126,7 @@ def _factors(
         for axis in able:
             if factors[axis] * spacing[axis] <= limit:
                 factors[axis] += 1
-    return tuple(factors)
+    return factors[0], factors[1], factors[2]
 
 
 def _pack_grey(prediction: ScanPrediction, factors: tuple[int, int, int], affine: np.ndarray) -> str:

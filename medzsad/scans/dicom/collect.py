@@ -138,7 +138,7 @@ def choose_series(frames: list[Frame], wanted: str | None, path: Path) -> tuple[
         if _is_alone(groups[chosen]) and len(same) > 1:
             raise BadInput(
                 f"{path} holds {len(same)} separate images, not a volume ({_listed(map(labels.get, same))}); "
-                "choose one with --series, or give one file."
+                "choose one with `series`, or give one file."
             )
     else:
         matches = [name for name in ranked if name == wanted] or [
@@ -147,7 +147,7 @@ def choose_series(frames: list[Frame], wanted: str | None, path: Path) -> tuple[
         if len(matches) != 1:
             which = "no series" if not matches else f"{len(matches)} series"
             listed = _listed(map(labels.get, ranked))
-            raise BadInput(f"{path} has {which} that --series {wanted} names; there are: {listed}.")
+            raise BadInput(f"{path} has {which} that `series` {wanted} names; there are: {listed}.")
         chosen = matches[0]
     key = groups[chosen][0].series
     if key.is_made:
@@ -160,7 +160,7 @@ def choose_series(frames: list[Frame], wanted: str | None, path: Path) -> tuple[
     why = "the largest" if wanted is None else "as chosen"
     others = _listed(labels[name] for name in ranked if name != chosen)
     note = (
-        f"There are {len(groups)} series{of}: {labels[chosen]} was read, {why}. Others (--series chooses): "
+        f"There are {len(groups)} series{of}: {labels[chosen]} was read, {why}. Others (`series` chooses): "
         f"{others}."
     )
     return groups[chosen], uid, [note]

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medzsad.errors import BadInput
 from medzsad.scans.claims import check_deflated
@@ -174,12 +174,12 @@ def read_outline(path: Path) -> Dataset:
         UnusableFile: DICOM that cannot be parsed.
     """
     from pydicom.filereader import read_partial
-    from pydicom.tag import Tag
+    from pydicom.tag import BaseTag, Tag
 
     with unusable(path, "more than may be unpacked"):
         check_deflated(path)
     names = [*TAGS, *PERSON_TAGS, *SERIES_TAGS]
-    tags = [tag for tag in map(Tag, names) if tag <= 0x00280011]
+    tags: list[BaseTag | int] = [tag for tag in map(Tag, names) if tag <= 0x00280011]
     try:
         with quiet(), path.open("rb") as file:
             outline = read_partial(
@@ -302,7 +302,7 @@ def _keyed(header: Dataset, path: Path) -> Dataset:
     return header
 
 
-def _read(path: Path, **options: object) -> Dataset:
+def _read(path: Path, **options: Any) -> Dataset:
     import pydicom
 
     with unusable(path, "more than may be unpacked"):

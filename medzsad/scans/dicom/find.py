@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.scans.dicom.collect import series_names
 from medzsad.scans.dicom.files import (
     SeriesKey,
@@ -173,7 +173,7 @@ def _share_a_volume(group: list[_File]) -> bool:
             return False
         if header.get("ConcatenationUID"):
             return True
-        here = {tuple(np.round(frame.position, 1)) for frame in frames}
+        here = {tuple(np.round(certain(frame.position), 1)) for frame in frames}
         if here & seen:
             return False
         seen |= here

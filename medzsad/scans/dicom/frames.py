@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medzsad.errors import certain
 from medzsad.limits import check_volume
 from medzsad.scans.dicom.files import (
     B_VALUE_TAGS,
@@ -128,7 +129,7 @@ class Frame:
     @property
     def normal(self) -> np.ndarray:
         """Unit vector that the slices are stacked along, LPS."""
-        return np.cross(*self.axes)
+        return np.cross(*certain(self.axes))
 
 
 def frames_of(header: Dataset, path: Path) -> list[Frame]:
@@ -229,14 +230,20 @@ def _nuclear_frames(header: Dataset, path: Path, count: int, image_type: list[st
     # Its sign says on which side of the first slice the others lie (PS3.3, C.8.4.15).
     step = _number(header.get("SpacingBetweenSlices")) or first.thickness
     order = _per_frame(header, "SliceVector", count) or [float(index + 1) for index in range(count)]
-    placed = axes is not None and corner is not None and (count == 1 or "RECON" in kind) and step
+    placed = count == 1 or "RECON" in kind
     vectors = {name: _per_frame(header, name, count) for name in VOLUME_KEYS if name.endswith("Vector")}
+
+    def place(index: int) -> np.ndarray | None:
+        if not placed or axes is None or corner is None or not step:
+            return None
+        return corner + (order[index] - 1) * step * np.cross(*axes)
+
     return [
         replace(
             first,
             index=index,
             axes=axes,
-            position=corner + (order[index] - 1) * step * np.cross(*axes) if placed else None,
+            position=place(index),
             keys=first.keys | {name: vector and vector[index] for name, vector in vectors.items()},
         )
         for index in range(count)

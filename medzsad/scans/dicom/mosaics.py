@@ -37,7 +37,7 @@ def tiles_of(mosaic: Frame) -> list[Frame]:
     rows, columns = mosaic.rows // side, mosaic.columns // side
     position = None
     step = np.zeros(3)
-    if mosaic.has_place and mosaic.spacing and mosaic.thickness:
+    if mosaic.position is not None and mosaic.axes and mosaic.spacing and mosaic.thickness:
         along_columns, along_rows = mosaic.axes
         inwards = mosaic.spacing[0] * (mosaic.columns - columns) / 2 * along_columns
         position = mosaic.position + inwards + mosaic.spacing[1] * (mosaic.rows - rows) / 2 * along_rows

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.scans.claims import check_compressed_frames
 from medzsad.scans.dicom.files import quiet, read_dataset
 from medzsad.scans.dicom.frames import Frame
@@ -47,11 +47,10 @@ class PixelReader:
             self._dataset = read_dataset(frame.path)
             self._frames = _decode(self._dataset, frame.path)
             self._path = frame.path
-        if frame.index >= len(self._frames):
-            raise BadInput(
-                f"{frame.path} holds {len(self._frames)} frames, its header says more; export it again."
-            )
-        pixels = self._frames[frame.index]
+        frames = certain(self._frames)
+        if frame.index >= len(frames):
+            raise BadInput(f"{frame.path} holds {len(frames)} frames, its header says more; export it again.")
+        pixels = frames[frame.index]
         if frame.tile:
             row, column = frame.tile
             pixels = pixels[row : row + frame.rows, column : column + frame.columns]
@@ -143,7 +142,7 @@ def _apply_palette(pixels: np.ndarray, dataset: Dataset) -> np.ndarray:
     try:
         from pydicom.pixels import apply_color_lut
     except ImportError:  # pydicom 2
-        from pydicom.pixel_data_handlers.util import apply_color_lut
+        from pydicom.pixel_data_handlers.util import apply_color_lut  # type: ignore[no-redef] # of old
     return apply_color_lut(pixels, dataset)
 
 
@@ -151,7 +150,7 @@ def _ybr_to_rgb(pixels: np.ndarray, colour_space: str) -> np.ndarray:
     try:
         from pydicom.pixels import convert_color_space
     except ImportError:  # pydicom 2
-        from pydicom.pixel_data_handlers.util import convert_color_space
+        from pydicom.pixel_data_handlers.util import convert_color_space  # type: ignore[no-redef] # of old
     return convert_color_space(pixels, colour_space, "RGB")
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.scans.dicom.files import is_capture
 from medzsad.scans.dicom.frames import Frame
 
@@ -47,7 +47,7 @@ def one_kind(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
         )
     kept = [frame for frame, kind in zip(frames, kinds, strict=True) if kind == largest]
     if len({frame.spacing for frame in kept}) > 1:  # the one with the most digits is the most exact
-        finest = max((frame.spacing for frame in kept), key=lambda spacing: sum(map(_decimals, spacing)))
+        finest = max((certain(frame.spacing) for frame in kept), key=lambda one: sum(map(_decimals, one)))
         kept = [replace(frame, spacing=finest) for frame in kept]
     return kept, notes
 

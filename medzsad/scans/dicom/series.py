@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.scans.affines import display_affine
 from medzsad.scans.dicom.collect import choose_series, collect_frames
 from medzsad.scans.dicom.files import FILE_SUFFIXES
@@ -72,13 +72,13 @@ def read_dicom(path: Path, *, series: str | None = None, volume: int | None = No
         if chosen:
             details["volume"] = chosen
     elif volume not in (None, 0):
-        raise BadInput(f"{path} holds one volume: --volume {volume} does not exist; leave the option out.")
+        raise BadInput(f"{path} holds one volume: `volume` {volume} does not exist; leave the option out.")
     first = frames[0]
     if is_placed:
         grid = stack_grid(
             np.array([frame.position for frame in frames]),
-            first.axes,
-            first.spacing,
+            certain(first.axes),
+            certain(first.spacing),
             (first.columns, first.rows),
             thickness=first.thickness,
             source=path,
@@ -90,7 +90,7 @@ def read_dicom(path: Path, *, series: str | None = None, volume: int | None = No
     else:
         frames = [replace(frame, position=None) for frame in frames]
         voxels = np.stack([pixels(frame) for frame in frames]).swapaxes(0, 2)
-        affine = display_affine((*first.spacing, first.thickness or 1.0))
+        affine = display_affine((*certain(first.spacing), first.thickness or 1.0))
         details["geometry"] = {"resampled": False, "acquired_slices": len(frames)}
 
     details["slices"] = len(frames)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.scans.affines import dicom_affine
 
 # A slice may be off its place by this share of a slice distance, or of a pixel, without being resampled.
@@ -148,6 +148,7 @@ def fill_grid(grid: StackGrid, slices: Iterable[np.ndarray], padding: float | No
         else:
             _blend(buffer, grid, index, below, here)
         below = here
+    buffer = certain(buffer)  # there is a slice
     if grid.resampled and grid.shifts.any():
         _fill_unseen(buffer, padding)
     return buffer.swapaxes(0, 2)

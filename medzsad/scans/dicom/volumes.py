@@ -75,26 +75,28 @@ def one_volume(
     last = len(volumes) - 1
     if volume is not None and not 0 <= volume <= last:
         have = "one volume" if not last else f"volumes 0 to {last}"
-        raise BadInput(f"{source} holds {have}: --volume {volume} does not exist; choose another.")
+        raise BadInput(f"{source} holds {have}: `volume` {volume} does not exist; choose another.")
     if not last:
         return volumes[0], notes, {}
     differ_in = " and ".join(keys)
-    index = volume
+    index: int
     if volume is None:
-        index = _main_volume(volumes, places)
-        if index is None:
+        main = _main_volume(volumes, places)
+        if main is None:
             sizes = ", ".join(str(len(one)) for one in volumes[:8]) + (", ..." if last > 7 else "")
             raise BadInput(
                 f"{source} holds {last + 1} volumes (of {sizes} images) that differ in {differ_in}; choose "
-                f"one with --volume 0 to --volume {last}."
+                f"one with `volume` 0 to `volume` {last}."
             )
+        index = main
         others = sum(map(len, volumes)) - len(volumes[index])
         notes.append(
             f"{_images(others)} left out, of places that were scanned more than once: they differ from the "
             f"others in {differ_in}, and their pixels differ. Volume {index} of 0 to {last}, by far the "
-            "largest, was read (--volume chooses)."
+            "largest, was read (`volume` chooses)."
         )
     else:
+        index = volume
         notes.append(f"Volume {volume} of 0 to {last} was read (they differ in {differ_in}).")
         most = max(map(len, volumes))
         if len(volumes[index]) < most:
@@ -260,8 +262,8 @@ def _by_interleaving(frames: Volume) -> tuple[list[Volume], str | None]:
             stacks = [np.array([float(frame.position @ normal) for frame in part]) for part in parts]
             if not _is_one_stack(stacks, frames[0].thickness, key in ALWAYS_APART):
                 return parts, key
-    numbers = [frame.number for frame in frames]
-    if None in numbers or len(set(numbers)) < len(frames) or _is_even(depths):
+    numbers = [frame.number for frame in frames if frame.number is not None]
+    if len(set(numbers)) < len(frames) or _is_even(depths):
         return [frames], None
     # Passes over the same region, one after the other: the numbers go on, and the places start again.
     order = np.argsort(numbers)

@@ -55,7 +55,7 @@ class RemoteSeries:
         if parts.username or parts.password or parts.query:
             raise BadInput(
                 f"{_shown(self.server)}: credentials do not belong into a URL, which is shown; use "
-                f"--dicomweb-header or {TOKEN_VARIABLE}."
+                f"`headers` or {TOKEN_VARIABLE}."
             )
         for uid in (self.study, self.series):
             if uid is not None and not UID.fullmatch(uid):
@@ -175,7 +175,7 @@ def _chosen(client: DICOMwebClient, remote: RemoteSeries) -> tuple[str, str, str
     if not found:
         raise BadInput(f"{remote}: the server has no such study, or it has no series; check the UID.")
     images = [uid for uid, header in found.items() if str(header.get("Modality") or "") not in NOT_IMAGES]
-    uid = remote.series
+    uid = remote.series or ""
     if uid not in images:
         if not images:
             raise BadInput(f"{remote}: the study holds no images.")
@@ -234,7 +234,7 @@ def connected(server: str, headers: dict[str, str], what: str) -> Iterator[DICOM
     # UIDs were checked for what could do harm in a URL; a leading zero in one is the server's matter, as it
     # always is to clients before 0.60.1, which do not know the option.
     known = inspect.signature(DICOMwebClient).parameters
-    options = {"permissive_uid": True} if "permissive_uid" in known else {}
+    options: dict[str, Any] = {"permissive_uid": True} if "permissive_uid" in known else {}
 
     class Session(requests.Session):
         """Takes all secrets, not the usual one alone, out of what is redirected to another server.
@@ -277,7 +277,7 @@ def connected(server: str, headers: dict[str, str], what: str) -> Iterator[DICOM
 def _why(status: int) -> str:
     if status in (401, 403):
         return (
-            f"the server refuses access ({status}); give --dicomweb-header 'Authorization: ...' or set "
+            f"the server refuses access ({status}); give `headers` 'Authorization: ...' or set "
             f"{TOKEN_VARIABLE}"
         )
     if status == 404:

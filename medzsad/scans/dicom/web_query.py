@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.scans.dicom.web import SCHEMES, RemoteSeries, connected
 
 PAGE = 200
@@ -32,7 +32,7 @@ def find_studies(text: str, headers: dict[str, str]) -> list[str]:
     Raises:
         BadInput: the server cannot be reached, refuses, or finds nothing; or a filter is no DICOM keyword.
     """
-    match = QUERY.fullmatch(text.strip())
+    match = certain(QUERY.fullmatch(text.strip()))
     scheme, place = match[1].lower(), match[2].rstrip("/")
     server = f"{SCHEMES[scheme]}://{place}"
     RemoteSeries(server, "1")  # refuses what is no URL, or has a password in it

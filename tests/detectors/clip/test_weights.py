@@ -201,7 +201,7 @@ def test_a_tag_without_a_network_fails_at_once_and_says_what_is_needed(
         FrozenCLIP.build("ViT-L-14-336", "openai")
     assert time.monotonic() - start < 10
     message = str(caught.value)
-    for part in ("cannot be reached", "open_clip_model.safetensors", "ViT-L-14-336px.pt", "--clip-weights"):
+    for part in ("cannot be reached", "open_clip_model.safetensors", "ViT-L-14-336px.pt", "`clip_weights`"):
         assert part in message
     assert "\n" not in message
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -177,7 +177,7 @@ def test_what_cannot_be_told_is_refused_with_a_listing(content, message) -> None
     assert len(text) < 2500
     if "finite" not in message:
         assert "head_weights" in text
-        assert "--map THEIRS=OURS" in text
+        assert "`mapping` THEIRS=OURS" in text
         assert "(24, " in text or "head.{8-11} (16,)" in text
 
 
@@ -206,7 +206,7 @@ PROMPT_MAP = ("a=ctx_pos", "module.b=ctx_neg", "t.*.v2=compound_prompts_text.*")
 def test_a_file_mapped_by_hand(weights, mapping, heads, tmp_path) -> None:
     torch.save(MAPPED | weights, tmp_path / "x.pth")
     if weights:
-        with pytest.raises(ModelNotReady, match=r"it holds .*--map THEIRS=OURS"):
+        with pytest.raises(ModelNotReady, match=r"it holds .*`mapping` THEIRS=OURS"):
             recognise(tmp_path / "x.pth")
     source = recognise(tmp_path / "x.pth", mapping=parse_map([*PROMPT_MAP, *mapping]))
     assert source.kind == ("headclip" if heads else "anomalyclip")
@@ -222,7 +222,7 @@ def test_a_file_mapped_by_hand(weights, mapping, heads, tmp_path) -> None:
     [["a"], ["=ctx_pos"], ["a=prompts"], ["a*=ctx_pos"], ["a=ctx_pos", "b=ctx_pos"], ["a=head_weights.vv"]],
 )
 def test_a_map_that_says_nothing_is_refused(pairs) -> None:
-    with pytest.raises(ModelNotReady, match="--map"):
+    with pytest.raises(ModelNotReady, match="`mapping`"):
         parse_map(pairs)
 
 

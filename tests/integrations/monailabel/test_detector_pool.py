@@ -70,3 +70,14 @@ def test_a_model_without_names_refuses_them() -> None:
     for one in ({"class_name": "liver"}, {"organ": "brain"}):
         with pytest.raises(BadInput, match="leave organ and class_name out"):
             pool.predict(MINI, SCAN, InferParameters.parse(one))
+
+
+def test_a_request_says_which_candidates_it_wants_and_where() -> None:
+    asked = {"min_volume": "0.5", "max_candidates": 3, "roi": "Whole", "volume_rules": "off"}
+    parsed = InferParameters.parse(asked)
+    assert (parsed.min_volume, parsed.max_candidates) == (0.5, 3)
+    assert (parsed.roi, parsed.volume_rules, parsed.all_candidates) == ("whole", "off", False)
+    assert InferParameters.parse({"all_candidates": "true"}).all_candidates
+    for wrong in ({"min_volume": "much"}, {"min_volume": -1}, {"roi": "liver"}, {"volume_rules": "maybe"}):
+        with pytest.raises(BadInput):
+            InferParameters.parse(wrong)

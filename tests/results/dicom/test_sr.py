@@ -46,6 +46,7 @@ def test_candidates_have_size_place_and_scores(tmp_path, make):
         assert measured["Volume"] == pytest.approx(lesion.volume_ml, rel=1e-6)
         assert measured["Anomaly score Maximum"] == pytest.approx(lesion.maximum, rel=1e-6)
         assert measured["Anomaly score Mean"] == pytest.approx(lesion.mean, rel=1e-6)
+        assert measured["Candidate score"] == pytest.approx(lesion.score, rel=1e-6)
         centre = [value for name, value in measured.items() if name.startswith("Center of mass")]
         x, y, z = lesion.center_mm
         np.testing.assert_allclose(centre, (-x, -y, z), atol=1e-3)  # RAS to LPS

@@ -63,9 +63,9 @@ def test_two_series_in_one_folder(tmp_path: Path) -> None:
         scan = read_scan(folder, series=chosen)
         assert (scan.shape[2], scan.details["series_uid"]) == (2, other)
         assert noted(scan, "as chosen")
-    with pytest.raises(BadInput, match=r"no series that --series 7\.7 names"):
+    with pytest.raises(BadInput, match=r"no series that `series` 7\.7 names"):
         read_scan(folder, series="7.7")
-    with pytest.raises(BadInput, match=r"2 series that --series 1\.2 names"):
+    with pytest.raises(BadInput, match=r"2 series that `series` 1\.2 names"):
         read_scan(folder, series="1.2")
 
 
@@ -123,9 +123,9 @@ def test_several_volumes_need_a_choice(tmp_path: Path, key: str) -> None:
             tags = {"ImagePositionPatient": [0, 0, 3.0 * index], "InstanceNumber": 10 * index + volume}
             tags[key] = 10 * index + volume if key == "InstanceNumber" else volume + 1
             write(tmp_path / f"case/{volume}{index}.dcm", pixels + 1000 * volume, Modality="MR", **tags)
-    with pytest.raises(BadInput, match=f"3 volumes .* {key}.*--volume 0 to --volume 2"):
+    with pytest.raises(BadInput, match=f"3 volumes .* {key}.*`volume` 0 to `volume` 2"):
         read_scan(tmp_path / "case")
-    with pytest.raises(BadInput, match="--volume 3 does not exist"):
+    with pytest.raises(BadInput, match="`volume` 3 does not exist"):
         read_scan(tmp_path / "case", volume=3)
     scan = read_scan(tmp_path / "case", volume=1)
     np.testing.assert_array_equal(scan.voxels, (slices + 1000).transpose(2, 1, 0))

@@ -41,7 +41,7 @@ ATTRIBUTES = {
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_a_gap_is_not_filled_from_another_volume(tmp_path: Path, name: str) -> None:
     folder = write_volumes(tmp_path / "case", ATTRIBUTES[name], missing=[(1, 3)])
-    what = rf"3 volumes \(of 6, 5, 6 images\).* {name};.* --volume 0 to --volume 2"
+    what = rf"3 volumes \(of 6, 5, 6 images\).* {name};.* `volume` 0 to `volume` 2"
     with pytest.raises(BadInput, match=what):
         read_scan(folder)
     scan = read_scan(folder, volume=1)

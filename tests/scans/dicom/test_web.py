@@ -108,8 +108,8 @@ def test_the_largest_series_is_chosen_as_in_a_folder(server, tmp_path):
     ("study", "series", "message"),
     [
         ("1.9.9", None, "no such study"),
-        (STUDY, "7.7", r"no series that --series 7\.7 names"),
-        (STUDY, "1.2.3.5", r"no series that --series 1\.2\.3\.5 names"),
+        (STUDY, "7.7", r"no series that `series` 7\.7 names"),
+        (STUDY, "1.2.3.5", r"no series that `series` 1\.2\.3\.5 names"),
     ],
 )
 def test_what_is_not_there(server, tmp_path, study, series, message):

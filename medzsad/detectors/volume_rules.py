@@ -1,0 +1,62 @@
+"""What is done with a volume's map after its slices were predicted, and with the candidates found in it.
+
+Slices are predicted one by one, so a false alarm in a single slice, or in the small slices at the ends of a
+body, costs a detector nothing on 2D images. These rules are post-processing of volumes alone. A detector has
+them on by default only where they were measured with it (:attr:`AnomalyDetector.volume_rules`), so that the
+numbers of published methods stay comparable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medzsad.errors import BadInput
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+
+CHOICES = ("auto", "on", "off")
+
+
+@dataclass(frozen=True)
+class VolumeRules:
+    """The rules; the defaults do nothing.
+
+    Attributes:
+        resolution_mm: the map is smoothed along the stack as if its slices had been this thick: a Gaussian of
+            ``sqrt(resolution_mm ** 2 - spacing ** 2)`` mm, so slices that are at least so thick stay as they
+            are.
+        least_area: slices with less foreground than this part of the largest slice's are not predicted.
+        relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
+        min_volume_mm3: smaller candidates are hidden; None hides none (specks are not listed in any case).
+        score_from_candidates: the volume score is that of the first candidate, not of the highest slices. Not
+            part of the measured rules: ``tools/bench/volume_score.py`` compares the two.
+    """
+
+    resolution_mm: float = 0.0
+    least_area: float = 0.0
+    relative_peak: float = 0.0
+    min_volume_mm3: float | None = None
+    score_from_candidates: bool = False
+
+
+NO_RULES = VolumeRules()
+# Chosen with medzsad-mini on even volumes of shared data: tools/bench/candidate_rules.py prints the figures.
+MEASURED_RULES = VolumeRules(resolution_mm=3.0, least_area=0.2, relative_peak=0.5, min_volume_mm3=10.0)
+
+
+def parse_choice(choice: str) -> str:
+    """Return ``choice`` if it is one of :data:`CHOICES`; else raise BadInput."""
+    if choice not in CHOICES:
+        raise BadInput(f"unknown volume rules {choice!r}; use one of {', '.join(CHOICES)}")
+    return choice
+
+
+def rules_for(detector: AnomalyDetector, choice: str = "auto") -> VolumeRules:
+    """Return the rules for a volume: ``"auto"`` (the detector's own), ``"on"`` or ``"off"``.
+
+    Raises:
+        BadInput: if ``choice`` is none of these.
+    """
+    return {"auto": detector.volume_rules, "on": MEASURED_RULES, "off": NO_RULES}[parse_choice(choice)]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from medzsad.errors import BadInput
+from medzsad.scans.region import parse_roi, region_of_interest
+from medzsad.scans.scan import Modality, Scan
+
+AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
+
+
+def head(shape: tuple[int, int, int] = (20, 24, 10), affine: np.ndarray = AFFINE) -> Scan:
+    return Scan(np.zeros(shape, np.float32), affine, Modality.MR, "given", "head", Path("head.nii.gz"))
+
+
+def written(path: Path, mask: np.ndarray, affine: np.ndarray) -> str:
+    nibabel.save(nibabel.Nifti1Image(mask.astype(np.uint8), affine), path)
+    return str(path)
+
+
+def test_a_mask_on_the_scan_s_grid_is_taken_as_it_is(tmp_path):
+    mask = np.zeros((20, 24, 10), bool)
+    mask[3:9, 4:8, 2:5] = True
+    found = region_of_interest(written(tmp_path / "roi.nii.gz", mask, AFFINE), head())
+    np.testing.assert_array_equal(found, mask)
+    np.testing.assert_array_equal(region_of_interest(mask, head()), mask)
+
+
+def test_a_mask_on_a_finer_turned_and_shifted_grid_marks_the_same_place(tmp_path):
+    fine = np.zeros((40, 30, 50), bool)
+    affine = np.array([[-1.0, 0, 0, 39], [0, 0, 1, -2], [0, 1, 0, 5], [0, 0, 0, 1]])
+    x, y, z = (39 - np.arange(40), np.arange(50) - 2, np.arange(30) + 5)  # mm along each of its axes
+    fine |= (
+        ((x >= 7) & (x < 19))[:, None, None] & ((z >= 10) & (z < 22))[None, :, None] & ((y >= 9) & (y < 17))
+    )
+    found = region_of_interest(written(tmp_path / "roi.nii.gz", fine, affine), head())
+    inside = np.argwhere(found) @ AFFINE[:3, :3]
+    assert inside.min(axis=0).tolist() == [8, 10, 12]
+    assert inside.max(axis=0).tolist() == [18, 16, 20]
+
+
+def test_a_region_outside_empty_or_of_another_shape_is_refused_with_one_line(tmp_path):
+    mask = np.zeros((5, 5, 5), bool)
+    mask[1:3, 1:3, 1:3] = True
+    far = AFFINE.copy()
+    far[:3, 3] = 500
+    cases = {
+        "marks no voxel of head": written(tmp_path / "far.nii.gz", mask, far),
+        "cannot be read": written(tmp_path / "empty.nii.gz", np.zeros((5, 5, 5)), AFFINE),
+        "give the same grid": mask,
+        "marks no voxel": np.zeros((20, 24, 10)),
+    }
+    for words, roi in cases.items():
+        with pytest.raises(BadInput, match=words) as caught:
+            region_of_interest(roi, head())
+        assert "\n" not in str(caught.value)
+
+
+def test_words_and_files():
+    assert parse_roi(None) == "auto"
+    assert parse_roi(" Brain ") == "brain"
+    with pytest.raises(BadInput, match="no region of interest"):
+        parse_roi("nothing.nii")
