@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.lesions import CandidateChoice, score_of
 from medzsad.results.prediction import ScanPrediction, SliceScore
@@ -153,7 +153,8 @@ def predict(
     ]
     brain = None
     if detector.marks_brain:
-        brain = brain_region(_majority([output.brain for output in outputs]), foreground, canonical.spacing)
+        marked = _majority([certain(output.brain) for output in outputs])
+        brain = brain_region(marked, foreground, canonical.spacing)
         if isinstance(roi, str) and roi in (AUTO, BRAIN):
             if brain.doubt and roi == BRAIN:
                 raise BadInput(f"the brain of {scan.name} is not to be trusted ({brain.doubt}); give a mask.")

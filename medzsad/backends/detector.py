@@ -157,7 +157,7 @@ class GraphDetector(AnomalyDetector):
         detector.threshold = self.threshold if changed else detector._threshold
         return detector
 
-    def detect(self, inputs: Tensor) -> Prediction:
+    def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
         """Predicts; the map is of the resolution that the method gives.
 
         Args:
@@ -236,7 +236,7 @@ class _Graph:
                 self._open = None
         return self._runtime
 
-    def __call__(self, inputs: Tensor, texts: Tensor | None = None) -> Prediction:
+    def __call__(self, inputs: Tensor, texts: Tensor | None = None) -> Prediction | SlicePrediction:
         given = [inputs.float().contiguous()] if texts is None else [inputs.float().contiguous(), texts]
         found = self.ready()(*(tensor.numpy() for tensor in given))
         kind = SlicePrediction if len(found) > 3 else Prediction

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medzsad.detectors.adaclip.model import AdaCLIP
-from medzsad.detectors.base import AnomalyDetector, Prediction, resize_maps
+from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction, resize_maps
 from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.detectors.mini.model import MedzsadMini, is_colour
@@ -52,9 +52,9 @@ class ImageSide(nn.Module):
         # Where both are one number, the exporter trips over two outputs that are computed alike.
         same = raw.image_probability is raw.image_score
         probability = score.clone() if same else raw.image_probability.float().clamp(0, 1)
-        return maps, score, probability, *(value.float() for value in raw[3:])
+        return maps, score, probability, *(extra.float() for extra in raw[3:])
 
-    def detect(self, inputs: Tensor) -> Prediction:
+    def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
         """See :meth:`AnomalyDetector.detect`."""
         return self.detector.detect(inputs)
 
@@ -100,7 +100,7 @@ class RoutedMini(ImageSide):
 
     detector: MedzsadMini
 
-    def detect(self, inputs: Tensor) -> Prediction:
+    def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
         first, *others = self.detector.networks_in_use()
         if not others:
             return self.detector.detect(inputs)

@@ -196,7 +196,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         return (images - self.mean) / self.std
 
     @abc.abstractmethod
-    def detect(self, inputs: Tensor) -> Prediction:
+    def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
         """Runs the method on pre-processed images; the map may be at any resolution of the same aspect.
 
         Args:
@@ -204,7 +204,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         """
 
     @torch.inference_mode()
-    def forward(self, images: Tensor) -> Prediction:
+    def forward(self, images: Tensor) -> Prediction | SlicePrediction:
         """Predicts.
 
         Args:
@@ -226,7 +226,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         return prediction._replace(**maps)
 
     @torch.inference_mode()
-    def predict_at_own_size(self, images: Tensor) -> Prediction:
+    def predict_at_own_size(self, images: Tensor) -> Prediction | SlicePrediction:
         """As :meth:`forward`, but with the map at the resolution that the method gives.
 
         ``resize_maps`` brings it to the images' size.

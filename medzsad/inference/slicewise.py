@@ -51,7 +51,7 @@ class SliceWiseOutput:
         """
         anomaly_map = self.anomaly_map * region
         others = tuple(axis for axis in range(3) if axis != STACK_AXIS[plane])
-        inside, highest = region.any(axis=others), anomaly_map.max(axis=others)
+        inside, highest = np.asarray(region.any(axis=others)), anomaly_map.max(axis=others)
         kept = [number for number, index in enumerate(self.indices) if inside[index]]
         indices = [self.indices[number] for number in kept]
         return replace(

@@ -179,7 +179,8 @@ def find_lesions(
     least = rules.min_volume_mm3 or 0.0
     large = [lesion.maximum for lesion, _ in found if lesion.voxels * voxel_mm3 >= least]
     faint = rules.relative_peak * max(large, default=0.0)
-    shown, hidden = [], []
+    shown: list[tuple[Lesion, int]] = []
+    hidden: list[tuple[Lesion, int]] = []
     for lesion, component in found:
         passes = lesion.voxels * voxel_mm3 >= least and lesion.maximum >= faint
         if not passes or (rules.max_candidates is not None and len(shown) >= rules.max_candidates):

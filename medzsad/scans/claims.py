@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
+MGH_BITS = {0: 8, 1: 32, 3: 32, 4: 16}
+"""FreeSurfer's types of values: uchar, int, float, short."""
 _LATEST_DATA = 2**28  # where the voxels of a NIfTI file may begin: extensions before have kilobytes
 _STRAY = 2**24  # bytes behind the voxels that are let through
 _CHUNK = 2**20
@@ -49,7 +51,10 @@ def check_nifti(path: Path) -> float:
         if len(head) < 24 or not path.name.lower().endswith((".mgh", ".mgz")):
             return math.inf
         dims, start = (4, *struct.unpack(">4i", head[4:20])), 284
-        bits = 16 if struct.unpack(">i", head[20:24])[0] == 4 else 32
+        (kind,) = struct.unpack(">i", head[20:24])
+        if kind not in MGH_BITS:
+            raise BadInput(f"{path} is no MGH file, or holds values of an unknown type; export it again.")
+        bits = MGH_BITS[kind]
     size = [max(1, abs(number)) for number in dims[1 : 1 + min(7, max(0, dims[0]))]]
     width, height, slices = (*size, 1, 1, 1)[:3]
     check_volume(path, width, height, slices)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.errors import BadInput, certain
-from medzsad.limits import check_volume
+from medzsad.errors import BadInput
+from medzsad.limits import check_volume, require_file
 from medzsad.scans.affines import LPS_TO_RAS
+from medzsad.scans.itk_headers import check_whole, header_fields, voxel_files
 from medzsad.scans.library_warnings import one_line
 from medzsad.scans.modality import guess_modality
 from medzsad.scans.naming import stem
@@ -29,7 +30,6 @@ NRRD_SUFFIXES = (".nrrd", ".nhdr")
 META_SUFFIXES = (".mha", ".mhd")
 SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 1e-3, "\N{MICRO SIGN}m": 1e-3, "nm": 1e-6}
-HEADER_BYTES = 1 << 16
 
 
 def is_itk(path: Path) -> bool:
@@ -120,6 +120,9 @@ def _opened(path: Path) -> SimpleITK.ImageFileReader:
 
     if is_segmentation(path):
         raise BadInput(f"{path} is a segmentation of 3D Slicer, not a scan; give the scan.")
+    require_file(path)
+    header = header_fields(path)
+    place = voxel_files(path, header)
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
@@ -138,6 +141,8 @@ def _opened(path: Path) -> SimpleITK.ImageFileReader:
     check_volume(path, *(*size, 1)[:3], packed=True)
     if len(size) == 4 and reader.GetNumberOfComponents() > 1:
         raise BadInput(f"{path} has four axes of several values each; export one volume.")
+    value = SimpleITK.Image([1] * len(size), reader.GetPixelID()).GetSizeOfPixelComponent()
+    check_whole(path, header, place, float(np.prod(size)) * value * reader.GetNumberOfComponents())
     return reader
 
 
@@ -192,11 +197,12 @@ def _array(reader: SimpleITK.ImageFileReader, path: Path) -> tuple[np.ndarray, s
 
 def _units(path: Path, axes: int) -> tuple[float, bool, list[str]]:
     """Mm per unit of the file, whether the voxel size is known, and notes."""
-    header = _header(path)
+    header = header_fields(path)
     nrrd = _is_nrrd(path)
     stated = header.get("spacings" if nrrd else "elementspacing") or header.get("elementsize", "")
     count = len(re.findall(r"(?<!\S)[-+\d.][-+\d.e]*", stated))  # NaN, where there is none, is no number
-    known = (nrrd and "space directions" in header) or count >= min(axes, 3)
+    directions = header.get("space directions", "").count("(") if nrrd else 0
+    known = max(directions, count) >= min(axes, 3)
     notes = [] if known else [UNKNOWN_SIZE]
     space = header.get("space", "")
     placed = not nrrd or re.fullmatch(r"(left|right|l|r).*", space.lower()) is not None
@@ -211,24 +217,17 @@ def _units(path: Path, axes: int) -> tuple[float, bool, list[str]]:
     scale = scales.pop() if len(scales) == 1 else None
     if scale is None:
         words = ", ".join(dict.fromkeys(units))
-        return 1.0, False, [*notes, f"The file's unit ({one_line(words)}) is not known: {UNKNOWN_SIZE}"]
+        note = (
+            f"The file's unit ({one_line(words)}) is none that is read: the voxel size is not known, so "
+            "sizes in mm and mL mean nothing."
+        )
+        return 1.0, False, [*notes, note]
     return scale, known, [*notes, f"The file's unit is {units[0]}: sizes are converted to mm."]
-
-
-def _header(path: Path) -> dict[str, str]:
-    """The header's lines by their names in small letters."""
-    with path.open("rb") as file:
-        text = file.read(HEADER_BYTES)
-    text = re.split(rb"\r?\n\r?\n|ElementDataFile", text, maxsplit=1)[0]
-    fields: dict[str, str] = {}
-    for line in text.decode("utf-8", "replace").splitlines():
-        name, sign, value = certain(re.match(r"([^:=]*)(:=|:|=|)(.*)", line)).groups()
-        if sign and sign != ":=":
-            fields.setdefault(name.strip().lower(), value.strip())
-    return fields
 
 
 def _reason(error: BaseException) -> str:
     """The end of ITK's message, which is what went wrong."""
+    if "determinant is 0" in str(error):
+        return "its axes map to no volume"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return one_line(re.sub(r".*ERROR: |\(0x[0-9a-f]+\)|/\S+/", "", lines[-1] if lines else "")) or "damaged"

@@ -28,6 +28,7 @@ def image(tmp_path: Path) -> Path:
     return tmp_path / "image.png"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])
 def test_predict_says_what_computed(medzsad, image: Path, tmp_path: Path, backend: str) -> None:
     reports = {}
@@ -56,6 +57,7 @@ def test_quiet_says_nothing_of_graphs(medzsad, image: Path, tmp_path: Path, monk
     assert sum("making a graph" in line for line in err.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])
 def test_evaluate_records_what_computed(medzsad, tmp_path: Path, backend: str) -> None:
     root, random = tmp_path / "set", np.random.default_rng(1)
@@ -74,7 +76,6 @@ def test_evaluate_records_what_computed(medzsad, tmp_path: Path, backend: str) -
     assert f'"backend": "{backend}"' in out
 
 
-@pytest.mark.slow
 def test_time_prints_a_table_that_auto_goes_by(medzsad, image: Path, tmp_path: Path) -> None:
     code, out, err = medzsad("models", "time", "asymmetry", "--batch", 1, "--seconds", 0, "-q")
     assert (code, err) == (0, "")

@@ -16,6 +16,7 @@ from medzsad.zoo.download import hash_file
 from medzsad.zoo.loading import load_detector
 
 
+@pytest.mark.slow
 def test_onnx_writes_a_checked_file(medzsad, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     file = tmp_path / "asymmetry.onnx"

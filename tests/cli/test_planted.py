@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pytest
 from dicom_factory import ramp, write_series
 from PIL import Image
 
@@ -90,6 +91,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 def test_file_names_neither_run_nor_reach_the_terminal(tmp_path) -> None:
     (tmp_path / "in").mkdir()
     for seed, name in enumerate(NAMES):

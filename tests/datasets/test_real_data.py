@@ -8,6 +8,7 @@ from medzsad.datasets.checking import check_dataset
 from medzsad.datasets.opening import open_dataset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folder", "normal", "anomalous", "layout", "level", "told"),
     [

@@ -155,6 +155,7 @@ def test_memory_does_not_grow_with_the_images():
     assert peaks[1] < 1.1 * peaks[0]
 
 
+@pytest.mark.slow
 def test_a_thousand_images_of_518_within_a_gigabyte():
     """In a process of its own, with everything that it imports counted."""
     code = """

@@ -150,3 +150,12 @@ def test_thousands_of_slices_with_nothing_to_see(nifti, tmp_path, monkeypatch) -
         read_scan(tmp_path / "thin.nii")
     monkeypatch.setenv("MEDZSAD_MIN_SIDE", "1")
     assert read_scan(tmp_path / "thin.nii").shape == (2, 2, 2000)
+
+
+@pytest.mark.parametrize("kind", [-1, 2, 99, 2**31 - 1])
+def test_an_mgh_file_of_an_unknown_type_is_refused(tmp_path: Path, kind: int) -> None:
+    path = tmp_path / "a.mgh"
+    nibabel.MGHImage(np.ones((4, 5, 6), np.float32), np.eye(4)).to_filename(path)
+    path.write_bytes(changed(path, 20, ">i", kind))
+    with pytest.raises(BadInput, match="unknown type"):
+        read_scan(path)

@@ -42,6 +42,7 @@ def test_what_fails_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit of file sizes")
+@pytest.mark.slow
 def test_a_checkpoint_on_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
     code = """
         import resource, signal, sys

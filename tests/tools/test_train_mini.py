@@ -62,6 +62,7 @@ def test_a_repetition_and_a_stopped_run_give_the_same_weights_bit_for_bit(
     assert first.training["images_seen"] == 24
 
 
+@pytest.mark.slow
 def test_a_later_stage_starts_from_the_earlier_ones_weights(tool: ModuleType, tmp_path: Path) -> None:
     start = read_checkpoint(run(tool, tmp_path))
     grey = read_checkpoint(run(tool, tmp_path, "grey"))

@@ -172,7 +172,7 @@ def test_two_processes_fetching_the_same_download_it_once(served, file_server, c
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
     for process in both:
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
     assert len(file_server.requests) == 1
     assert cache.is_ready("tiny-clip")

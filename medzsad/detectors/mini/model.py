@@ -195,7 +195,7 @@ class MedzsadMini(AnomalyDetector):
         first = (self.kind, self.network)
         return [first] if self.colour_network is None else [first, ("colour", self.colour_network)]
 
-    def detect(self, inputs: Tensor) -> Prediction:
+    def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
         """Predicts; the map is half the size of ``inputs``, float32 (B, image_size / 2, image_size / 2).
 
         Args:
@@ -221,7 +221,7 @@ class MedzsadMini(AnomalyDetector):
                 target[chosen] = value
         return Prediction(*whole)
 
-    def _detect(self, network: MiniNetwork, inputs: Tensor, kind: str) -> Prediction:
+    def _detect(self, network: MiniNetwork, inputs: Tensor, kind: str) -> Prediction | SlicePrediction:
         batch = inputs.shape[0]
         flip = self.flip and not isinstance(network, SliceNetwork)
         if flip:

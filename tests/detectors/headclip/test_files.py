@@ -163,7 +163,7 @@ def test_what_was_assumed_is_said() -> None:
         ({"head_weights": W}, "prompts ctx_pos and ctx_neg of one shape"),
         (
             {"head_weights": W, "ctx_pos": random(1, 1, 12, 512), "ctx_neg": random(1, 1, 12, 512)},
-            "--backbone",
+            "`backbone`",
         ),
         (PROMPTS | {"head_weights": torch.full((24, 16), torch.nan)}, "no finite numbers"),
     ],

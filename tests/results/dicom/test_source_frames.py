@@ -91,6 +91,7 @@ def test_other_formats_have_no_source_frames(tmp_path):
         source_frames(prediction)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dicom_head_ct", "dicom_brain_mr"])
 def test_real_series(shared, name):
     folder = shared(f"data/{name}")

@@ -12,7 +12,7 @@ import pytest
 from medzsad.results.html.pages import content_policy, embed_json, render_page
 
 HOSTILE = "</code><img src=x onerror=alert(1)> {{ 7 * 7 }} {% raw %} '&\""
-EMPTY = {"columns": [], "rows": [], "rest": 0}
+EMPTY = {"columns": [], "rows": [], "rest": 0, "hidden": 0}
 
 
 def test_what_is_put_into_a_page_is_escaped_and_not_evaluated():

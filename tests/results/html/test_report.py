@@ -290,7 +290,7 @@ def test_one_convention_of_coordinates_and_the_threshold_in_the_chart():
     side = (f"{'R' if x >= 0 else 'L'} {abs(x):.1f}", f"{'A' if y >= 0 else 'P'} {abs(y):.1f}")
     assert f"<td>{' '.join(side)} {'S' if z >= 0 else 'I'} {abs(z):.1f}</td>" in page
     assert 'class="threshold"' in page
-    assert "largest sum of the map inside first" in page
+    assert "highest candidate score first" in page
 
 
 def test_an_index_goes_when_a_scan_of_it_was_done_anew(tmp_path):
