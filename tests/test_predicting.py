@@ -112,7 +112,7 @@ def test_threshold_rules(detector):
     assert percentile.mask.sum() <= 0.02 * inside.sum() + 1
     assert medzsad.predict(scan, detector, threshold=0.3).threshold == 0.3
     assert medzsad.predict(scan, detector, threshold=0).mask.sum() == inside.sum()
-    assert medzsad.predict(scan, detector).threshold_rule == str(detector.threshold)
+    assert medzsad.predict(scan, detector).threshold_rule == str(detector.for_volume().threshold)
     with pytest.raises(BadInput, match="threshold"):
         medzsad.predict(scan, detector, threshold=7)
 

@@ -104,7 +104,7 @@ def look_at(detector: MedzsadMini, kind: str, look: str, slices: Tensor | None, 
         )
         network = detector.colour_network if kind == "colour" else detector.network
         shown = detector.for_volume() if kind == "slice" else detector
-        maps, scores, probabilities = shown._detect(network, shown.preprocess(batch.images), kind)
+        maps, scores, probabilities = shown._detect(network, shown.preprocess(batch.images), kind)[:3]
         masks = torch.nn.functional.adaptive_avg_pool2d(batch.masks[:, None], maps.shape[-2:])[:, 0]
         parts.append((maps, probabilities, scores, masks, batch.labels))
     return HeldOut(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -144,7 +144,7 @@ def look_at_slices(detector: MedzsadMini, shares: tuple[float, ...], sources: So
         batch = synthetic_slices.generate(
             HELD_OUT + index, 24, detector.slice_size, sources, shares=shares, abnormal=0.5
         )
-        maps, scores, probabilities = shown.detect(batch.images)
+        maps, scores, probabilities = shown.detect(batch.images)[:3]
         marked = (batch.lesions > 0).float()
         masks = torch.nn.functional.adaptive_avg_pool2d(marked[:, None], maps.shape[-2:])[:, 0]
         parts.append((maps, probabilities, scores, masks, batch.labels))

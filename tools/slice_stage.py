@@ -30,7 +30,7 @@ class SlicePart:
     """One part of the training.
 
     Attributes:
-        shares: of label maps, real volumes and looks.
+        shares: of :data:`synthetic_slices.SHARES`.
         kinds: shares of the orders of tissues, :data:`synthetic.heads.KINDS`.
         stripped: share of label maps, but for CT, of which the brain alone is shown.
         size: of the slices, in pixels.
@@ -40,6 +40,7 @@ class SlicePart:
         warm: steps over which it rises.
         horizon: step at which a cosine would be at its end.
         cooldown: last steps, over which the rate falls to zero on a line.
+        planned: steps after which ``cooldown`` ends, where the part ends before; 0 for ``steps``.
         ema: share of the averaged weights that each step keeps.
         dropped: share of samples that do not see their mirror image.
     """
@@ -51,6 +52,7 @@ class SlicePart:
     warm: int
     horizon: int
     cooldown: int
+    planned: int = 0
     stripped: float = STRIPPED
     size: int = 192
     batch: int = 8
@@ -60,20 +62,24 @@ class SlicePart:
 
 # Whatever contrast tissues may have, then mostly what scanners show, then mostly whole heads.
 SCANS, SCAN_KINDS = (0.82, 0.12, 0.06), (0.12, 0.44, 0.18, 0.06, 0.20)
+WHOLE, WHOLE_KINDS = (0.60, 0.20, 0.06, 0.14), (0.10, 0.40, 0.24, 0.06, 0.20)
 PARTS = (
     SlicePart(SHARES, KIND_SHARES, steps=500, rate=3e-4, warm=100, horizon=1600, cooldown=0),
     SlicePart(SCANS, SCAN_KINDS, steps=520, rate=2e-4, warm=40, horizon=0, cooldown=400),
-    SlicePart(SCANS, SCAN_KINDS, steps=300, rate=1.5e-4, warm=20, horizon=0, cooldown=260, stripped=0.3),
+    SlicePart(WHOLE, WHOLE_KINDS, 800, 3e-4, 100, 0, 2600, planned=2700, stripped=0.45, ema=0.997),
+    SlicePart(WHOLE, WHOLE_KINDS, 1250, 2.2e-4, 20, 0, 1230, stripped=0.45, ema=0.995),
 )
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
-TERMS = ("image", "focal", "dice", "lesion", "false", "brain")
+TERMS = ("image", "focal", "dice", "lesion", "false", "outside", "brain")
+OUTSIDE = 3.0  # weight of the focal loss of what is normal outside the brain
 
 
 def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch) -> Tensor:
     """The terms of the loss, in the order of :data:`TERMS`.
 
     Image cross-entropy; pixel focal; dice over the batch and over each image with lesions; what is missed of
-    each lesion, small and large alike; the highest false alarms of each image; brain or not, where known.
+    each lesion, small and large alike; the highest false alarms of each image, and those outside the brain;
+    brain or not. What is not known, of lesions or of the brain, counts nowhere.
 
     Args:
         pixel: logits (B, 2, h, w).
@@ -82,24 +88,33 @@ def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch)
         batch: what was shown.
     """
     half = pixel.shape[-2:]
-    marked = (batch.lesions > 0).float()
-    target = F.adaptive_avg_pool2d(marked[:, None], half)[:, 0]
+    lesions = batch.lesions.clamp_min(0)
+    target, sure, where = (
+        F.adaptive_avg_pool2d(each[:, None].float(), half)[:, 0]
+        for each in (lesions > 0, batch.lesions >= 0, batch.brain.clamp_min(0))
+    )
+    sure = (sure == 1).float()
+    known = (batch.brain >= 0)[:, 0, 0].float()
+    outside = (1 - where) * known[:, None, None] * sure
     log_p = pixel.log_softmax(1)
     p = log_p.exp()
-    focal = -(target * p[:, 0].square() * log_p[:, 1] + 0.5 * (1 - target) * p[:, 1].square() * log_p[:, 0])
-    sick = batch.labels.bool()
+    normal = 0.5 * (1 - target) * p[:, 1].square() * log_p[:, 0] * (1 + (OUTSIDE - 1) * outside)
+    focal = -(target * p[:, 0].square() * log_p[:, 1] + normal) * sure
+    p = p * sure[:, None]
+    sick = batch.labels == 1
 
     def dice(seen: Tensor, wanted: Tensor, dims: tuple[int, ...]) -> Tensor:
         overlap = (seen * wanted).sum(dims)
         return (1 - (2 * overlap + 1) / (seen.sum(dims) + wanted.sum(dims) + 1)).mean()
 
-    overlap = dice(p[:, 1], target, (0, 1, 2)) / 2 + dice(p[:, 0], 1 - target, (1, 2))
+    target = target * sure
+    overlap = dice(p[:, 1], target, (0, 1, 2)) / 2 + dice(p[:, 0], sure - target, (1, 2))
     lesion = pixel.new_zeros(())
     if sick.any():
         overlap = overlap + dice(p[sick, 1], target[sick], (1, 2)) / 2
         # Each lesion has a number of its own in the batch; 0 is what is no lesion.
-        most = int(batch.lesions.max()) + 1
-        number = F.adaptive_max_pool2d(batch.lesions[:, None].float(), half)[:, 0].long()
+        most = int(lesions.max()) + 1
+        number = F.adaptive_max_pool2d(lesions[:, None].float(), half)[:, 0].long()
         number = torch.where(number > 0, number + most * torch.arange(len(number)).view(-1, 1, 1), 0)
         length = most * (len(number) + 1)
         size = torch.zeros(length).index_add_(0, number.flatten(), target.flatten())
@@ -109,19 +124,21 @@ def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch)
         if there.any():
             lesion = (1 - found[there] / size[there]).mean()
     wrong = (p[:, 1] * (target == 0)).flatten(1)
-    wrong = wrong.topk(max(1, wrong.shape[1] // 100), dim=1).values.square().mean()
-    known = batch.brain >= 0
-    where = F.adaptive_avg_pool2d(batch.brain.clamp_min(0)[:, None], half)[:, 0]
-    known = known[:, 0, 0].float()
+    worst, worst_outside = (
+        values.topk(max(1, values.shape[1] // 100), dim=1).values.square().mean()
+        for values in (wrong, wrong * outside.flatten(1))
+    )
     each = F.binary_cross_entropy_with_logits(brain, where, reduction="none").mean((1, 2))
     brain_term = (each * known).sum() / known.sum().clamp_min(1)
+    judged = F.cross_entropy(image, batch.labels, label_smoothing=0.02, ignore_index=-1, reduction="sum")
     return torch.stack(
         [
-            F.cross_entropy(image, batch.labels, label_smoothing=0.02),
+            judged / (batch.labels >= 0).sum().clamp_min(1),
             10 * focal.mean(),
             overlap,
             0.5 * lesion,
-            0.3 * wrong,
+            0.3 * worst,
+            0.6 * worst_outside,
             0.3 * brain_term,
         ]
     )
@@ -137,7 +154,8 @@ def rate_at(step: int, part: SlicePart, steps: int) -> float:
         cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step * part.steps / steps / part.horizon))
         factor *= cosine * math.sqrt(part.warm / max(step, part.warm))
     if part.cooldown:
-        factor *= min(1.0, (steps - step) / (part.cooldown * steps / part.steps))
+        end = steps * (part.planned or part.steps) / part.steps
+        factor *= min(1.0, (end - step) / (part.cooldown * steps / part.steps))
     return part.rate * factor
 
 
@@ -267,8 +285,9 @@ def write_stage(
     """Writes ``slice.safetensors``: the averaged weights alone, for combine_mini."""
     training = {
         "data": "lesions drawn into slices of anatomical label maps with random intensities (Apache-2.0), of "
-        "redistributable scans (T1 of nichart_demo, UPenn; one head CT, BSD-2; one brain MR, MIT; small body "
-        "CT and MR, Apache-2.0), and synthetic anomalies over procedurally made images",
+        "redistributable scans (T1 and, unmarked, every other FLAIR of nichart_demo, UPenn; one head CT, "
+        "BSD-2; one brain MR, MIT; small body CT and MR, Apache-2.0), and synthetic anomalies over "
+        "procedurally made images",
         "licence": "Apache-2.0",
         "seed": args.seed,
         "precision": "fp32",

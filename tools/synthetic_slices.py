@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,14 +29,15 @@ from synthetic.fields import Random
 from synthetic.heads import BRAIN, INDEX, INNER, KIND_SHARES, KINDS, Head, draw_tissues, load_heads
 from synthetic.planes import Cut, draw_cut, nearest, smooth_field
 from synthetic.spots import Scene, harm
-from synthetic.volumes import PLANES, Volume, load_volumes, sample_volume
+from synthetic.volumes import PLANES, Volume, load_unmarked, load_volumes, sample_volume
 
 from medzsad.detectors.volume_intensity import encode
 
-SHARES = (0.64, 0.16, 0.20)  # label maps, real volumes, looks
+SHARES = (0.64, 0.16, 0.20, 0.0)  # label maps, real volumes, looks, real volumes with an unmarked brain
 # brain, abstract, body, real, endoscopy, ultrasound, surface, objects, skin
 LOOK_SHARES = (0.55, 0.10, 0.10, 0.17, 0.0, 0.08, 0.0, 0.0, 0.0)
 STRIPPED, STRIPPED_CT = 0.55, 0.15  # share of heads of which the brain alone is shown
+FULL = 0.85  # share of whole heads that keep their lesions: most of a head is normal
 DARK = {"random": 0.4, "flair": 0.06, "t1": 0.6, "t2": 0.08, "ct": 0.5}
 
 
@@ -48,11 +49,13 @@ class Sources:
         heads: label maps.
         volumes: real normal volumes.
         slices: uint8 (M, S0, S0) of :func:`synthetic_images.load_slices`.
+        unmarked: real volumes, normal outside of the brain and unknown inside.
     """
 
     heads: list[Head]
     volumes: list[Volume]
     slices: Tensor | None
+    unmarked: list[Volume] = field(default_factory=list)
 
 
 class SliceBatch(NamedTuple):
@@ -61,8 +64,9 @@ class SliceBatch(NamedTuple):
     Attributes:
         images: float32 (B, 3, S, S) in [0, 1]: own slice, below, above, of
             :func:`medzsad.detectors.volume_intensity.encode`.
-        lesions: int16 (B, S, S), number of the lesion in its image from 1 on, 0 outside.
-        labels: int64 (B,), 1 for an image with a lesion.
+        lesions: int16 (B, S, S), number of the lesion in its image from 1 on, 0 outside, -1 where it is not
+            known.
+        labels: int64 (B,), 1 for an image with a lesion, -1 where it is not known.
         brain: float32 (B, S, S), 1 inside the brain, 0 outside, -1 where it is not known.
     """
 
@@ -74,7 +78,9 @@ class SliceBatch(NamedTuple):
 
 def load_sources(root: str | os.PathLike[str] | None) -> Sources:
     """All that lies below ``root``/data."""
-    return Sources(load_heads(root), load_volumes(root), synthetic_images.load_slices(root))
+    return Sources(
+        load_heads(root), load_volumes(root), synthetic_images.load_slices(root), load_unmarked(root)
+    )
 
 
 def generate(
@@ -96,26 +102,28 @@ def generate(
         size: side in pixels.
         sources: of :func:`load_sources`.
         abnormal: share of samples with lesions.
-        shares: of label maps, real volumes and looks.
+        shares: in the order of :data:`SHARES`; what is not named counts as 0.
         kinds: shares of :data:`synthetic.heads.KINDS` among label maps.
         stripped: share of label maps, but for CT, of which the brain alone is shown.
     """
     r = np.random.default_rng([seed, size])
-    there = [bool(sources.heads), bool(sources.volumes), True]
-    weights = np.array(shares) * there
-    chosen = np.sort(r.choice(3, count, p=weights / weights.sum()))
+    there = [bool(sources.heads), bool(sources.volumes), True, bool(sources.unmarked)]
+    weights = np.array([*shares, 0, 0, 0][:4]) * there
+    chosen = r.choice(4, count, p=weights / weights.sum())
+    chosen = chosen[np.argsort(chosen == 2, kind="stable")]  # looks last: they are made together
     grey = np.empty((count, 3, size, size), dtype=np.float32)
     inside = np.zeros((count, 3, size, size), dtype=bool)
     lesions = np.zeros((count, size, size), dtype=np.int16)
     brain = np.full((count, size, size), -1, dtype=np.float32)
-    made = int((chosen < 2).sum())
+    made = int((chosen != 2).sum())
     for index in range(made):
         own = np.random.default_rng([seed, size, index])
         sick = own.random() < abnormal
         if chosen[index] == 0:
             scene, inside[index], known = sample_head(own, size, sources.heads, sick, kinds, stripped)
         else:
-            scene, inside[index], known = sample_volume(own, size, sources.volumes, sick)
+            volumes = sources.volumes if chosen[index] == 1 else sources.unmarked
+            scene, inside[index], known = sample_volume(own, size, volumes, sick)
         grey[index], lesions[index] = scene.grey, scene.lesions
         if known is not None:
             brain[index] = known
@@ -135,7 +143,8 @@ def generate(
         lesions[made:] = looks.masks.numpy().astype(np.int16)
     marks = torch.from_numpy(lesions)
     order = torch.from_numpy(r.permutation(count))
-    labels = (marks.amax((1, 2)) > 0).long()
+    found, doubtful = (marks > 0).any(2).any(1), (marks < 0).any(2).any(1)
+    labels = torch.where(found, 1, torch.where(doubtful, -1, 0))
     return SliceBatch(images[order], marks[order], labels[order], torch.from_numpy(brain)[order])
 
 
@@ -152,8 +161,11 @@ def sample_head(
     kind = KINDS[int(r.choice(len(KINDS), p=kinds))]
     stripped = r.random() < (STRIPPED_CT if kind == "ct" else stripped)
     box = head.brain_box if stripped else np.array([(0, n - 1) for n in head.tissues.shape])
-    if not stripped:  # where the field of view ends below
+    if not stripped:  # where the field of view ends below, and now and then above
         box[2, 0] = int(r.uniform(0, head.brain_box[2, 0] + 10))
+        if r.random() < 0.2:
+            box[2, 1] = int(r.uniform(head.brain_box[2, 1] - 35, box[2, 1]))
+        sick = sick and r.random() < FULL
     cut = draw_cut(r, size, box, head.brain_box, np.ones(3), planes=PLANES, shares=(0.7, 0.15, 0.15))
     tissues = nearest(head.tissues, cut.points)  # (3, K, N)
     mean, texture = draw_tissues(r, kind)
@@ -173,11 +185,11 @@ def sample_head(
     values = (table[tissues] + grain[tissues] * field).mean(1).reshape(3, size, size)
     shown = keep[tissues].mean(1).reshape(3, size, size) >= 0.5
     if not stripped:
-        edge = cut.points[:, 0, 2].reshape(3, size, size) >= box[2, 0]
-        shown &= edge
+        height = cut.points[:, 0, 2].reshape(3, size, size)
+        shown &= (height >= box[2, 0]) & (height <= box[2, 1])
     within = BRAIN[tissues].mean(1, dtype=np.float32).reshape(3, size, size)
     own = tissues[0, tissues.shape[1] // 2].reshape(size, size)
-    brain = INNER[own] & shown[0] if stripped else within[0] > 0.5
+    brain = INNER[own] & shown[0] if stripped else (within[0] > 0.5) & shown[0]
     brain_spread, _ = standardisation(mean, texture, counts * INNER, kind)
     scene = Scene(values, within * shown, white_matter(r, own, shown[0]), cut)
     scene.scale = float(np.clip(brain_spread / spread, 0.35, 1.2))
@@ -279,6 +291,7 @@ def sheet(batch: SliceBatch, columns: int = 8) -> np.ndarray:
         marked = plain.clone()
         marked[lesions > 0] = torch.stack([grey * 0.5 + 0.5, grey * 0.5, grey * 0.5], -1)[lesions > 0]
         marked[..., 2] = torch.where(brain == 1, marked[..., 2] + 0.15, marked[..., 2]).clamp(0, 1)
+        marked[..., 1] = torch.where(lesions < 0, marked[..., 1] + 0.15, marked[..., 1]).clamp(0, 1)
         tiles.append(torch.cat([plain, marked], 1))
     for start in range(0, len(tiles) - columns + 1, columns):
         rows.append(torch.cat(tiles[start : start + columns], 1))
@@ -295,8 +308,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
     args = parser.parse_args()
-    batch = generate(args.seed, args.count, args.size, load_sources(args.data))
+    batch = generate(args.seed, args.count, args.size, load_sources(args.data), shares=args.shares)
     Image.fromarray(sheet(batch, 4)).save(args.out)
 
 

@@ -97,3 +97,30 @@ def test_a_small_lesion_counts_as_much_as_a_large_one(tool: ModuleType) -> None:
     large, small = (slice(0, 8), slice(0, 8)), (slice(12, 13), slice(12, 13))
     assert missed(large) == pytest.approx(missed(small), abs=1e-4)
     assert missed((slice(0, 16), slice(0, 16))) == pytest.approx(0, abs=1e-4)
+
+
+def test_what_is_not_known_counts_nowhere_and_outside_the_brain_counts_more(tool: ModuleType) -> None:
+    lesions = torch.zeros(2, 32, 32, dtype=torch.int16)
+    brain = torch.zeros(2, 32, 32)
+    brain[:, 8:24, 8:24] = 1
+    lesions[brain == 1] = -1
+    batch = tool.SliceBatch(torch.zeros(2, 3, 32, 32), lesions, torch.tensor([-1, -1]), brain)
+
+    def terms(row: int, batch) -> dict[str, float]:
+        pixel = torch.zeros(2, 2, 16, 16)
+        pixel[:, 0] = 8
+        pixel[:, 1, row, 6:10] = 16  # marked
+        parts = tool.slice_losses(pixel, torch.ones(2, 2), torch.zeros(2, 16, 16), batch)
+        assert parts.isfinite().all()
+        return dict(zip(tool.TERMS, parts.tolist(), strict=True))
+
+    unknown, outside = terms(8, batch), terms(1, batch)
+    assert unknown["image"] == 0
+    for name in ("focal", "false", "outside"):
+        assert unknown[name] == pytest.approx(0, abs=1e-4)
+        assert outside[name] > 0.01
+    known = batch._replace(lesions=lesions.clamp_min(0), labels=torch.zeros(2).long())
+    inside, beside = terms(8, known), terms(1, known)
+    assert inside["outside"] == pytest.approx(0, abs=1e-4)
+    assert inside["false"] == pytest.approx(beside["false"], rel=1e-3)
+    assert beside["focal"] == pytest.approx(tool.OUTSIDE * inside["focal"], rel=0.01)

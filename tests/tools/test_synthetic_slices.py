@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -56,7 +57,7 @@ def test_samples_are_what_a_detector_is_shown(tool: ModuleType, sources, shares)
     assert batch.images.shape == (16, 3, 64, 64)
     assert batch.images.isfinite().all()
     assert batch.images.min() >= 0
-    assert batch.images.max() <= 1
+    assert batch.images.max() <= 1 + 1e-6  # blurred sums
     assert torch.equal(batch.lesions.flatten(1).any(1).long(), batch.labels)
     assert 0.2 < batch.labels.float().mean() < 1
     # Most of what is shown lies near the mean of the volume.
@@ -85,6 +86,55 @@ def test_looks_are_equal_slices_without_a_known_brain(tool: ModuleType, sources)
     assert torch.equal(batch.images[:, 0], batch.images[:, 1])
     assert torch.equal(batch.images[:, 0], batch.images[:, 2])
     assert (batch.brain == -1).all()
+
+
+def test_an_unmarked_brain_is_unknown_but_for_what_is_drawn_into_it(tool: ModuleType, sources) -> None:
+    (volume,) = sources.volumes
+    place = np.zeros_like(volume.place)
+    place[10:30, 10:30, 10:30] = 2
+    unmarked = replace(volume, place=place, head=True, unmarked=place > 0)
+    batch = tool.generate(5, 16, 64, tool.Sources([], [], None, [unmarked]), shares=(0, 0, 0, 1))
+    assert set(batch.labels.tolist()) <= {-1, 0, 1}
+    assert (batch.labels == -1).any()
+    assert (batch.labels == 1).any()
+    inside = batch.brain == 1
+    assert (batch.lesions[inside] != 0).all()
+    assert (batch.lesions[batch.brain == 0] == 0).float().mean() > 0.99
+    for lesions, label in zip(batch.lesions, batch.labels.tolist(), strict=True):
+        assert label == (1 if (lesions > 0).any() else -1 if (lesions < 0).any() else 0)
+
+
+@pytest.mark.parametrize("kind", ["ct", "mr"])
+def test_the_brain_of_a_head_without_labels_lies_in_the_skull(kind: str, tool: ModuleType) -> None:
+    from synthetic.volumes import _brain_of
+
+    x, y, z = np.meshgrid(*(np.arange(72) - 35.5,) * 3, indexing="ij")
+    distance = 2.0 * np.sqrt(x**2 + y**2 + z**2)
+    air, scalp, bone, brain = (-1000, 50, 1000, 35) if kind == "ct" else (0, 100, 5, 60)
+    voxels = np.full(distance.shape, float(air))
+    for radius, value in ((68, scalp), (60, bone), (54, brain)):
+        voxels[distance < radius] = value
+    found = _brain_of(kind, voxels, distance < 68, np.full(3, 2.0))
+    assert not found[distance > 58].any()
+    assert found[distance < 48].mean() > 0.99
+
+
+def test_beyond_the_end_of_a_volume_is_its_last_slice_again(tool: ModuleType) -> None:
+    from synthetic.planes import draw_cut
+
+    box = np.array([(0, 95)] * 3)
+    core = np.array([(0, 95), (0, 95), (0, 0)])
+    ends = 0
+    for seed in range(20):
+        r = np.random.default_rng(seed)
+        cut = draw_cut(r, 16, box, core, np.ones(3), planes=("axial",), shares=(1,))
+        if cut.centre[2] < -cut.depths.min() or cut.centre[2] == 0:
+            ends += cut.depths[1] == 0
+            assert cut.depths[1] == 0 or cut.centre[2] + cut.depths[1] >= 0
+            assert cut.depths[2] > 0
+        if cut.depths[1] == 0:
+            np.testing.assert_array_equal(cut.points[0], cut.points[1])
+    assert ends > 5
 
 
 def test_a_mirror_image_is_on_the_other_side(tool: ModuleType, sources) -> None:

@@ -19,14 +19,15 @@ class Cut:
     Attributes:
         points: float32 (3 slices, K parts of a thick slice, 3 axes, S * S), in voxels.
         pixel_mm: side of a pixel.
-        distance: of the neighbours, in mm.
+        depths: of the three slices beside the own one, in mm; a neighbour beyond the end of the volume is the
+            own slice again, as in :class:`medzsad.inference.slicewise.SliceWisePredictor`.
         to_pixel: maps voxel coordinates (3,) to (row, column) of the own slice, without the deformation.
         symmetric: whether the body is seen from the front or from above, where left and right are alike.
     """
 
     points: np.ndarray
     pixel_mm: float
-    distance: float
+    depths: np.ndarray
     to_pixel: np.ndarray
     centre: np.ndarray
     symmetric: bool
@@ -95,14 +96,17 @@ def draw_cut(
     distance = max(1, round(NEIGHBOUR_MM / thick)) * thick
     parts = 1 if thick <= 1.5 else 2 if thick <= 3 else 3
     inner = thick * ((np.arange(parts) + 0.5) / parts - 0.5)
-    depth = np.array([0, -distance, distance])[:, None] + inner
+    depths = np.array([0, -distance, distance])
+    at = centre[stack] + depths / spacing[stack]
+    depths[(at < box[stack, 0]) | (at > box[stack, 1])] = 0
+    depth = depths[:, None] + inner
     points = flat + depth[..., None, None] * matrix[:, 2:3]
     points = points / spacing[:, None] + centre[:, None]
     inverse = np.linalg.inv(matrix[[row_axis, column_axis]][:, :2])
     to_pixel = inverse @ np.eye(3)[[row_axis, column_axis]] * spacing / pixel
     middle = (size - 1) / 2 - shift / pixel
     return Cut(
-        points.astype(np.float32), pixel, distance, np.column_stack([to_pixel, middle - to_pixel @ centre]),
+        points.astype(np.float32), pixel, depths, np.column_stack([to_pixel, middle - to_pixel @ centre]),
         centre, plane != "sagittal",
     )  # fmt: skip
 

@@ -90,9 +90,7 @@ def paste(r: np.random.Generator, scene: Scene, spot: Spot) -> bool:
     )
     cos, sin = np.cos(spot.angle), np.sin(spot.angle)
     p, q = (dx * cos + dy * sin) / spot.radii[0], (dy * cos - dx * sin) / spot.radii[1]
-    across = (
-        np.array([spot.off, spot.off + scene.cut.distance, spot.off - scene.cut.distance]) / spot.radii[2]
-    )
+    across = (spot.off - scene.cut.depths) / spot.radii[2]
     distance = np.sqrt(p**2 + q**2 + across.astype(np.float32)[:, None, None] ** 2)
     # One field over twice the patch: lobes and fringes at the lesion's own scale.
     span = max(dy.shape)
@@ -202,6 +200,29 @@ def large(r: np.random.Generator, scene: Scene, dark: float) -> Spot | None:
     )
 
 
+def enhancing(r: np.random.Generator, scene: Scene) -> Spot | None:
+    """A tumour as contrast agent shows it: a bright wall around a dark core, mostly in faint swelling."""
+    centre = draw_centre(r, scene.inside[0])
+    if centre is None:
+        return None
+    mean = 7 * 4 ** r.random()
+    aspect = np.exp(r.normal(0, 0.2))
+    radii = (mean * aspect, mean / aspect, mean * np.exp(r.normal(0, 0.2)))
+    return Spot(
+        centre,
+        radii[2] * r.uniform(-0.7, 0.7),
+        radii,
+        r.uniform(0, np.pi),
+        r.uniform(1.2, 4.5),
+        r.uniform(0.04, 0.2),
+        ring=float(np.clip(r.uniform(1.5, 6) / mean, 0.06, 0.5)),
+        core=-r.uniform(0.2, 1.8),
+        swelling=r.uniform(0.3, 1.0) if r.random() < 0.8 else 0.0,
+        swollen=r.uniform(0.4, 1.0) * (1 if r.random() < 0.25 else -1),
+        flat=r.uniform(0.3, 1.0),
+    )
+
+
 def middle(r: np.random.Generator, scene: Scene, dark: float) -> Spot | None:
     """A lesion of 4 to 10 mm radius, a ring in one of four."""
     centre = draw_centre(r, scene.inside[0])
@@ -252,7 +273,7 @@ def small(r: np.random.Generator, scene: Scene, dark: float, strength: float) ->
 
 
 def harm(r: np.random.Generator, scene: Scene, dark: float, mirror: np.ndarray | None) -> None:
-    """Gives the own slice lesions of one of several patterns: many small, few middle, one or two large.
+    """Gives the own slice lesions of patterns: large, many small, few middle, mixed, enhancing.
 
     Args:
         r: random numbers.
@@ -261,10 +282,12 @@ def harm(r: np.random.Generator, scene: Scene, dark: float, mirror: np.ndarray |
         mirror: affine map (2, 3) of a place in pixels to its place on the other side of the body, or None
             where there is none; then a quarter of the samples have pairs.
     """
-    pattern = r.choice(4, p=[0.40, 0.36, 0.14, 0.10])  # large, small, middle, mixed
+    pattern = r.choice(5, p=[0.30, 0.32, 0.12, 0.12, 0.14])  # large, small, middle, mixed, enhancing
     spots: list[Spot | None] = []
     if pattern in (0, 3):
         spots += [large(r, scene, dark) for _ in range(1 + (r.random() < 0.2))]
+    if pattern == 4:
+        spots.append(enhancing(r, scene))
     if pattern in (2, 3) or (pattern == 1 and r.random() < 0.3):
         spots += [middle(r, scene, dark) for _ in range(r.integers(1, 4))]
     if pattern in (1, 3) or r.random() < 0.15:

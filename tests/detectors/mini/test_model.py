@@ -142,7 +142,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(detector: MedzsadMini) -> Non
 
 def test_the_embedded_file_is_small_and_says_where_it_comes_from(detector: MedzsadMini) -> None:
     assert EMBEDDED.stat().st_size < 25e6
-    assert 2e6 < sum(p.numel() for p in detector.parameters()) < 12e6
+    assert 2e6 < sum(p.numel() for p in detector.parameters()) < 15e6
     assert detector.colour_network is not None
     grey = read_checkpoint(EMBEDDED).training
     for training in (grey, grey["colour"]):
