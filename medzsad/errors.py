@@ -19,6 +19,19 @@ class MedzsadError(Exception):
 
     exit_code = 2
 
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_spelt(arg) if isinstance(arg, str) else arg for arg in args))
+
+
+def _spelt(text: str) -> str:
+    """A message whose names of files command no terminal: a cursor move could hide the line above."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
 
 class BadInput(MedzsadError):  # noqa: N818 - reads as what it is where it is raised
     """A scan, image, folder or option that cannot be used as given."""

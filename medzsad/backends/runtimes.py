@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -93,6 +94,8 @@ def open_graph(path: Path, backend: str, precision: str = "fp32") -> Runtime:
 
 def open_onnx(path: Path) -> Runtime:
     """The graph in ONNX Runtime, in float32 and without its warnings."""
+    # Else it reports its use to its makers, and leaves files of that in the cache and the temporary folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -108,7 +111,8 @@ def open_onnx(path: Path) -> Runtime:
 
 def open_openvino(path: Path, precision: str = "fp32") -> Runtime:
     """The graph in OpenVINO."""
-    import openvino
+    with _no_reports_of_openvino():
+        import openvino
 
     settings = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
@@ -120,6 +124,20 @@ def open_openvino(path: Path, precision: str = "fp32") -> Runtime:
     with _signal_stack_kept():
         compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     return _PerThread(lambda: _request(compiled))
+
+
+@contextmanager
+def _no_reports_of_openvino() -> Iterator[None]:
+    """Let OpenVINO be imported without what reports each import to its makers, which it can do without."""
+    name = "openvino_telemetry"
+    blocked = name not in sys.modules
+    if blocked:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if blocked:
+            del sys.modules[name]
 
 
 class _SignalStack(ctypes.Structure):

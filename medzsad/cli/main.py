@@ -11,7 +11,7 @@ import click
 
 from medzsad import __version__
 from medzsad.cli.options import tell
-from medzsad.errors import MedzsadError, explained
+from medzsad.errors import BadInput, MedzsadError, explained
 
 # Command -> (module, one line for --help).
 COMMANDS = {
@@ -65,8 +65,10 @@ def run(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 all done, 1 internal error, 2 bad input or options, 130 interrupted.
     """
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        return cli.main(arguments, prog_name="medzsad", standalone_mode=False) or 0
+        _refuse_empty(given)
+        return cli.main(given, prog_name="medzsad", standalone_mode=False) or 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
@@ -87,6 +89,15 @@ def run(arguments: list[str] | None = None) -> int:
             return known.exit_code
         click.echo(f"internal error: {internal_error_line(error)}", err=True)
         return 1
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """An unset variable of a shell is an empty argument, and as a path that would be the current folder."""
+    for number, argument in enumerate(arguments):
+        before = arguments[number - 1] if number and arguments[number - 1].startswith("-") else ""
+        if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
+            place = f"{argument or before}".rstrip("=").strip() or before or "an argument"
+            raise BadInput(f"{place} is empty; is a variable of your shell not set?")
 
 
 def main() -> None:

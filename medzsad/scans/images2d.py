@@ -50,7 +50,7 @@ def read_image(path: Path) -> Scan:
 
     notes: list[str] = []
     try:
-        with heard() as warnings, open_picture(path) as image:
+        with heard("tifffile") as warnings, open_picture(path) as image:
             if 0 in image.size:
                 raise BadInput(f"{path} holds no pixels; export it again.")
             _choose_page(image, path, notes)
@@ -61,7 +61,7 @@ def read_image(path: Path) -> Scan:
 
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise BadInput(f"{path} is not a readable image; check that it is complete.") from error
-        with heard() as warnings:
+        with heard("tifffile") as warnings:
             pixels, mode = _grey_if_equal(read_deep_tiff(path)), "deep TIFF"
     except (OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"{path} is cut short or damaged; copy or export it again.") from error

@@ -67,6 +67,7 @@ def read_scan(
     """
     wanted = parse_modality(modality)
     if isinstance(path, str | os.PathLike):
+        _refuse_empty(path)
         if affine is not None:
             raise BadInput(f"{path} has an affine of its own: affine= belongs to NumPy arrays; leave it out.")
         scan = _read(Path(path), series, volume)
@@ -82,6 +83,11 @@ def read_scan(
     scan = _with_modality(scan, wanted)
     note = hu_note(scan.voxels) if scan.modality is Modality.CT else None
     return replace(scan, notes=(*scan.notes, note)) if note else scan
+
+
+def _refuse_empty(path: str | os.PathLike[str]) -> None:
+    if not os.fspath(path):  # pathlib takes it for the current folder
+        raise BadInput("the path of the scan is empty; name a file or a folder.")
 
 
 def _read(path: Path, series: str | None, volume: int | None) -> Scan:
@@ -154,6 +160,7 @@ def locate_scans(path: str | Path) -> tuple[list[ScanPlace], list[str]]:
     from medzsad.scans.dicom.files import is_dicom, is_media_directory, may_be_dicom, read_outline
     from medzsad.scans.dicom.find import dicom_scans
 
+    _refuse_empty(path)
     path = Path(path)
     if not os.path.lexists(path):  # nor a link that leads nowhere; false for names that nothing can have
         raise BadInput(f"{path} does not exist; check the path.")

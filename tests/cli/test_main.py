@@ -8,6 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from medzsad.cli.main import run
+
 
 def test_help_imports_nothing_heavy():
     code = (
@@ -73,3 +75,19 @@ def test_a_command_that_is_misspelt_is_suggested(medzsad, typed, meant):
     code, _, err = medzsad(typed, "scan.nii.gz")
     assert code == 2
     assert f"did you mean {meant}?" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["predict", ""], "error: an argument is empty; is a variable of your shell not set?\n"),
+        (["predict", "scan.nii", "-o", ""], "error: -o is empty; is a variable of your shell not set?\n"),
+        (["predict", "scan.nii", "--out="], "error: --out is empty; is a variable of your shell not set?\n"),
+        (["train", "-c", " "], "error: -c is empty; is a variable of your shell not set?\n"),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr().err == line

@@ -255,3 +255,10 @@ def test_what_pillow_warns_of_is_a_note(tmp_path: Path, capfd: pytest.CaptureFix
         scan = read_scan(tmp_path / "w.jpg")
     assert any(note.startswith("Its reader warns: ") and "\n" not in note for note in scan.notes)
     assert capfd.readouterr().err == ""
+
+
+def test_a_tiff_without_pages_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.tif").write_bytes(b"II*\0\x08\0\0\0")
+    with pytest.raises(BadInput):
+        read_scan(tmp_path / "a.tif")
+    assert capfd.readouterr() == ("", "")

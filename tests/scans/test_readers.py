@@ -11,7 +11,7 @@ from dicom_factory import ramp, write, write_series
 from PIL import Image
 
 from medzsad.errors import BadInput
-from medzsad.scans.readers import find_scans, read_scan
+from medzsad.scans.readers import find_scans, locate_scans, read_scan
 from medzsad.scans.scan import Modality
 
 
@@ -128,3 +128,9 @@ def test_a_ct_that_is_not_in_hu_is_said(tmp_path: Path, modality: str | None) ->
     right = read_scan(nifti(tmp_path / "r.nii.gz", head), modality=modality)
     assert right.modality is Modality.CT
     assert not any("HU" in note for note in right.notes)
+
+
+def test_an_empty_path_is_not_the_current_folder() -> None:
+    for read in (read_scan, locate_scans):
+        with pytest.raises(BadInput, match="the path of the scan is empty"):
+            read("")

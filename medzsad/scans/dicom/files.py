@@ -28,13 +28,16 @@ TAGS = [
     "TemporalPositionIdentifier", "EchoNumbers", "EchoTime", "InversionTime", "FlipAngle", "DiffusionBValue",
     "DiffusionGradientOrientation", "TriggerTime", "NominalPercentageOfCardiacPhase", "FrameReferenceTime",
     "KVP", "ConvolutionKernel", "ComplexImageComponent", "StackID", "AcquisitionNumber", "AcquisitionTime",
-    "ContentTime", "ConcatenationUID", "TotalPixelMatrixColumns",
+    "ContentTime", "ConcatenationUID", "TotalPixelMatrixColumns", "TotalPixelMatrixRows",
+    "ModalityLUTSequence",
     "EnergyWindowVector", "RRIntervalVector", "TimeSlotVector", "PhaseVector", "TimeSliceVector",
     "SliceVector", "DetectorInformationSequence",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "SequenceOfUltrasoundRegions",
 ]  # fmt: skip
 # Where Siemens, Philips and GE keep the b-value.
 B_VALUE_TAGS = ((0x0019, 0x100C), (0x2001, 0x1003), (0x0043, 0x1039))
+# Where Siemens and UIH keep how many slices lie side by side in one image, and who says so.
+TILE_TAGS = ((0x0019, 0x0010), (0x0019, 0x100A), (0x0065, 0x0010), (0x0065, 0x1050))
 # What else tells people and series apart. Read, hashed into a SeriesKey and dropped again.
 PERSON_TAGS = ["PatientID", "PatientName", "PatientBirthDate"]
 SERIES_TAGS = [
@@ -162,7 +165,7 @@ def read_header(path: Path) -> Dataset:
     Raises:
         UnusableFile: DICOM that cannot be parsed.
     """
-    names = [*TAGS, *B_VALUE_TAGS, *PERSON_TAGS, *SERIES_TAGS]
+    names = [*TAGS, *B_VALUE_TAGS, *TILE_TAGS, *PERSON_TAGS, *SERIES_TAGS]
     return _keyed(_read(path, stop_before_pixels=True, specific_tags=names), path)
 
 

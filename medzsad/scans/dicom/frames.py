@@ -144,10 +144,11 @@ def frames_of(header: Dataset, path: Path) -> list[Frame]:
     with unusable(path, "more pixels than may be decoded"):
         check_volume(path, int(header.Rows), int(header.Columns), count, packed=True)
     image_type = [str(part).upper() for part in header.get("ImageType") or []]
-    if count > 1 and is_whole_slide(header):
+    if is_whole_slide(header) and (count > 1 or _is_part_of_matrix(header)):
+        tiles = f"cut into {count} tiles" if count > 1 else "of which it is one tile"
         raise UnusableFile(
             path,
-            f"a whole-slide image cut into {count} tiles (microscopy), which is not read",
+            f"a whole-slide image {tiles} (microscopy), which is not read",
             "export the region of interest as PNG or TIFF",
         )
     if _is_nuclear(header):
@@ -158,10 +159,11 @@ def frames_of(header: Dataset, path: Path) -> list[Frame]:
         _frame(header, path, index, [per_frame[index] if index < len(per_frame) else None, shared], count > 1)
         for index in range(count)
     ]
-    if "MOSAIC" in image_type and count == 1:
-        from medzsad.scans.dicom.mosaics import tiles_of
+    if count == 1:
+        from medzsad.scans.dicom.mosaics import is_mosaic, tiles_of
 
-        return tiles_of(frames[0])
+        if is_mosaic(header, path):
+            return tiles_of(frames[0])
     return frames
 
 
@@ -205,6 +207,11 @@ def _frame(header: Dataset, path: Path, index: int, groups: list[Dataset | None]
         keys={name: _plain(value) for name, value in keys.items()},
         header=header,
     )
+
+
+def _is_part_of_matrix(header: Dataset) -> bool:
+    sides = (("TotalPixelMatrixColumns", "Columns"), ("TotalPixelMatrixRows", "Rows"))
+    return any(_integer(header.get(whole), 0) > int(header.get(part)) for whole, part in sides)
 
 
 def _is_nuclear(header: Dataset) -> bool:

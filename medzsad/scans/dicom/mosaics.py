@@ -1,4 +1,4 @@
-"""Siemens mosaics: a volume as one image, its slices side by side as tiles."""
+"""Siemens mosaics, and UIH's grids: a volume as one image, its slices side by side as tiles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,27 @@ from medzsad.scans.dicom.files import UnusableFile, quiet, read_dataset
 from medzsad.scans.dicom.frames import Frame
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydicom import Dataset
+
+SIEMENS, UIH = (0x0019, "SIEMENS MR HEADER", 0x0A), (0x0065, "Image Private Header", 0x50)
+
+
+def is_mosaic(header: Dataset, path: Path) -> bool:
+    """Return whether an image is a Siemens mosaic, by its type or by the private tag that counts its slices.
+
+    Raises:
+        UnusableFile: it is a grid of United Imaging, which keeps its slices' places to itself.
+    """
+    if (_private_count(header, *UIH) or 0) > 1:
+        raise UnusableFile(
+            path,
+            "a UIH grid (slices side by side in one image), which is not read",
+            "convert the original files with dcm2niix, and give the NIfTI file",
+        )
+    image_type = [str(part).upper() for part in header.get("ImageType") or []]
+    return "MOSAIC" in image_type or (_private_count(header, *SIEMENS) or 0) > 1
 
 
 def tiles_of(mosaic: Frame) -> list[Frame]:
@@ -73,7 +93,14 @@ def _csa_values(csa: dict[str, Any] | None, name: str) -> list[Any]:
 def _tile_count(header: Dataset, csa: dict[str, Any] | None) -> int | None:
     values = _csa_values(csa, "NumberOfImagesInMosaic")
     try:
-        value = values[0] if values else header.private_block(0x0019, "SIEMENS MR HEADER")[0x0A].value
-        return int(value) if int(value) > 0 else None
+        return int(values[0]) if int(values[0]) > 0 else None
+    except (IndexError, TypeError, ValueError):
+        return _private_count(header, *SIEMENS)
+
+
+def _private_count(header: Dataset, group: int, creator: str, element: int) -> int | None:
+    try:
+        count = int(header.private_block(group, creator)[element].value)
     except (KeyError, TypeError, ValueError):
         return None
+    return count if count > 0 else None

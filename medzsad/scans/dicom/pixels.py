@@ -56,7 +56,11 @@ class PixelReader:
             pixels = pixels[row : row + frame.rows, column : column + frame.columns]
         if pixels.ndim == 3:
             return pixels.astype(np.float32)
-        return self._rescale(pixels, frame)
+        dataset = certain(self._dataset)
+        if not dataset.get("ModalityLUTSequence"):
+            return self._rescale(pixels, frame)
+        values, bits = _looked_up(pixels, dataset, frame.path)
+        return np.float32(2**bits - 1) - values if self.inverts(frame) else values
 
     def inverts(self, frame: Frame) -> bool:
         """Whether the frame's grey levels are turned over."""
@@ -68,7 +72,7 @@ class PixelReader:
     def padding(self, frame: Frame) -> float | None:
         """The value, after rescaling, of pixels that the header declares as padding."""
         raw = frame.header.get("PixelPaddingValue")
-        if raw is None or frame.samples != 1:
+        if raw is None or frame.samples != 1 or frame.header.get("ModalityLUTSequence"):
             return None
         signed = int(frame.header.get("PixelRepresentation") or 0)
         raw = np.array([int(raw)]).astype(
@@ -94,6 +98,8 @@ def display_range(frame: Frame) -> list[int] | None:
     rescaling."""
     if is_colour(frame):
         return [0, 255]
+    if frame.header.get("ModalityLUTSequence"):
+        return None
     eight_bit = int(frame.header.get("BitsStored") or 16) == 8 and not frame.header.get("PixelRepresentation")
     return [0, 255] if eight_bit and (frame.slope, frame.intercept) == (1.0, 0.0) else None
 
@@ -136,6 +142,20 @@ def _pixel_array(dataset: Dataset) -> tuple[np.ndarray, str]:
     colour_space = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     converted = colour_space.startswith("YBR") and modern
     return pixels, "RGB" if converted or colour_space in ("YBR_RCT", "YBR_ICT") else colour_space
+
+
+def _looked_up(pixels: np.ndarray, dataset: Dataset, path: Path) -> tuple[np.ndarray, int]:
+    """The values that a table in the header gives for stored ones, instead of a slope; and their bits."""
+    try:
+        from pydicom.pixels import apply_modality_lut
+    except ImportError:  # pydicom 2
+        from pydicom.pixel_data_handlers.util import apply_modality_lut  # type: ignore[no-redef] # of old
+    try:
+        with quiet():
+            bits = int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
+            return np.asarray(apply_modality_lut(pixels, dataset), dtype=np.float32), bits
+    except Exception as error:  # pydicom raises whatever its parser stumbles over
+        raise BadInput(f"{path} has a ModalityLUTSequence that cannot be used; export it again.") from error
 
 
 def _apply_palette(pixels: np.ndarray, dataset: Dataset) -> np.ndarray:

@@ -22,6 +22,11 @@ SAME_AXES = 0.9995  # cosine; 1.8 degrees
 # Relative: half a pixel at the edge of an image of 512; and what rounding to the digits printed may add.
 SAME_SPACING = 1e-3
 PRINTED_SPACING = 5e-3
+# What tells images of one series apart, in the order of _kind.
+REASONS = (
+    "another size than", "other colours than", "no position, unlike", "another orientation than",
+    "another pixel spacing than",
+)  # fmt: skip
 
 
 def one_kind(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
@@ -39,11 +44,11 @@ def one_kind(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
     reasons: Counter[str] = Counter()
     for kind in kinds:
         if kind != largest:
-            names = ("another size", "other colours", "another orientation", "another pixel spacing")
-            reasons[next(n for n, a, b in zip(names, kind, largest, strict=True) if a != b)] += 1
+            reason = next(n for n, a, b in zip(REASONS, kind, largest, strict=True) if a != b)
+            reasons[reason.replace("no p", "a p") if largest[2] else reason] += 1
     for reason, count in reasons.items():
         notes.append(
-            f"{_images(count)} left out for {reason} than the other {len(frames) - sum(reasons.values())}."
+            f"{_images(count)} left out for {reason} the other {len(frames) - sum(reasons.values())}."
         )
     kept = [frame for frame, kind in zip(frames, kinds, strict=True) if kind == largest]
     if len({frame.spacing for frame in kept}) > 1:  # the one with the most digits is the most exact
@@ -107,7 +112,7 @@ def _kind(
     if frame.axes is not None:
         orientation = _number_in(orientations, frame.axes, _same_axes)
     spacing = -1 if frame.spacing is None else _number_in(spacings, frame.spacing, _same_spacing)
-    return (frame.rows, frame.columns), frame.samples, (orientation, frame.position is None), spacing
+    return (frame.rows, frame.columns), frame.samples, frame.position is None, orientation, spacing
 
 
 def _number_in(seen: list[T], value: T, alike: Callable[[T, T], bool]) -> int:

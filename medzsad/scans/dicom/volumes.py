@@ -260,7 +260,9 @@ def _by_interleaving(frames: Volume) -> tuple[list[Volume], str | None]:
         parts = _grouped(frames, [(frame.keys[key],) for frame in frames])
         if 1 < len(parts) <= len(frames) / 3 and min(map(len, parts)) >= 2:
             stacks = [np.array([float(frame.position @ normal) for frame in part]) for part in parts]
-            if not _is_one_stack(stacks, frames[0].thickness, key in ALWAYS_APART):
+            # Positions of different frames of reference have nothing to do with each other.
+            apart = key == "FrameOfReferenceUID" and all(frame.keys[key] for frame in frames)
+            if apart or not _is_one_stack(stacks, frames[0].thickness, key in ALWAYS_APART):
                 return parts, key
     numbers = [frame.number for frame in frames if frame.number is not None]
     if len(set(numbers)) < len(frames) or _is_even(depths):

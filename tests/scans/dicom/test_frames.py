@@ -114,6 +114,15 @@ def test_tiles_of_a_whole_slide_are_refused(tmp_path: Path) -> None:
         read_scan(save(image(ramp(4), NumberOfFrames=4, **tags, **NO_PLACE), tmp_path / "w.dcm"))
 
 
+def test_one_tile_of_a_whole_slide_is_refused_and_its_label_read(tmp_path: Path) -> None:
+    tags = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "Modality": "SM"} | NO_PLACE
+    tile = image(ramp(1)[0], TotalPixelMatrixColumns=50, TotalPixelMatrixRows=6, **tags)
+    with pytest.raises(BadInput, match="whole-slide image of which it is one tile"):
+        read_scan(save(tile, tmp_path / "tile.dcm"))
+    label = image(ramp(1)[0], TotalPixelMatrixColumns=5, TotalPixelMatrixRows=6, **tags)
+    assert read_scan(save(label, tmp_path / "label.dcm")).shape == (5, 6, 1)
+
+
 def test_ultrasound_region_calibration(tmp_path: Path) -> None:
     dataset = image(ramp(1)[0], Modality="US", PixelSpacing=None, **NO_PLACE)
     region = functional_group()

@@ -88,3 +88,22 @@ def test_a_mosaic_that_does_not_say_its_number_is_refused(tmp_path: Path) -> Non
     scan = read_scan(tmp_path)
     assert scan.shape[2] == 3
     assert any("left out: 1 x a Siemens mosaic" in note for note in scan.notes)
+
+
+def test_a_mosaic_without_its_type_is_one_by_its_private_count(tmp_path: Path) -> None:
+    scan = read_scan(mosaic(tmp_path / "m.dcm", ImageType=["DERIVED", "PRIMARY", "M"]))
+    np.testing.assert_array_equal(scan.voxels, SLICES.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("count", ["1", "14"])
+def test_grids_of_united_imaging_are_refused(tmp_path: Path, count: str) -> None:
+    dataset = image(
+        SLICES[0], Modality="MR", ImageType=["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE", "VFRAME"]
+    )
+    dataset.private_block(0x0065, "Image Private Header", create=True).add_new(0x50, "DS", count)
+    path = save(dataset, tmp_path / "u.dcm")
+    if count == "1":
+        assert read_scan(path).shape == (6, 5, 1)
+        return
+    with pytest.raises(BadInput, match=r"a UIH grid.*dcm2niix"):
+        read_scan(path)

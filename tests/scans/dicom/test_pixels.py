@@ -193,3 +193,20 @@ def test_padding_of_12_bits_is_found(tmp_path: Path) -> None:
     padding = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1, "PixelPaddingValue": -2000}
     scan = read_scan(save(image(stored, **padding), tmp_path / "p.dcm"))
     assert scan.details["padding_value"] == scan.voxels.min() == -2000
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_a_table_of_values_counts_as_a_rescale_does(tmp_path: Path, photometric: str) -> None:
+    table = np.arange(256, dtype=np.uint16) ** 2 // 20
+    item = pydicom.Dataset()
+    item.LUTDescriptor, item.ModalityLUTType = [256, 0, 16], "US"
+    item.add_new(0x00283006, "US", table.tolist())
+    stored = np.arange(30, dtype=np.uint8).reshape(5, 6) * 8
+    tags = {"Modality": "CR", "PhotometricInterpretation": photometric}
+    dataset = image(stored, RescaleSlope=None, RescaleIntercept=None, **tags)
+    dataset.ModalityLUTSequence = pydicom.Sequence([item])
+    scan = read_scan(save(dataset, tmp_path / "lut.dcm"))
+    expected = table[stored].astype(np.float32)
+    expected = expected if photometric == "MONOCHROME2" else 65535 - expected
+    np.testing.assert_array_equal(scan.voxels[:, :, 0].T, expected)
+    assert "range" not in scan.details

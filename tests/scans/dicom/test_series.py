@@ -387,3 +387,12 @@ def test_real_brain_mr(shared: Shared) -> None:
         origin = np.linalg.inv(scan.affine) @ [*(np.array(dataset.ImagePositionPatient) * (-1, -1, 1)), 1]
         np.testing.assert_allclose(origin[:2], 0, atol=1e-3)
         np.testing.assert_array_equal(scan.voxels[:, :, round(origin[2])].T, dataset.pixel_array)
+
+
+def test_slices_without_a_position_among_others_are_said(tmp_path: Path) -> None:
+    write_series(tmp_path, ramp(6), [0, 2, 4, 6, 8, 10])
+    for number in (3, 4):
+        write(tmp_path / f"{number:04d}.dcm", ramp(1)[0], ImagePositionPatient=None, InstanceNumber=number)
+    scan = read_scan(tmp_path)
+    assert noted(scan, "2 images were left out for no position, unlike the other 4")
+    assert noted(scan, "2 slices are missing")

@@ -144,3 +144,17 @@ def test_stacks_of_a_multi_frame_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"2 volumes \(of 3, 3 images\) that differ in StackID"):
         read_scan(path)
     assert levels(read_scan(path, volume=1)) == [60, 80, 100]
+
+
+@pytest.mark.parametrize("gap", [0.0, 40.0])
+def test_frames_of_reference_are_never_of_one_volume(tmp_path: Path, gap: float) -> None:
+    def placed(v: int, k: int) -> dict[str, Any]:
+        return {
+            "FrameOfReferenceUID": f"1.2.{v}",
+            "ImagePositionPatient": [0.0, 0.0, 2.0 * k + (12 + gap) * v],
+        }
+
+    folder = write_volumes(tmp_path / "case", placed, volumes=2)
+    with pytest.raises(BadInput, match=r"2 volumes \(of 6, 6 images\) that differ in FrameOfReferenceUID"):
+        read_scan(folder)
+    assert levels(read_scan(folder, volume=1)) == [1000, 1001, 1002, 1003, 1004, 1005]
