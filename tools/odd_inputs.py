@@ -109,7 +109,7 @@ def _(folder: Path) -> None:
 
 @check("dynamic-missing-slice")
 def _(folder: Path) -> None:
-    assert refused(lambda: read_scan(folder), "3 volumes", "--volume 0 to --volume 2")
+    assert refused(lambda: read_scan(folder), "3 volumes", "`volume` 0 to `volume` 2")
     scan = read_scan(folder, volume=1)
     assert scan.shape == (64, 64, 16)
     assert np.abs(medians(scan) - 1000).max() < 20, medians(scan)
@@ -152,7 +152,7 @@ def _(folder: Path) -> None:
 
 @check("multipass-ct")
 def _(folder: Path) -> None:
-    assert refused(lambda: read_scan(folder), "2 volumes", "AcquisitionNumber", "--volume 0")
+    assert refused(lambda: read_scan(folder), "2 volumes", "AcquisitionNumber", "`volume` 0")
     scans = [read_scan(folder, volume=volume) for volume in (0, 1)]
     assert [scan.shape for scan in scans] == [(64, 64, 20)] * 2
     assert scans[1].voxels.min() - scans[0].voxels.min() == 500
