@@ -17,7 +17,7 @@ from medzsad.results.prediction import ScanPrediction, SliceScore
 from medzsad.results.thresholds import parse_threshold, resolve_threshold
 from medzsad.scans.intensity import foreground_mask, intensity_scaling
 from medzsad.scans.readers import read_scan
-from medzsad.scans.region import AUTO, BRAIN, WHOLE, parse_roi, region_of_interest
+from medzsad.scans.region import AUTO, BRAIN, WORDS, parse_roi, region_of_interest
 from medzsad.scans.scan import Modality, Scan
 from medzsad.scans.showing import as_shown, kind_of, window_note
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, planes_to_slice
@@ -121,8 +121,9 @@ def predict(
         scan = replace(scan, notes=(*scan.notes, note))
     rules = NO_RULES if scan.is_2d else rules_for(detector, volume_rules)
     candidate_rules = choice.rules(rules, has_geometry=scan.has_geometry)
-    region = None if isinstance(roi, str) and roi in (AUTO, WHOLE, BRAIN) else region_of_interest(roi, scan)
-    if isinstance(roi, str) and roi == BRAIN and not detector.marks_brain:
+    word = roi if isinstance(roi, str) and roi in WORDS else None
+    region = None if word else region_of_interest(roi, scan)
+    if word == BRAIN and not detector.marks_brain:
         raise BadInput(
             f"{detector.name} does not mark the brain of {scan.name}: that takes a network for slices of "
             "grey volumes; give a mask as region of interest"
@@ -155,13 +156,12 @@ def predict(
     if detector.marks_brain:
         marked = _majority([certain(output.brain) for output in outputs])
         brain = brain_region(marked, foreground, canonical.spacing)
-        if isinstance(roi, str) and roi in (AUTO, BRAIN):
-            if brain.doubt and roi == BRAIN:
-                raise BadInput(f"the brain of {scan.name} is not to be trusted ({brain.doubt}); give a mask.")
-            if not brain.doubt:
-                inside = brain.mask
-                note = f"region of interest: the brain ({brain.volume_ml:.0f} mL) and what borders on it"
-                scan = replace(scan, notes=(*scan.notes, note))
+        if word == BRAIN and brain.doubt:
+            raise BadInput(f"the brain of {scan.name} is not to be trusted ({brain.doubt}); give a mask.")
+        if word in (AUTO, BRAIN) and not brain.doubt:
+            inside = brain.mask
+            note = f"region of interest: the brain ({brain.volume_ml:.0f} mL) and what borders on it"
+            scan = replace(scan, notes=(*scan.notes, note))
     if inside is not None:
         outputs = [output.within(inside, plane_) for plane_, output in zip(planes, outputs, strict=True)]
     anomaly_map = _mean([output.anomaly_map for output in outputs])

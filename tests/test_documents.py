@@ -76,6 +76,14 @@ def test_tools_are_there_with_the_options_that_are_named(page: Path) -> None:
                 assert f'"{option}"' in source, (found[1], option)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_of_the_repository_that_pages_name_are_there(page: Path) -> None:
+    for word in re.findall(
+        r"(?<![\w/.])(?:medzsad|tests|tools)/[\w/.-]+\.\w+", page.read_text(encoding="utf-8")
+    ):
+        assert "NAME" in word or (ROOT / word).exists(), word
+
+
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "AGENTS.md"])
 def test_files_that_contributors_are_sent_to_are_there(name: str) -> None:
     for word in INLINE.findall((ROOT / name).read_text(encoding="utf-8")):

@@ -66,7 +66,6 @@ def convert(
     from onnx_ir.passes import common
 
     program = certain(program)
-
     for clean in (common.ClearMetadataAndDocStringPass(), common.RemoveUnusedNodesPass()):
         clean(program.model)
     weights = sum(certain(value.const_value).nbytes for value in program.model.graph.initializers.values())

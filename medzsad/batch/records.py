@@ -95,8 +95,9 @@ def is_sound(scan: object, status: object, score: object, results: object) -> bo
         return score is None and results is None
     return (
         status == DONE
-        and type(score) in (int, float)
-        and 0 <= score <= 1  # type: ignore[operator]
+        and isinstance(score, int | float)
+        and not isinstance(score, bool)
+        and 0 <= score <= 1
         and results == place_of(scan)
     )
 

@@ -94,9 +94,10 @@ def run(arguments: list[str] | None = None) -> int:
 def _refuse_empty(arguments: list[str]) -> None:
     """An unset variable of a shell is an empty argument, and as a path that would be the current folder."""
     for number, argument in enumerate(arguments):
-        before = arguments[number - 1] if number and arguments[number - 1].startswith("-") else ""
-        if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
-            place = f"{argument or before}".rstrip("=").strip() or before or "an argument"
+        option, sign, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+        if not value.strip() and (sign or not option):
+            before = arguments[number - 1] if number else ""
+            place = option or (before if before.startswith("-") else "an argument")
             raise BadInput(f"{place} is empty; is a variable of your shell not set?")
 
 

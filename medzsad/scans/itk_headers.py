@@ -119,7 +119,10 @@ def _listed(path: Path, name: str, lines: list[str]) -> list[Path]:
 
 
 def _check_packed(path: Path, file: Path, start: int, size: float, skip: str) -> None:
-    """Unpack what is packed, keeping nothing: its check sum tells whether it is damaged."""
+    """Unpack what is packed, keeping nothing: its check sum tells whether it is damaged.
+
+    Far more than the header says is not unpacked to its end: it could have none.
+    """
     skipped = int(skip) if re.fullmatch(r"\d{1,6}", skip) else 0
     unpacker, held = zlib.decompressobj(zlib.MAX_WBITS | 32), 0  # zlib's own format, or gzip's
     with file.open("rb") as source:
@@ -127,10 +130,16 @@ def _check_packed(path: Path, file: Path, start: int, size: float, skip: str) ->
         for _ in range(skipped):
             source.readline()
         try:
-            while not unpacker.eof and (packed := unpacker.unconsumed_tail or source.read(_CHUNK)):
+            while (
+                not unpacker.eof
+                and held <= size + _CHUNK
+                and (packed := unpacker.unconsumed_tail or source.read(_CHUNK))
+            ):
                 held += len(unpacker.decompress(packed, _CHUNK))
         except zlib.error:
             held = -1
+    if held > size + _CHUNK:
+        raise BadInput(f"{path} holds more voxels than its header says ({size:.0f} bytes); export it again.")
     if held < size or not unpacker.eof:
         raise BadInput(
             f"{path} is cut short or damaged: its compressed voxels cannot be unpacked; export it again."

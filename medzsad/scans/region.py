@@ -11,6 +11,7 @@ from medzsad.errors import BadInput
 from medzsad.scans.scan import Scan
 
 AUTO, WHOLE, BRAIN = "auto", "whole", "brain"
+WORDS = (AUTO, WHOLE, BRAIN)
 
 
 def region_of_interest(roi: str | os.PathLike[str] | np.ndarray, scan: Scan) -> np.ndarray:
@@ -76,7 +77,7 @@ def parse_roi(roi: Any) -> Any:
     if isinstance(roi, np.ndarray):
         return roi
     text = os.fspath(roi)
-    if text.strip().lower() in (AUTO, WHOLE, BRAIN):
+    if text.strip().lower() in WORDS:
         return text.strip().lower()
     if not os.path.exists(os.path.expanduser(text)):
         raise BadInput(f"there is no region of interest {text!r}; use auto, brain, whole, or a mask's file.")

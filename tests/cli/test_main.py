@@ -91,3 +91,10 @@ def test_an_empty_argument_is_not_the_current_folder(
 ) -> None:
     assert run(arguments) == 2
     assert capsys.readouterr().err == line
+
+
+def test_a_value_that_ends_in_an_equals_sign_is_not_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["predict", "nowhere.nii", "--dicomweb-header=Authorization: Basic dTpw="]) == 2
+    err = capsys.readouterr().err
+    assert "is empty" not in err
+    assert "dTpw" not in err

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,15 @@ def test_damaged_compression_is_no_scan(
     content[-500] ^= 0x10
     data.write_bytes(content)
     refused(tmp_path / f"a{suffix}", "damaged", capfd)
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".nhdr", gzip.compress), (".mhd", zlib.compress)])
+def test_packed_voxels_without_an_end_are_not_unpacked_to_it(
+    tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = written(tmp_path / f"a{suffix}", packed=True)
+    data.write_bytes(pack(VOXELS.tobytes() + bytes(8 << 20)))
+    refused(tmp_path / f"a{suffix}", "holds more voxels than its header says", capfd)
 
 
 @pytest.mark.parametrize("suffix", [".nhdr", ".mhd"])

@@ -74,9 +74,11 @@ def test_two_processes_are_one_with_twice_the_batch(two: Path, tmp_path: Path, m
     assert [line["step"] for line in one] == [line["step"] for line in other]
     for name in ("loss", "image_loss", "focal", "dice_abnormal", "gradient"):
         assert other[0][name] == pytest.approx(one[0][name], rel=2e-6)
+    # AdaCLIP's steps move more; sums in another order change its later losses by 1.05e-4 on some CPUs.
+    later = 1e-3 if method == "adaclip" else 1e-4
     for first, second in zip(one, other, strict=True):
         if "loss" in first:
-            assert second["loss"] == pytest.approx(first["loss"], rel=1e-3)
+            assert second["loss"] == pytest.approx(first["loss"], rel=later)
         else:  # both share the images, and put their results together
             assert second["chosen"] == pytest.approx(first["chosen"], abs=2e-3)
     tensors = [read_checkpoint(run / "adapter.safetensors").tensors for run in (tmp_path, two / method)]
