@@ -24,7 +24,7 @@ class MedzsadError(Exception):
 
 
 def _spelt(text: str) -> str:
-    """A message whose names of files command no terminal: a cursor move could hide the line above."""
+    """Return a message whose names of files command no terminal: a cursor move could hide the line above."""
     if text.isprintable():
         return text
     return "".join(

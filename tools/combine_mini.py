@@ -60,7 +60,7 @@ class HeldOut(NamedTuple):
 
 
 def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None) -> Checkpoint:
-    """The detector of both networks; a second network that ``grey`` has already is replaced.
+    """Return the detector of both networks; a second network that ``grey`` has already is replaced.
 
     Images that are no slices of volumes are shown at ``image_size``; None for the size of the training.
 
@@ -111,7 +111,7 @@ def look_at(detector: MedzsadMini, kind: str, look: str, slices: Tensor | None, 
 
 
 def add_slices(detector: Checkpoint, slices: Checkpoint, neighbour_mm: float) -> Checkpoint:
-    """The detector with this network for slices of grey volumes, in place of one that it may have already.
+    """Return detector with this network for slices of grey volumes, in place of one that it may have already.
 
     Args:
         detector: for images.
@@ -203,7 +203,7 @@ def scale(
 
 
 def best_threshold(looks: dict[str, HeldOut]) -> tuple[float, float]:
-    """The threshold of the map with the best mean Dice over looks, each counting alike, and that Dice."""
+    """Return threshold of the map with the best mean Dice over looks, each counting alike, and that Dice."""
     thresholds = torch.arange(0.05, 0.95, 0.025)
     dice = torch.zeros(len(thresholds))
     for seen in looks.values():
@@ -224,7 +224,10 @@ def fit(values: Tensor, truth: Tensor) -> tuple[float, float]:
 
 
 def calibration_error(values: Tensor, truth: Tensor, bins: int = 10) -> float:
-    """Expected calibration error: mean distance between value and share of abnormal ones, over equal bins."""
+    """Return expected calibration error.
+
+    Mean distance between value and share of abnormal ones, over equal bins.
+    """
     place = (values * bins).long().clamp(0, bins - 1)
     gaps = [
         (values[place == b].mean() - truth[place == b].float().mean()).abs() * (place == b).float().mean()
@@ -257,7 +260,7 @@ def calibrate(checkpoint: Checkpoint, slices: Tensor | None, count: int) -> Chec
 
 
 def main() -> None:
-    """Reads the command line and writes the detector."""
+    """Read the command line and write the detector."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("images", type=Path, nargs="+", help="GREY and COLOUR, or a detector of both")
     parser.add_argument("out", type=Path)

@@ -39,7 +39,7 @@ def soft(distance: np.ndarray, width_mm: float = 1.5) -> np.ndarray:
 
 
 def make_phantom() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The head (int16, about 0 to 900), its lesion (uint8) and the affine (RAS+, mm)."""
+    """Return the head (int16, about 0 to 900), its lesion (uint8) and the affine (RAS+, mm)."""
     rng = np.random.default_rng(SEED)
     affine = np.diag([*SPACING, 1.0])
     affine[:3, 3] = [-(n - 1) / 2 * s for n, s in zip(SHAPE, SPACING, strict=True)]
@@ -93,7 +93,7 @@ def make_phantom() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    """Writes ``head_phantom.nii.gz`` and ``head_phantom_lesion.nii.gz`` to the folder given."""
+    """Write ``head_phantom.nii.gz`` and ``head_phantom_lesion.nii.gz`` to the folder given."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])

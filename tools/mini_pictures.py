@@ -28,7 +28,7 @@ LOOKS = ("brain", "abstract", "body", "ultrasound", "endoscopy", "skin", "surfac
 
 @torch.inference_mode()
 def worst(detector: AnomalyDetector, look: str, count: int) -> list[tuple]:
-    """The worst false alarm and the worst miss of a look: image, map, mask, image score each."""
+    """Return the worst false alarm and the worst miss of a look: image, map, mask, image score each."""
     batch = generate(HELD_OUT, count, detector.image_size, looks=(look,))
     found = detector(batch.images)
     sick = batch.labels == 1
@@ -43,7 +43,7 @@ def worst(detector: AnomalyDetector, look: str, count: int) -> list[tuple]:
 
 
 def main() -> None:
-    """Reads the command line and writes the picture."""
+    """Read the command line and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="medzsad-mini")

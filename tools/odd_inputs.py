@@ -28,7 +28,7 @@ CHECKS: dict[str, Callable[[Path], None]] = {}
 
 
 def check(name: str) -> Callable[[Callable[[Path], None]], Callable[[Path], None]]:
-    """Registers the check of a folder."""
+    """Register the check of a folder."""
 
     def register(function: Callable[[Path], None]) -> Callable[[Path], None]:
         CHECKS[name] = function
@@ -38,7 +38,7 @@ def check(name: str) -> Callable[[Callable[[Path], None]], Callable[[Path], None
 
 
 def run_check(root: Path, name: str, folder: Path) -> None:
-    """Makes the input ``name`` in ``folder`` and checks it.
+    """Make the input ``name`` in ``folder`` and check it.
 
     Raises:
         AssertionError: the result is not the right one.
@@ -73,12 +73,15 @@ def says(notes: tuple[str, ...], *words: str) -> bool:
 
 
 def medians(scan: Scan) -> np.ndarray:
-    """The median of each plane's pixels above 0."""
+    """Return the median of each plane's pixels above 0."""
     return np.array([np.median(plane[plane > 0]) for plane in np.moveaxis(scan.voxels, 2, 0)])
 
 
 def predict(*arguments: object) -> int:
-    """The exit code of ``medzsad predict`` with a detector that needs no weights; nothing is printed."""
+    """Return the exit code of ``medzsad predict`` with a detector that needs no weights.
+
+    Nothing is printed.
+    """
     from medzsad.cli.main import run
 
     options = ["--model", "brightness", "--overlay", "none", "-q"]
@@ -266,14 +269,14 @@ def _(folder: Path) -> None:
 
 
 def dicom_pixels(path: Path) -> np.ndarray:
-    """The stored pixels of a file."""
+    """Return the stored pixels of a file."""
     import pydicom
 
     return pydicom.dcmread(path).pixel_array
 
 
 def main(root: Path, names: list[str]) -> int:
-    """Runs the checks by name, by default of all folders there; returns the exit code."""
+    """Run the checks by name, by default of all folders there; return the exit code."""
     failed = 0
     for name in names or sorted(path.parent.name for path in root.glob("*/make.py")):
         with tempfile.TemporaryDirectory(prefix="medzsad-odd-") as folder:

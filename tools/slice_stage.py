@@ -75,7 +75,7 @@ OUTSIDE = 3.0  # weight of the focal loss of what is normal outside the brain
 
 
 def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch) -> Tensor:
-    """The terms of the loss, in the order of :data:`TERMS`.
+    """Return the terms of the loss, in the order of :data:`TERMS`.
 
     Image cross-entropy; pixel focal; dice over the batch and over each image with lesions; what is missed of
     each lesion, small and large alike; the highest false alarms of each image, and those outside the brain;
@@ -145,7 +145,7 @@ def slice_losses(pixel: Tensor, image: Tensor, brain: Tensor, batch: SliceBatch)
 
 
 def rate_at(step: int, part: SlicePart, steps: int) -> float:
-    """The learning rate of a step: up, down with a cosine and the root of the step, to zero on a line.
+    """Return the learning rate of a step: up, down with a cosine and the root of the step, to zero on a line.
 
     Higher for longer, the network forgets what it came with.
     """
@@ -160,7 +160,7 @@ def rate_at(step: int, part: SlicePart, steps: int) -> float:
 
 
 def train_slices(args: argparse.Namespace, parts: tuple[SlicePart, ...] = PARTS) -> bool:
-    """Runs the stage, or goes on with it; says whether it came to its end.
+    """Run the stage, or go on with it; say whether it came to its end.
 
     Args:
         args: ``work``, ``data``, ``seed``, ``steps_factor``, ``stop_after`` and ``save_every`` of train_mini.
@@ -181,19 +181,19 @@ def train_slices(args: argparse.Namespace, parts: tuple[SlicePart, ...] = PARTS)
 
 
 def steps_of(part: SlicePart, args: argparse.Namespace) -> int:
-    """The steps of a part, shortened as asked."""
+    """Return the steps of a part, shortened as asked."""
     return max(2, round(part.steps * args.steps_factor))
 
 
 def state_file(args: argparse.Namespace, number: int) -> Path:
-    """The file of a part's state."""
+    """Return the file of a part's state."""
     return Path(args.work) / f"slice-{number}-state.pt"
 
 
 def train_part(
     number: int, stage: SlicePart, args: argparse.Namespace, sources: Sources, start: Checkpoint
 ) -> tuple[dict[str, Tensor], int, float]:
-    """Runs one part, or goes on with it; the first starts from ``start``, others from the part before.
+    """Run one part, or go on with it; the first starts from ``start``, others from the part before.
 
     Returns:
         The averaged weights, the step that was reached and the seconds that it took.
@@ -282,7 +282,7 @@ def train_part(
 def write_stage(
     state: dict[str, Tensor], start: Checkpoint, args: argparse.Namespace, part: SlicePart, record: dict
 ) -> None:
-    """Writes ``slice.safetensors``: the averaged weights alone, for combine_mini."""
+    """Write ``slice.safetensors``: the averaged weights alone, for combine_mini."""
     training = {
         "data": "lesions drawn into slices of anatomical label maps with random intensities (Apache-2.0), of "
         "redistributable scans (T1 and, unmarked, every other FLAIR of nichart_demo, UPenn; one head CT, "

@@ -60,7 +60,7 @@ def generate(
     shares: tuple[float, ...] = SHARES,
     grey: bool = False,
 ) -> Batch:
-    """Makes one batch.
+    """Make one batch.
 
     Args:
         seed: all randomness comes from it.
@@ -117,7 +117,7 @@ def generate(
 
 
 def harm(r: Random, canvas: Canvas, sick: Tensor, look: str) -> Tensor:
-    """Gives each image with ``sick`` 1 one to three lesions; returns their mask (N, S, S)."""
+    """Give each image with ``sick`` 1 one to three lesions; return their mask (N, S, S)."""
     n = len(canvas.grey)
     many = r.pick(n, 10).view(n, 1, 1)
     mask = torch.zeros_like(canvas.grey)

@@ -94,7 +94,7 @@ def generate(
     kinds: tuple[float, ...] = KIND_SHARES,
     stripped: float = STRIPPED,
 ) -> SliceBatch:
-    """Makes one batch; the same seed gives the same batch.
+    """Make one batch; the same seed gives the same batch.
 
     Args:
         seed: all randomness comes from it.
@@ -156,7 +156,10 @@ def sample_head(
     kinds: tuple[float, ...] = KIND_SHARES,
     stripped: float = STRIPPED,
 ) -> tuple[Scene, np.ndarray, np.ndarray]:
-    """A slice of a head with tissues of random intensity; its foreground (3, S, S) and brain (S, S)."""
+    """Return a slice of a head with tissues of random intensity.
+
+    Its foreground (3, S, S) and brain (S, S).
+    """
     head = heads[int(r.integers(len(heads)))]
     kind = KINDS[int(r.choice(len(KINDS), p=kinds))]
     stripped = r.random() < (STRIPPED_CT if kind == "ct" else stripped)
@@ -224,7 +227,7 @@ def near_ventricles(tissues: np.ndarray, reach: float) -> np.ndarray:
 def standardisation(
     mean: np.ndarray, texture: np.ndarray, counts: np.ndarray, kind: str
 ) -> tuple[float, float]:
-    """Standard deviation and mean of a volume's foreground, clipped as its window or percentiles clip it."""
+    """Return standard deviation and mean of a volume's foreground, clipped as its window clips it."""
     if kind == "ct":
         low, high = 0.0, 80.0
     else:
@@ -240,7 +243,7 @@ def standardisation(
 
 
 def mirrored(cut: Cut, box: np.ndarray) -> np.ndarray:
-    """The map (2, 3) from a place in pixels to that of its mirror image about the brain's middle."""
+    """Return the map (2, 3) from a place in pixels to that of its mirror image about the brain's middle."""
     linear, shift = cut.to_pixel[:, :3], cut.to_pixel[:, 3]
     # Columns run along x, whichever way: a small turn of the head is part of how unlike twins are.
     middle = linear @ np.array([box[0].mean(), cut.centre[1], cut.centre[2]]) + shift
@@ -282,7 +285,10 @@ def standardise_looks(r: np.random.Generator, images: Tensor) -> Tensor:
 
 
 def sheet(batch: SliceBatch, columns: int = 8) -> np.ndarray:
-    """A contact sheet: own slice, and beside it the same with lesions in red and the brain's outline."""
+    """Return a contact sheet.
+
+    Own slice, and beside it the same with lesions in red and the brain's outline.
+    """
     rows = []
     tiles = []
     for image, lesions, brain in zip(batch.images, batch.lesions, batch.brain, strict=True):
@@ -299,7 +305,7 @@ def sheet(batch: SliceBatch, columns: int = 8) -> np.ndarray:
 
 
 def main() -> None:
-    """Writes a contact sheet."""
+    """Write a contact sheet."""
     from PIL import Image
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

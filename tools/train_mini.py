@@ -173,7 +173,7 @@ def export(
 
 
 def stage_file(args: argparse.Namespace, name: str) -> Path:
-    """The file of a stage's weights."""
+    """Return the file of a stage's weights."""
     return Path(args.work) / f"{name}.safetensors"
 
 
@@ -292,7 +292,7 @@ def train(rank: int, name: str, args: argparse.Namespace, meeting: str) -> None:
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
     parser.add_argument("--work", default="mini-run", help="folder of the stages' states and weights")
@@ -317,7 +317,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Runs the stages that are not done yet."""
+    """Run the stages that are not done yet."""
     args = arguments()
     Path(args.work).mkdir(parents=True, exist_ok=True)
     for name in [args.stage] if args.stage else (*STAGES, "slice"):

@@ -24,7 +24,7 @@ FONT = "Roboto (drawn into the bundle as a picture): Copyright Google, Apache Li
 
 
 def main() -> None:
-    """Writes the bundle, ``LICENSE``, ``LICENSES-bundled.txt`` and ``VERSION``."""
+    """Write the bundle, ``LICENSE``, ``LICENSES-bundled.txt`` and ``VERSION``."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         package = pack(VERSION, folder)
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def pack(version: str, folder: Path) -> Path:
-    """Downloads the package as npm publishes it."""
+    """Download the package as npm publishes it."""
     done = subprocess.run(
         ["npm", "pack", f"{PACKAGE}@{version}", "--silent"],
         cwd=folder, check=True, capture_output=True, text=True,
@@ -58,7 +58,7 @@ def member(package: Path, name: str) -> bytes:
 
 
 def bundled_licences(folder: Path) -> str:
-    """The licences of what the bundle contains besides NiiVue: its dependencies, all of them."""
+    """Return the licences of what the bundle contains besides NiiVue: its dependencies, all of them."""
     subprocess.run(
         ["npm", "install", "--ignore-scripts", "--omit=optional", "--no-save",
          "--prefix", str(folder / "deps"), f"{PACKAGE}@{VERSION}"],

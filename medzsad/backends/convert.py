@@ -28,7 +28,7 @@ LARGEST = 2**31 - 2**20  # bytes of weights that fit into one file, by protobuf'
 def convert(
     module: nn.Module, detector: AnomalyDetector, *, opset: int = OPSET, texts: Tensor | None = None
 ) -> ONNXProgram:
-    """An ONNX model for any number of images, without traces of where its code lies.
+    """Return an ONNX model for any number of images, without traces of where its code lies.
 
     Args:
         module: images float32 (B, 3, S, S), and texts if given, to the tensors of :data:`OUTPUTS`

@@ -148,7 +148,7 @@ class GraphDetector(AnomalyDetector):
             raise ModelNotReady(f"{self.name}: its graph computes in {self.precision}; load it anew")
 
     def for_volume(self, *, colour: bool = False) -> AnomalyDetector:
-        """The graph for slices of one volume; the same object each time."""
+        """Return the graph for slices of one volume; the same object each time."""
         if not self._volumes:
             return self
         detector = self._volumes[colour]()
@@ -187,12 +187,12 @@ class GraphDetector(AnomalyDetector):
         return Prediction(*whole)
 
     def to_checkpoint(self) -> Checkpoint:
-        """Raises ModelNotReady: the weights are in the graph."""
+        """Raise ModelNotReady: the weights are in the graph."""
         raise self._refusal()
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> AnomalyDetector:
-        """Raises ModelNotReady: see :func:`medzsad.load_detector`."""
+        """Raise ModelNotReady: see :func:`medzsad.load_detector`."""
         raise cls._refusal()
 
     @staticmethod

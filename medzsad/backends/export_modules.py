@@ -115,7 +115,7 @@ class RoutedMini(ImageSide):
 
 
 def networks_of(detector: AnomalyDetector) -> tuple[AnomalyDetector, ...]:
-    """A detector as one for each of its networks: :func:`is_colour` says whose an image is.
+    """Return a detector as one for each of its networks: :func:`is_colour` says whose an image is.
 
     Whoever can divide a batch needs no :class:`RoutedMini`, whose graph takes long to make and runs both
     networks on all images of a mixed batch.
@@ -164,7 +164,7 @@ def takes_texts(detector: AnomalyDetector) -> TypeGuard[TrainingFreeDetector]:
 
 
 def image_side(detector: AnomalyDetector) -> ImageSide:
-    """The part of a detector that can be a graph.
+    """Return the part of a detector that can be a graph.
 
     Raises:
         BadInput: see :func:`check_detector`.
@@ -196,7 +196,7 @@ def check_detector(detector: AnomalyDetector) -> None:
 
 @contextmanager
 def at_size(detector: AnomalyDetector, side: int) -> Iterator[AnomalyDetector]:
-    """The detector, working at images of ``side`` pixels and without autocast; afterwards as it was.
+    """Return the detector, working at images of ``side`` pixels and without autocast; afterwards as it was.
 
     The position embedding is resized and texts are encoded beforehand, so that a graph holds the results.
 

@@ -57,7 +57,7 @@ class OnnxExport:
 def export_onnx(
     detector: AnomalyDetector, path: Path, *, size: int | None = None, opset: int = OPSET
 ) -> OnnxExport:
-    """Writes a detector's image side: float32 ``images`` (B, 3, S, S) in [0, 1] to ``anomaly_map``
+    """Write a detector's image side: float32 ``images`` (B, 3, S, S) in [0, 1] to ``anomaly_map``
     (B, S, S), ``image_score`` (B,) and ``image_probability`` (B,), for any B.
 
     Args:
@@ -98,7 +98,7 @@ def export_onnx(
 
 
 def metadata(detector: AnomalyDetector) -> dict[str, str]:
-    """What the file says of itself, under ONNX's ``metadata_props``; nothing of where it was made."""
+    """Return what the file says of itself, under ONNX's ``metadata_props``; nothing of where it was made."""
     side = detector.image_size
     outputs = {name: ["batch"] for name in OUTPUTS} | {OUTPUTS[0]: ["batch", side, side]}
     facts: dict[str, Any] = {

@@ -71,14 +71,16 @@ class Record:
     auto: str = "auto"
 
     def fastest(self, precision: str = "auto") -> Timing | None:
-        """The fastest within the bounds; None if nothing of that precision is."""
+        """Return the fastest within the bounds; None if nothing of that precision is."""
         asked = self.auto if precision == "auto" else precision
         possible = [t for t in self.timings if t.within and asked in ("auto", t.precision)]
         return max(possible, key=lambda timing: timing.rate, default=None)
 
 
 def read_record(digest: str) -> Record | None:
-    """What was measured on this processor with these versions; None if nothing, or the file is damaged.
+    """Return what was measured on this processor with these versions.
+
+    None if nothing, or the file is damaged.
 
     Args:
         digest: of the detector: :func:`~medzsad.backends.store.digest_of`.
@@ -93,7 +95,7 @@ def read_record(digest: str) -> Record | None:
 
 
 def write_record(digest: str, record: Record) -> None:
-    """Keeps what was measured.
+    """Keep what was measured.
 
     Raises:
         OutputNotWritable: if the cache cannot be written.
@@ -133,7 +135,7 @@ def choose(
 
 
 def cpu_name() -> str:
-    """The processor, as the system calls it."""
+    """Return the processor, as the system calls it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="ignore").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

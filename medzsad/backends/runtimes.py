@@ -40,7 +40,7 @@ class Runtime(Protocol):
 
 
 def resolve_backend(backend: str, device: str | torch.device, precision: str) -> tuple[torch.device, str]:
-    """The device, and the precision of a graph where ``backend`` runs one; nothing is imported for it.
+    """Return the device, and the precision of a graph where ``backend`` runs one; nothing is imported for it.
 
     Raises:
         ModelNotReady: if the backend cannot be used, or not like that.
@@ -65,13 +65,13 @@ def resolve_backend(backend: str, device: str | torch.device, precision: str) ->
 
 
 def require_backend(backend: str) -> None:
-    """Raises ModelNotReady unless the packages are there that ``backend`` needs; imports none of them."""
+    """Raise ModelNotReady unless the packages are there that ``backend`` needs; imports none of them."""
     names = (*_MAKERS, PACKAGES[backend])
     require_packages(names, what=f"backend {backend!r}", extra=EXTRAS[backend])
 
 
 def version_of(backend: str) -> str:
-    """The version of the package that runs a backend's graphs, or ``"absent"``; imports nothing."""
+    """Return the version of the package that runs a backend's graphs, or ``"absent"``; imports nothing."""
     try:
         return metadata.version(PACKAGES[backend])
     except metadata.PackageNotFoundError:
@@ -79,7 +79,7 @@ def version_of(backend: str) -> str:
 
 
 def open_graph(path: Path, backend: str, precision: str = "fp32") -> Runtime:
-    """Reads an ONNX file and prepares it for the CPU, on as many threads as PyTorch uses.
+    """Read an ONNX file and prepare it for the CPU, on as many threads as PyTorch uses.
 
     Args:
         path: the file.
@@ -93,7 +93,7 @@ def open_graph(path: Path, backend: str, precision: str = "fp32") -> Runtime:
 
 
 def open_onnx(path: Path) -> Runtime:
-    """The graph in ONNX Runtime, in float32 and without its warnings."""
+    """Return the graph in ONNX Runtime, in float32 and without its warnings."""
     # Else it reports its use to its makers, and leaves files of that in the cache and the temporary folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -110,7 +110,7 @@ def open_onnx(path: Path) -> Runtime:
 
 
 def open_openvino(path: Path, precision: str = "fp32") -> Runtime:
-    """The graph in OpenVINO."""
+    """Return the graph in OpenVINO."""
     with _no_reports_of_openvino():
         import openvino
 
@@ -148,7 +148,7 @@ class _SignalStack(ctypes.Structure):
 
 @contextmanager
 def _signal_stack_kept() -> Iterator[None]:
-    """Puts back the thread's alternate signal stack.
+    """Put back the thread's alternate signal stack.
 
     On CPUs with AMX, OpenVINO sets one of its own and frees it with the model, but leaves it set: the next
     Ctrl-C or SIGTERM would end the process with a segmentation fault.

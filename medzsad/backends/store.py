@@ -73,7 +73,7 @@ def graph_path(digest: str) -> Path:
 def stored_graph(
     detector: AnomalyDetector, digest: str, backend: str, precision: str, say: Say | None = None
 ) -> Runtime:
-    """The graph of a detector, from the cache; made and compared with PyTorch where it is not there.
+    """Return the graph of a detector, from the cache; made and compared with PyTorch where it is not there.
 
     Args:
         detector: in float32, on the CPU.
@@ -112,7 +112,10 @@ def stored_graph(
 
 
 def _opened(path: Path, runner: str, backend: str, precision: str) -> Runtime | None:
-    """The graph, if it is whole and was compared with this runtime; None too if it cannot be opened."""
+    """Return the graph, if it is whole and was compared with this runtime.
+
+    None too if it cannot be opened.
+    """
     if runner not in _facts(path).get("compared", {}):
         return None
     try:
@@ -122,7 +125,7 @@ def _opened(path: Path, runner: str, backend: str, precision: str) -> Runtime | 
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """What was noted of a graph; nothing unless the file is as large as it was."""
+    """Return what was noted of a graph; nothing unless the file is as large as it was."""
     try:
         facts = json.loads(path.with_suffix(".json").read_text())
         return facts if facts["bytes"] == path.stat().st_size and isinstance(facts["compared"], dict) else {}

@@ -17,7 +17,9 @@ NO_MATTER = ("device", "batch_size")
 
 
 def describe(settings: PredictSettings) -> dict[str, Any]:
-    """What determines the results, JSON-serialisable: the settings, the weights, and medzsad's version.
+    """Return what determines the results, JSON-serialisable.
+
+    The settings, the weights, and medzsad's version.
 
     Raises:
         ModelNotReady: if there is no such model, or its file cannot be read.
@@ -41,7 +43,7 @@ def digest_of(description: dict[str, Any]) -> str:
 
 
 def fingerprint(item: ScanItem) -> str:
-    """Changes when an input does: names, sizes and times of its files, and what is to be read of them.
+    """Change when an input does: names, sizes and times of its files, and what is to be read of them.
 
     What lies on a server is told by its URL alone.
     """
@@ -66,7 +68,10 @@ def _files_at(path: Path) -> list[tuple[str, int, int]]:
 
 
 def _weights_of(model: str) -> str:
-    """A hash of the files that a model is made of; of files of the zoo, those they were checked with."""
+    """Return a hash of the files that a model is made of.
+
+    Of files of the zoo, those they were checked with.
+    """
     from medzsad.zoo.catalogue import catalogue, find_entry, weight_files
 
     path = Path(model).expanduser()

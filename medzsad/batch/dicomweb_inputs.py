@@ -44,7 +44,7 @@ class Fetched:
         return bool(self.places or self.failed)
 
     def store(self, outcome: Outcome, say: Callable[[str], None] | None = None) -> None:
-        """Sends the DICOM results of fetched inputs back; what fails joins the outcome's failures."""
+        """Send the DICOM results of fetched inputs back; what fails joins the outcome's failures."""
         for path, report, files in outcome.done:
             place = self._place(path)
             if place is None:
@@ -57,7 +57,7 @@ class Fetched:
                 outcome.failed.append((path, error))
 
     def restore_names(self, outcome: Outcome) -> None:
-        """Puts URLs in the place of temporary folders in the outcome, and adds what was not fetched."""
+        """Put URLs in the place of temporary folders in the outcome, and add what was not fetched."""
         outcome.done = [(self._url(path), report, files) for path, report, files in outcome.done]
         outcome.failed = [
             *self.failed,
@@ -92,7 +92,7 @@ def fetched(
     headers: Iterable[str] = (),
     say: Callable[[str], None] | None = None,
 ) -> Iterator[Fetched]:
-    """Fetches what lies on a server; it is deleted here in the end.
+    """Fetch what lies on a server; it is deleted here in the end.
 
     Args:
         inputs: paths, and ``dicomweb://`` URLs (see :func:`~medzsad.scans.dicom.web.parse_remote`).

@@ -33,12 +33,12 @@ _worker: Worker | None = None  # of a process of the pool
 
 
 def in_this_process(items: Iterable[ScanItem], job: Job) -> Iterator[Row]:
-    """Does the scans one after another, here."""
+    """Do the scans one after another, here."""
     yield from map(Worker(job), items)
 
 
 def in_processes(items: Iterable[ScanItem], job: Job, jobs: int) -> Iterator[Row]:
-    """Does the scans in ``jobs`` processes, and yields their rows as they come.
+    """Do the scans in ``jobs`` processes, and yield their rows as they come.
 
     Each process holds one detector and gets a scan when it is free, so that memory does not grow with the
     number of scans. A process that dies (memory, a crash of a library) is replaced, and the scan that it
@@ -93,7 +93,7 @@ class _Seat:
         return failure(item, reason, "crash", self._job.about(attempts=ATTEMPTS + 2))
 
     def close(self) -> None:
-        """Ends the process, also in the middle of a scan: an interrupted run should not wait for it."""
+        """End the process, also in the middle of a scan: an interrupted run should not wait for it."""
         self._closed = True
         if self._pool is not None:
             for process in list((self._pool._processes or {}).values()):

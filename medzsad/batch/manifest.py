@@ -58,7 +58,7 @@ def is_table(text: str) -> bool:
 def read_manifest(
     inputs: Iterable[str], headers: Mapping[str, str] | None = None, *, series: str | None = None
 ) -> list[ScanItem]:
-    """The scans that the inputs stand for, each once, in the order of their ids.
+    """Return the scans that the inputs stand for, each once, in the order of their ids.
 
     Args:
         inputs: files, folders (see :func:`medzsad.scans.readers.locate_scans`), ``.csv`` tables with a column
@@ -134,7 +134,7 @@ def _can_name_files(name: str) -> bool:
 
 
 def _bounded(name: str) -> str:
-    """The name; of a long one the beginning and a hash."""
+    """Return the name; of a long one the beginning and a hash."""
     content = name.encode()
     if len(content) <= ID_BYTES:
         return name
@@ -159,7 +159,7 @@ def _remote_name(url: str) -> str:
 
 
 def _read_table(path: Path) -> list[ScanItem]:
-    """The rows of a CSV table; relative paths are relative to the table's folder."""
+    """Return the rows of a CSV table; relative paths are relative to the table's folder."""
     try:
         reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
         header = [name.strip().lower() for name in reader.fieldnames or []]

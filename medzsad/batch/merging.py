@@ -39,7 +39,7 @@ class Merged:
 
 
 def merge(store: ResultStore) -> Merged:
-    """Merges the parts of all runs and shards into one table and, of reports, an index page.
+    """Merge the parts of all runs and shards into one table and, of reports, an index page.
 
     The index lists the scans with the highest scores, at most :data:`INDEX_SCANS`.
 

@@ -30,7 +30,7 @@ LOCAL_STORE_BYTES = 128 * 2**20  # rows of text are all that goes through it
 
 
 def on_ray(items: list[ScanItem], job: Job, address: str, jobs: int | None) -> Iterator[Row]:
-    """Does the scans on a Ray cluster, and yields their rows as they come.
+    """Do the scans on a Ray cluster, and yield their rows as they come.
 
     Ray restarts an actor that dies, and gives its scan to one that lives. What it cannot help is asked for
     again, :data:`ROUNDS` times. What Ray prints on the way is dropped, as standard output is the caller's;
@@ -99,7 +99,7 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str) -> bool:
-    """Joins or starts a cluster; returns whether it is to be left again."""
+    """Join or start a cluster; return whether it is to be left again."""
     if ray.is_initialized():
         return False
     if address != AUTO:
@@ -132,7 +132,7 @@ def _check_listens(address: str) -> None:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drops what is not Python and writes past it: Ray says at every start that it was told to be quiet."""
+    """Drop what is not Python and write past it: Ray says at every start that it was told to be quiet."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:

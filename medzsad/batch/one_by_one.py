@@ -119,7 +119,7 @@ def _expand(inputs: Iterable[Path], outcome: Outcome, say: Callable[[str], None]
 
 
 def _remove_if_empty(top: Path, folder: Path) -> None:
-    """Removes ``folder`` and its parents up to ``top`` as far as they are empty."""
+    """Remove ``folder`` and its parents up to ``top`` as far as they are empty."""
     for path in (folder, *folder.parents):
         try:
             path.rmdir()

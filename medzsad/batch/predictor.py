@@ -67,7 +67,7 @@ class PredictSettings:
     seg_nrrd: bool = False
 
     def formats(self) -> tuple[str, ...]:
-        """The formats of :meth:`ScanPrediction.save` that the settings ask for.
+        """Return the formats of :meth:`ScanPrediction.save` that the settings ask for.
 
         Raises:
             BadInput: if one of the settings is none that there is.
@@ -122,7 +122,9 @@ class Predictor:
     def read(
         self, source: Path, name: str, *, series: str | None = None, modality: str | None = None
     ) -> Scan:
-        """The scan at a place, called ``name``; ``series`` and ``modality`` replace those of the settings.
+        """Return the scan at a place, called ``name``.
+
+        ``series`` and ``modality`` replace those of the settings.
 
         Raises:
             BadInput: if it cannot be read, is a result of medzsad, or the DICOM results asked for cannot be
@@ -148,7 +150,7 @@ class Predictor:
         return replace(scan, name=name)
 
     def load(self) -> AnomalyDetector:
-        """The detector.
+        """Return the detector.
 
         Raises:
             ModelNotReady: if it cannot be loaded.
@@ -173,7 +175,7 @@ class Predictor:
     def predict(
         self, scan: Scan, *, plane: str | None = None, progress: Callable[..., Iterable[int]] | None = None
     ) -> ScanPrediction:
-        """The prediction of a scan; ``plane`` replaces that of the settings.
+        """Return the prediction of a scan; ``plane`` replaces that of the settings.
 
         Raises:
             BadInput: if a setting does not fit the scan.
@@ -199,5 +201,5 @@ class Predictor:
         return prediction
 
     def save(self, prediction: ScanPrediction, folder: Path) -> dict[str, Path]:
-        """Writes the files that the settings ask for: see :meth:`ScanPrediction.save`."""
+        """Write the files that the settings ask for: see :meth:`ScanPrediction.save`."""
         return prediction.save(folder, formats=self.formats, with_identity=self.settings.with_identity)

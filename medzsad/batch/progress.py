@@ -12,7 +12,7 @@ LINE_S = 60.0
 
 @contextmanager
 def progress_of(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A function to call after each scan with the number of failures so far.
+    """Return a function to call after each scan with the number of failures so far.
 
     Args:
         total: how many scans there are.

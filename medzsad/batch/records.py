@@ -73,7 +73,7 @@ class Circumstances:
     attempts: int = 1
 
     def common(self) -> dict[str, Any]:
-        """The columns of every row."""
+        """Return the columns of every row."""
         from medzsad import __version__
 
         return {
@@ -103,7 +103,7 @@ def is_sound(scan: object, status: object, score: object, results: object) -> bo
 
 
 def done_row(item: ScanItem, prediction: ScanPrediction, about: Circumstances) -> Row:
-    """The row of a prediction."""
+    """Return the row of a prediction."""
     volumes = [lesion.volume_ml for lesion in prediction.lesions if lesion.volume_ml is not None]
     return Row(
         scan=item.id,
@@ -123,14 +123,17 @@ def done_row(item: ScanItem, prediction: ScanPrediction, about: Circumstances) -
 def failed_row(
     item: ScanItem, error: Exception, about: Circumstances, *, hidden: tuple[Path, ...] = ()
 ) -> Row:
-    """The row of a failure; the input's name and folder, and those ``hidden``, are left out of the reason."""
+    """Return the row of a failure.
+
+    The input's name and folder, and those ``hidden``, are left out of the reason.
+    """
     is_input = isinstance(error, MedzsadError)
     text = str(error) if is_input else f"{type(error).__name__}: {error}"
     return failure(item, _without_names(text, item, hidden), "input" if is_input else "internal", about)
 
 
 def failure(item: ScanItem, reason: str, fault: str, about: Circumstances) -> Row:
-    """The row of a scan without a result."""
+    """Return the row of a scan without a result."""
     return Row(
         scan=item.id,
         status=FAILED,

@@ -134,7 +134,10 @@ def _known(store: ResultStore, items: list[ScanItem], digest: str) -> Iterator[t
 
 
 def _check_settings(store: ResultStore, description: dict[str, Any]) -> None:
-    """A place holds results of one kind of settings: a wrong option must not replace a million of them."""
+    """Return a place holds results of one kind of settings.
+
+    A wrong option must not replace a million of them.
+    """
     content = store.read(SETTINGS)
     if content is None:
         store.write(SETTINGS, (json.dumps(description, indent=2) + "\n").encode())

@@ -45,29 +45,29 @@ class ResultStore(Protocol):
     url: str
 
     def prepare(self) -> None:
-        """Makes sure that it can be written to, and takes away what killed workers left half written."""
+        """Make sure that it can be written to, and take away what killed workers left half written."""
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file; None if there is none."""
+        """Return the content of a file; None if there is none."""
 
     def write(self, path: str, content: bytes) -> None:
-        """Writes a file, complete or not at all."""
+        """Write a file, complete or not at all."""
 
     def remove(self, path: str) -> None:
-        """Deletes a file, if it is there."""
+        """Delete a file, if it is there."""
 
     def names(self, folder: str) -> list[str]:
-        """The names of the files in a folder, sorted."""
+        """Return the names of the files in a folder, sorted."""
 
     def staging(self) -> contextlib.AbstractContextManager[Path]:
-        """A temporary folder on this machine to prepare a scan's results in."""
+        """Return a temporary folder on this machine to prepare a scan's results in."""
 
     def commit(self, scan: str, files: Path, outcome: bytes) -> None:
-        """Gives a scan its results, the files of a folder and their outcome, instead of those it has."""
+        """Give a scan its results, the files of a folder and their outcome, instead of those it has."""
 
 
 def open_store(url: str | os.PathLike[str]) -> ResultStore:
-    """The store at a path or an fsspec URL, such as ``s3://bucket/cohort``.
+    """Return the store at a path or an fsspec URL, such as ``s3://bucket/cohort``.
 
     Raises:
         BadInput: if there is no such kind of URL, or its package is not installed.

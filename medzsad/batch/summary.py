@@ -40,7 +40,7 @@ class Summary:
     _codes: Counter[int] = field(default_factory=Counter)
 
     def add(self, row: Row) -> None:
-        """Counts a row."""
+        """Count a row."""
         self.retried += row.attempts > 1
         if row.status == DONE:
             self.done += 1
@@ -88,7 +88,7 @@ class Summary:
         return [*lines, "Research use only - not for diagnosis."]
 
     def failures(self) -> list[str]:
-        """A line for each of the first failures."""
+        """Return a line for each of the first failures."""
         # A reason that begins with the scan need not name it twice.
         lines = [
             error if error.startswith(f"{scan} ") else f"{scan}: {error}" for scan, error in self.reasons

@@ -30,7 +30,7 @@ TYPES = {
 
 
 def require_pyarrow() -> Any:
-    """The modules that read and write Parquet.
+    """Return the modules that read and write Parquet.
 
     Raises:
         BadInput: if pyarrow is not installed.
@@ -46,7 +46,7 @@ def require_pyarrow() -> Any:
 
 
 def schema() -> pyarrow.Schema:
-    """The columns of :class:`~medzsad.batch.records.Row`."""
+    """Return the columns of :class:`~medzsad.batch.records.Row`."""
     arrow = require_pyarrow()
     return arrow.schema([(name, TYPES.get(name, "string")) for name in Row.__dataclass_fields__])
 
@@ -89,7 +89,7 @@ class PartWriter:
         self._prefix = f"{cohort}{shard}"
 
     def add(self, row: Row) -> None:
-        """Takes a row; from time to time all are written."""
+        """Take a row; from time to time all are written."""
         self._rows.append(row)
         if len(self._rows) >= PART_ROWS:
             self.flush()
@@ -98,7 +98,7 @@ class PartWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the rows of the current part.
+        """Write the rows of the current part.
 
         Raises:
             OutputNotWritable: if it cannot be written.
@@ -112,7 +112,7 @@ class PartWriter:
 def write_table(
     store: ResultStore, path: str, rows: list[Row] | pyarrow.Table, facts: dict[str, Any]
 ) -> None:
-    """Writes rows as a Parquet file with ``facts`` (JSON) in its metadata.
+    """Write rows as a Parquet file with ``facts`` (JSON) in its metadata.
 
     Raises:
         OutputNotWritable: if it cannot be written.
@@ -181,7 +181,9 @@ def _facts(table: pyarrow.Table) -> tuple[str, int, tuple[int, int]]:
 
 
 def _read(arrow: Any, content: bytes) -> pyarrow.Table:
-    """A Parquet file's table, read in this thread: Arrow's own may abort the program where it ends soon after
+    """Return a Parquet file's table, read in this thread.
+
+    Arrow's own may abort the program where it ends soon after
     (https://github.com/apache/arrow/issues/34314)."""
     source = arrow.BufferReader(content)
     with arrow.parquet.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
@@ -190,7 +192,7 @@ def _read(arrow: Any, content: bytes) -> pyarrow.Table:
 
 
 def ordered_by(table: pyarrow.Table, *keys: tuple[str, str]) -> pyarrow.Table:
-    """The rows in another order, sorted in this thread, which ``Table.sort_by`` does not do."""
+    """Return the rows in another order, sorted in this thread, which ``Table.sort_by`` does not do."""
     from pyarrow import compute
 
     return table.take(compute.sort_indices(table, sort_keys=list(keys)))

@@ -55,7 +55,7 @@ class Job:
 
 
 def settled(store: ResultStore, item: ScanItem, digest: str, mark: str | None = None) -> Row | None:
-    """The row of a scan that is done, or failed, with these settings and the input as it is now.
+    """Return the row of a scan that is done, or failed, with these settings and the input as it is now.
 
     ``mark`` is the input's :func:`~medzsad.batch.cache_key.fingerprint`, if known.
     """
@@ -89,7 +89,7 @@ class Worker:
         self._predictor = Predictor(job.settings)
 
     def __call__(self, item: ScanItem) -> Row:
-        """Does a scan, unless it is settled. Its results are there, complete, before the row is returned.
+        """Do a scan, unless it is settled. Its results are there, complete, before the row is returned.
 
         Raises:
             ModelNotReady: if the detector cannot be loaded.

@@ -60,7 +60,7 @@ def cli() -> None:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Runs one command line (``sys.argv`` by default).
+    """Run one command line (``sys.argv`` by default).
 
     Returns:
         The exit code: 0 all done, 1 internal error, 2 bad input or options, 130 interrupted.

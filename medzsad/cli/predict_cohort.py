@@ -40,7 +40,7 @@ def predict_cohort(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Runs a cohort, prints what became of it, and ends with its exit code.
+    """Run a cohort, print what became of it, and end with its exit code.
 
     Raises:
         MedzsadError: see :func:`~medzsad.batch.run.run_cohort`.

@@ -87,7 +87,7 @@ def entries() -> dict[str, DatasetEntry]:
 
 
 def find_entry(name: str) -> DatasetEntry:
-    """The data set called ``name``, in any case, with ``-`` or ``_``, or by one of its aliases.
+    """Return the data set called ``name``, in any case, with ``-`` or ``_``, or by one of its aliases.
 
     Raises:
         BadInput: if there is none; the message lists the names.
@@ -103,12 +103,12 @@ def find_entry(name: str) -> DatasetEntry:
 
 
 def generic_trees(entry: DatasetEntry) -> dict[str, str]:
-    """The generic layouts that ``entry`` may lie in: name to a drawing of the tree."""
+    """Return the generic layouts that ``entry`` may lie in: name to a drawing of the tree."""
     return _catalogue()["volumetric" if entry.is_volumetric else "generic"]
 
 
 def expected(entry: DatasetEntry, *, all_layouts: bool = False) -> str:
-    """What its folder should look like, several lines.
+    """Return what its folder should look like, several lines.
 
     Args:
         entry: the data set.

@@ -54,7 +54,7 @@ class CheckReport:
         return sum(sum(kinds.values()) for kinds in self.counts.values()) - self.normal
 
     def of_kind(self, kind: str) -> list[Problem]:
-        """The problems of one kind (:data:`medzsad.datasets.reading.KINDS`)."""
+        """Return the problems of one kind (:data:`medzsad.datasets.reading.KINDS`)."""
         return [problem for problem in self.problems if problem.kind == kind]
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def check_dataset(
     labels: Sequence[int] | None = None,
     progress: Callable[[], None] | None = None,
 ) -> CheckReport:
-    """Reads every file of a data set's split and says what is wrong.
+    """Read every file of a data set's split and say what is wrong.
 
     Duplicates are files of the same bytes (SHA-256); the same picture saved twice is not found. Identical
     files with different labels are errors, others are only told: some published sets have them.
@@ -202,7 +202,7 @@ def _look_at_volume(sample: VolumeSample) -> _Look:
 
 
 def _odd_values(values: np.ndarray) -> str:
-    """What is odd about the values of a label, and what is made of it; empty if nothing is."""
+    """Return what is odd about the values of a label, and what is made of it; empty if nothing is."""
     off = np.abs(values - np.rint(values))
     if off.max() > 0:
         place = np.unravel_index(off.argmax(), off.shape)

@@ -39,7 +39,7 @@ def natural_key(path: Path | str) -> tuple[tuple[tuple[int, str], ...], str]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, naturally sorted, without hidden files and what systems leave behind.
+    """Return what is in a folder, naturally sorted, without hidden files and what systems leave behind.
 
     Raises:
         BadInput: if the folder cannot be listed.
@@ -53,17 +53,17 @@ def entries(folder: Path) -> list[Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder; links to folders count."""
+    """Return the folders in a folder; links to folders count."""
     return [path for path in entries(folder) if path.is_dir()]
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files directly in a folder."""
+    """Return the image files directly in a folder."""
     return [path for path in entries(folder) if is_image(path) and path.is_file()]
 
 
 def unwrapped(folder: Path) -> Path:
-    """The folder that holds the images, where an archive's tool put a folder into one of its own.
+    """Return the folder that holds the images, where an archive's tool put a folder into one of its own.
 
     That is ``folder``, or the only folder in it if it holds no image itself (``head_ct/head_ct/000.png``).
     """
@@ -72,7 +72,7 @@ def unwrapped(folder: Path) -> Path:
 
 
 def child(folder: Path, *names: str) -> Path | None:
-    """The folder in ``folder`` that bears one of ``names`` (in lower case), the earlier name first.
+    """Return the folder in ``folder`` that bears one of ``names`` (in lower case), the earlier name first.
 
     Names match in any case; two folders that differ in case alone give the first in natural order.
     """
@@ -104,7 +104,7 @@ def plain_name(name: str) -> str:
 
 
 def child_file(folder: Path, name: str) -> Path | None:
-    """The file in ``folder`` that is called ``name``, in any case."""
+    """Return the file in ``folder`` that is called ``name``, in any case."""
     if not folder.is_dir():
         return None
     matches = (path for path in entries(folder) if path.name.casefold() == name.casefold() and path.is_file())
@@ -130,7 +130,7 @@ class Masks:
         self._used: set[Path] = set()
 
     def of(self, image: Path) -> Path | None:
-        """The mask of ``image``, if there is one."""
+        """Return the mask of ``image``, if there is one."""
         names = [image.stem + ending for ending in MASK_ENDINGS] + [image.name]
         for name in names:
             mask = self._by_stem.get(name.casefold())
@@ -146,7 +146,7 @@ class Masks:
 
 
 def relative_id(path: Path, base: Path) -> str:
-    """A sample's id: its path below ``base`` with forward slashes, or its name if it lies elsewhere.
+    """Return a sample's id: its path below ``base`` with forward slashes, or its name if it lies elsewhere.
 
     What is not text in the name (old archives have other encodings) is spelt out, so that ids can be printed.
     """
@@ -155,5 +155,8 @@ def relative_id(path: Path, base: Path) -> str:
 
 
 def tokens(name: str) -> Iterable[str]:
-    """The words of a file name, in lower case: ``"Flair_subtr.nii.gz"`` gives flair, subtr, nii, gz."""
+    """Return the words of a file name, in lower case.
+
+    ``"Flair_subtr.nii.gz"`` gives flair, subtr, nii, gz.
+    """
     return [word for word in re.split(r"[^a-z0-9]+", name.casefold()) if word]

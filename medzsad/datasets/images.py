@@ -22,7 +22,7 @@ FEW_VALUES = 8  # a mask with more different grey levels is a blurred one, not o
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """An image as detectors take it.
+    """Return an image as detectors take it.
 
     8-bit images are divided by 255, as in the published evaluations, and colours of 16 bits by 65535. Grey
     levels of more than 8 bits have no agreed white: they are stretched from their own minimum to their own

@@ -37,7 +37,7 @@ READERS: dict[str, Reader] = {
 def find_layout(
     bases: Sequence[Path], layouts: Iterable[Sequence[str]], request: Request
 ) -> tuple[str, Path, Found] | None:
-    """The first layout that fits.
+    """Return the first layout that fits.
 
     Args:
         bases: the places, the likeliest first.

@@ -97,7 +97,10 @@ def _meta_sample(row: dict[str, Any], name: str, base: Path) -> Sample:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """The lines of a CSV file below its header, without empty ones; values without surrounding blanks."""
+    """Return the lines of a CSV file below its header, without empty ones.
+
+    Values without surrounding blanks.
+    """
     try:
         table = io.StringIO(read_text(path), newline="")
         rows = [[value.strip() for value in row] for row in csv.reader(table)]

@@ -34,7 +34,7 @@ def open_dataset(
     labels: Sequence[int] | None = None,
     patterns: Mapping[str, str] | None = None,
 ) -> SampleSet:
-    """The samples of a data set, in a fixed order that is the same on every machine.
+    """Return the samples of a data set, in a fixed order that is the same on every machine.
 
     >>> samples = open_dataset("brainmri", "/data/brainmri")      # doctest: +SKIP
     >>> len(samples), samples[0].label, samples[0].read_image()   # doctest: +SKIP
@@ -144,7 +144,10 @@ def open_with_problems(
 
 
 def _with_own_ids(samples: Samples) -> Samples:
-    """The samples, each with an id of its own: lists may name files of one name outside the set's folder."""
+    """Return the samples, each with an id of its own.
+
+    Lists may name files of one name outside the set's folder.
+    """
     seen: set[str] = set()
     unique: list[Sample | VolumeSample] = []
     for sample in samples:
@@ -181,7 +184,7 @@ def places(entry: DatasetEntry, root: Path) -> list[Path]:
 
 
 def _below(root: Path, name: str) -> Path | None:
-    """The folder ``name`` below ``root``, each of its parts in any case and with any separators."""
+    """Return the folder ``name`` below ``root``, each of its parts in any case and with any separators."""
     place = root
     for part in name.split("/"):
         matches = (path for path in subfolders(place) if plain_name(path.name) == plain_name(part))

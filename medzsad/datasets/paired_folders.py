@@ -39,7 +39,7 @@ def read_images_masks(base: Path, request: Request) -> Found | None:
 
 
 def reader_of(folders: Mapping[str, tuple[str, str]]) -> Callable[[Path, Request], Found | None]:
-    """A reader of a layout whose folders have fixed names.
+    """Return a reader of a layout whose folders have fixed names.
 
     Args:
         folders: split to the names, in lower case, of its image and its mask folder.
@@ -76,7 +76,7 @@ def read_colondb(base: Path, request: Request) -> Found | None:
 
 
 def paired(images: Path, masks: Path, base: Path, request: Request) -> Found:
-    """The samples of an image and a mask folder.
+    """Return the samples of an image and a mask folder.
 
     An image whose mask is empty is normal. An image without a mask is no sample: nothing says what it is.
     """
@@ -126,7 +126,7 @@ def _label(mask: Path) -> int:
 
 
 def _pair(home: Path, images: Sequence[str], masks: Sequence[str]) -> tuple[Path | None, Path | None]:
-    """The image and the mask folder by their names, in lower case, without folders around the files."""
+    """Return image and mask folder by their names, in lower case, without folders around the files."""
     image, mask = child(home, *images), child(home, *masks)
     return image and unwrapped(image), mask and unwrapped(mask)
 

@@ -40,7 +40,7 @@ class Sample:
     id: str
 
     def read_image(self) -> np.ndarray:
-        """The image, float32 (3, H, W) in [0, 1] (:func:`medzsad.datasets.images.read_image`)."""
+        """Return the image, float32 (3, H, W) in [0, 1] (:func:`medzsad.datasets.images.read_image`)."""
         from medzsad.datasets.images import read_image
 
         return read_image(self.image)
@@ -100,13 +100,13 @@ class VolumeSample:
     positive: tuple[int, ...] | None = None
 
     def read_scan(self) -> Scan:
-        """The scan (:func:`medzsad.scans.readers.read_scan`)."""
+        """Return the scan (:func:`medzsad.scans.readers.read_scan`)."""
         from medzsad.scans.readers import read_scan
 
         return read_scan(self.image, volume=self.volume)
 
     def read_label(self) -> np.ndarray:
-        """What is anomalous, bool (X, Y, Z).
+        """Return what is anomalous, bool (X, Y, Z).
 
         Raises:
             BadInput: the label cannot be read, or is not on the image's grid.
@@ -116,7 +116,7 @@ class VolumeSample:
         return read_label(self.label, self.image, self.positive)
 
     def read_foreground(self) -> np.ndarray | None:
-        """What may be compared, bool (X, Y, Z); None if the set does not say.
+        """Return what may be compared, bool (X, Y, Z); None if the set does not say.
 
         Raises:
             BadInput: as for :meth:`read_label`.

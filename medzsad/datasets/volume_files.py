@@ -67,7 +67,7 @@ def same_grid(first: Path, second: Path) -> str:
 
 
 def read_label(path: Path, image: Path, positive: tuple[int, ...] | None) -> np.ndarray:
-    """A label volume.
+    """Return a label volume.
 
     Args:
         path: file of the label, 3D.

@@ -22,7 +22,7 @@ LIST_NAMES = ("dataset.json", "datalist.json", "dataset_0.json", "data.json")
 
 
 def read_cases(base: Path, request: Request) -> Found | None:
-    """A folder per case with one or several images and a label.
+    """Return a folder per case with one or several images and a label.
 
     Which file is what follows from :attr:`Request.patterns` or is guessed from its name: a label has a word
     such as ``seg`` or ``label`` or ``OTMultiClass`` in it, a foreground ``brainmask``, and the image is the
@@ -96,7 +96,7 @@ def read_pairs(base: Path, request: Request) -> Found | None:
 
 
 def read_datalist(base: Path, request: Request) -> Found | None:
-    """A JSON list as MONAI and the Medical Segmentation Decathlon have it.
+    """Return a JSON list as MONAI and the Medical Segmentation Decathlon have it.
 
     ``{"training": [{"image": ..., "label": ...}], "validation": ..., "test": ...}``; paths are relative to
     the list. ``image`` may be a list of files, one a channel, or one 4D file. ``base`` is the list or its
@@ -231,7 +231,7 @@ def _images(files: Sequence[Path], request: Request) -> list[Path]:
 
 
 def _a_channel(cases: list[list[Path]], request: Request, base: Path) -> str | None:
-    """The channel to read; None if every case has one image and none was asked for."""
+    """Return the channel to read; None if every case has one image and none was asked for."""
     if request.channel is None and all(len(images) <= 1 for images in cases):
         return None
     names = sorted({file.name for images in cases for file in images})
@@ -250,7 +250,10 @@ def _only_channel(choices: Sequence[str], request: Request, base: Path) -> str:
 
 
 def _of_channel(images: Sequence[Path], channel: str | None) -> Path | None:
-    """The image whose name has the channel as a word, or else as a part; None unless that is exactly one."""
+    """Return the image whose name has the channel as a word, or else as a part.
+
+    None unless that is exactly one.
+    """
     wanted = (channel or "").casefold()
     words = [file for file in images if wanted in tokens(_stem(file))]
     parts = [file for file in images if wanted in file.name.casefold()]

@@ -166,13 +166,13 @@ class AnomalyDetector(nn.Module, abc.ABC):
         return dict.fromkeys(names, self)
 
     def _copy(self) -> Self:
-        """A detector with the same parameters, whose settings and buffers are its own."""
+        """Return a detector with the same parameters, whose settings and buffers are its own."""
         other = copy.copy(self)
         other._buffers = dict(self._buffers)
         return other
 
     def for_volume(self, *, colour: bool = False) -> AnomalyDetector:
-        """The detector for slices of one volume, whose intensities are comparable; as a rule, itself.
+        """Return the detector for slices of one volume, whose intensities are comparable; as a rule, itself.
 
         Args:
             colour: of a volume in colour, such as a film.
@@ -197,7 +197,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
-        """Runs the method on pre-processed images; the map may be at any resolution of the same aspect.
+        """Run the method on pre-processed images; the map may be at any resolution of the same aspect.
 
         Args:
             inputs: float32 (B, 3, image_size, image_size), normalised.
@@ -244,12 +244,15 @@ class AnomalyDetector(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def to_checkpoint(self) -> Checkpoint:
-        """What must be stored to build this detector again (see :mod:`medzsad.detectors.checkpoint`)."""
+        """Return what must be stored to build this detector again.
+
+        See :mod:`medzsad.detectors.checkpoint`.
+        """
 
     @classmethod
     @abc.abstractmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> AnomalyDetector:
-        """Builds the detector from a checkpoint.
+        """Build the detector from a checkpoint.
 
         Args:
             checkpoint: what :meth:`to_checkpoint` returned.
@@ -270,7 +273,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
         organ: str | None = None,
         class_name: str | None = None,
     ) -> AnomalyDetector:
-        """Builds the detector from the parts that an entry of the model zoo names.
+        """Build the detector from the parts that an entry of the model zoo names.
 
         Args:
             settings: the method's settings, as stored in a checkpoint; what is left out has its default.

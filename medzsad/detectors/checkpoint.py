@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
-    """Writes ``checkpoint`` atomically (temporary name, then rename).
+    """Write ``checkpoint`` atomically (temporary name, then rename).
 
     Raises:
         OutputNotWritable: if the file cannot be written.
@@ -65,7 +65,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Non
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Reads a checkpoint of :func:`save_checkpoint`.
+    """Read a checkpoint of :func:`save_checkpoint`.
 
     Raises:
         ModelNotReady: if the file is missing, damaged, or not one of ours.

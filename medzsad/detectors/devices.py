@@ -17,7 +17,7 @@ PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The torch device that ``device`` stands for.
+    """Return the torch device that ``device`` stands for.
 
     Raises:
         ModelNotReady: if there is no such device here.

@@ -48,7 +48,7 @@ def organ_names() -> tuple[str, ...]:
 
 @cache
 def vocabulary(organ: str | None = None) -> Vocabulary:
-    """The words for an organ.
+    """Return the words for an organ.
 
     Args:
         organ: a name such as ``"brain"``, or with a modality such as ``"brain/mr"``; None for any object.
@@ -72,7 +72,9 @@ def vocabulary(organ: str | None = None) -> Vocabulary:
 
 
 def name_of(organ: str | None, class_name: str | None) -> str | None:
-    """What ``--organ`` and ``--class-name`` together have texts call the images; None where neither is given.
+    """Return what ``--organ`` and ``--class-name`` together have texts call the images.
+
+    None where neither is given.
 
     Raises:
         BadInput: if the organ is unknown.

@@ -47,7 +47,7 @@ class Reference(AnomalyDetector):
         return super().settings | self._own_settings()
 
     def for_volume(self, *, colour: bool = False) -> Reference:
-        """The same reference without the standardisation of each image."""
+        """Return the same reference without the standardisation of each image."""
         detector = type(self)(smoothing_sigma=self.smoothing_sigma, standardise=False)
         detector.name, detector.threshold = self.name, self.threshold
         return detector.to(self.device).eval()
@@ -61,7 +61,7 @@ class Reference(AnomalyDetector):
         return centred / (centred.square().mean((1, 2), keepdim=True).sqrt() + 1e-6)
 
     def to_checkpoint(self) -> Checkpoint:
-        """The settings; there are no tensors."""
+        """Return the settings; there are no tensors."""
         return Checkpoint(self.method, {}, settings=self._own_settings() | {"threshold": self.threshold})
 
     @classmethod

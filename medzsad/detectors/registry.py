@@ -24,7 +24,7 @@ METHODS: dict[str, str] = {
 
 
 def detector_class(method: str) -> type[AnomalyDetector]:
-    """The class that implements ``method``.
+    """Return the class that implements ``method``.
 
     Raises:
         ModelNotReady: if no method has that name.

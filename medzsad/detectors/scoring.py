@@ -49,7 +49,7 @@ def abnormality(probabilities: Tensor) -> Tensor:
 
 
 def upsample(maps: Tensor, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
-    """Maps (B, h, w) or (B, K, h, w), bilinearly, to ``size``."""
+    """Map (B, h, w) or (B, K, h, w), bilinearly, to ``size``."""
     stacked = maps if maps.ndim == 4 else maps[:, None]
     resized = F.interpolate(stacked, tuple(size), mode="bilinear", align_corners=align_corners)
     return resized if maps.ndim == 4 else resized[:, 0]
@@ -112,6 +112,6 @@ def joint_score(image_probability: Tensor, pooled: Tensor, weight: float) -> Ten
 
 
 def _mirror(length: int, reach: int, device: torch.device) -> Tensor:
-    """Indices -reach .. length + reach - 1, folded into 0 .. length - 1, however far they reach."""
+    """Return indices -reach .. length + reach - 1, folded into 0 .. length - 1, however far they reach."""
     index = torch.arange(-reach, length + reach, device=device) % (2 * length)
     return torch.minimum(index, 2 * length - 1 - index)

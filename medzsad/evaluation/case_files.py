@@ -47,7 +47,7 @@ class CaseFiles:
         self._draw: dict[str, Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray | None]]] = {}
 
     def keep_image(self, sample: Sample, anomaly_map: np.ndarray) -> None:
-        """Writes the map of an image as 16-bit PNG of the image's own size."""
+        """Write the map of an image as 16-bit PNG of the image's own size."""
         path = self._path(sample.id, "png")
         whole = _resized(anomaly_map, image_size(sample.image)).T[:, :, None]
         _complete(path, lambda staged: write_anomaly_png(whole, staged))
@@ -64,7 +64,7 @@ class CaseFiles:
     def keep_volume(
         self, sample: VolumeSample, scan: Scan, anomaly_map: np.ndarray, label: np.ndarray
     ) -> None:
-        """Writes the map of a volume as NIfTI in the scan's grid, and keeps one slice for the sheet."""
+        """Write the map of a volume as NIfTI in the scan's grid, and keep one slice for the sheet."""
         whole = anomaly_map.astype(np.float32, copy=False)
         _complete(self._path(sample.id, "nii.gz"), lambda staged: write_volume(whole, scan, staged))
         image, heat, truth = _telling_slice(scan, anomaly_map, label)
@@ -125,7 +125,7 @@ def _quality(case: dict[str, Any]) -> float | None:
 def _telling_slice(
     scan: Scan, anomaly_map: np.ndarray, label: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The axial slice that holds most of the label (of the map where there is none), as displayed."""
+    """Return the axial slice that holds most of the label (of the map where there is none), as displayed."""
     from medzsad.scans.intensity import intensity_scaling
     from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, slice_image
 

@@ -55,7 +55,7 @@ def run_evaluation(
     say: Callable[[str], None] | None = None,
     progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
 ) -> Evaluation:
-    """Evaluates models on a data set and writes the results.
+    """Evaluate models on a data set and write the results.
 
     Args:
         dataset, root, split, classes, limit, channel: for :func:`~medzsad.datasets.opening.open_dataset`.
@@ -150,7 +150,7 @@ def run_share(
     backend: str = "torch",
     progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
 ) -> tuple[int, int]:
-    """Makes the predictions of one share of an evaluation: see
+    """Make the predictions of one share of an evaluation: see
     :func:`~medzsad.evaluation.shard.predict_share`, whose result it returns.
 
     Args:
@@ -206,7 +206,7 @@ def load_detectors(
 
 
 def _check_named(detectors: Sequence[AnomalyDetector], class_name: str | None) -> None:
-    """Raises BadInput where a name is given, and no model has texts that it could be put into."""
+    """Raise BadInput where a name is given, and no model has texts that it could be put into."""
     if class_name is not None and not any(detector.uses_organ for detector in detectors):
         names = ", ".join(detector.name for detector in detectors)
         raise BadInput(f"no texts of {names} name a class; leave `class_name` out")

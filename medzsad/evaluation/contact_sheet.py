@@ -119,7 +119,7 @@ def _edge(inside: np.ndarray) -> np.ndarray:
 
 
 def _draw_colour_bar(page: PilImage, draw: ImageDraw, corner: tuple[int, int]) -> None:
-    """The map's colours as they look over a mid-grey, from 0 to 1."""
+    """Return the map's colours as they look over a mid-grey, from 0 to 1."""
     from PIL import Image
 
     ramp = np.broadcast_to(np.linspace(0, 1, BAR[0], dtype=np.float32), BAR[::-1])

@@ -77,7 +77,7 @@ def evaluate(
     case_files: Callable[[str], CaseFiles] | None = None,
     progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
 ) -> Evaluation:
-    """Evaluates detectors on a data set.
+    """Evaluate detectors on a data set.
 
     >>> samples = open_dataset("brainmri", "/data/brainmri")                  # doctest: +SKIP
     >>> outcome = evaluate(samples, [load_detector("medzsad-mini")])          # doctest: +SKIP
@@ -212,12 +212,12 @@ def published_beside(samples: SampleSet) -> list[PublishedFigure]:
 
 
 def _may_be(samples: SampleSet) -> tuple[str, ...]:
-    """The data sets whose images these may be."""
+    """Return the data sets whose images these may be."""
     return sets_of(custom(samples.name)) if samples.doubt else (samples.name,)
 
 
 def _class_names(classes: Sequence[ClassOutcome]) -> dict[str, Any]:
-    """The setting that says what texts called the images; nothing of a method without texts."""
+    """Return the setting that says what texts called the images; nothing of a method without texts."""
     names = {one.name: one.class_name for one in classes if one.class_name is not None}
     different = set(names.values())
     return {"class_name": names if len(different) > 1 else different.pop()} if names else {}
@@ -226,7 +226,7 @@ def _class_names(classes: Sequence[ClassOutcome]) -> dict[str, Any]:
 def framing_and_cache(
     samples: SampleSet, detector: AnomalyDetector, settings: EvaluationSettings, folder: Path | None
 ) -> tuple[str, PredictionCache]:
-    """What a detector is shown of 2D images, and where its predictions of the set are kept."""
+    """Return what a detector is shown of 2D images, and where its predictions of the set are kept."""
     framing = detector.framing if settings.framing == "auto" else settings.framing
     key = {"framing": "volume" if samples.is_volumetric else framing}
     if not samples.is_volumetric and is_shown_grey(detector, samples.name):

@@ -81,7 +81,7 @@ def is_shown_grey(detector: AnomalyDetector, dataset: str) -> bool:
 
 
 def _without_colours(detector: AnomalyDetector) -> AnomalyDetector:
-    """The detector, for which an image that it would take for coloured is its luminance.
+    """Return the detector, for which an image that it would take for coloured is its luminance.
 
     All others stay as they are, so that they get the numbers that ``medzsad predict`` gives.
     """
@@ -147,7 +147,7 @@ def _cached(cache: PredictionCache, path: Path, compute: Callable[[], StoredPred
 
 
 def _predict_as_scan(detector: AnomalyDetector, path: Path) -> StoredPrediction:
-    """What ``medzsad predict`` gives for an image, as (rows, columns).
+    """Return what ``medzsad predict`` gives for an image, as (rows, columns).
 
     ``predict`` refuses an image of one value. Data sets have such (slices beyond the body), and a set must
     not fail because of one: nothing is found in it.

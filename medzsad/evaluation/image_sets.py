@@ -40,7 +40,7 @@ def evaluate_images(
     keep: Keep | None = None,
     progress: Callable[..., Iterable[Any]] | None = None,
 ) -> tuple[list[ClassOutcome], str]:
-    """Evaluates a detector class by class.
+    """Evaluate a detector class by class.
 
     Args:
         detector: the detector; its texts speak of each class in turn.

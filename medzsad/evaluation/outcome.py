@@ -52,7 +52,7 @@ class Figure:
 
     @classmethod
     def undefined(cls, reason: str) -> Figure:
-        """A figure that cannot be computed."""
+        """Return a figure that cannot be computed."""
         return cls(None, reason=reason)
 
     def as_dict(self) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def _curves(evaluation: Evaluation, level: str, kind: str) -> Figure:
 
 
 def _label(name: str, one: ClassOutcome, level: str, kind: str) -> str:
-    """The detector's name with the area under its curve, in percent, as the tables have it."""
+    """Return the detector's name with the area under its curve, in percent, as the tables have it."""
     area = one.figures.get(level, {}).get(AREAS[kind])
     if area is None or area.value is None:
         return name

@@ -55,7 +55,7 @@ class PixelPool:
         return "exact" if self._histogram is None else "histogram"
 
     def add(self, anomaly_map: np.ndarray, mask: np.ndarray) -> None:
-        """Adds one image: float32 map in [0, 1] and bool mask, of the same shape."""
+        """Add one image: float32 map in [0, 1] and bool mask, of the same shape."""
         self.pixels += mask.size
         if self._histogram is not None:
             self._count(anomaly_map, mask)
@@ -68,7 +68,7 @@ class PixelPool:
             self._switch()
 
     def finish(self) -> tuple[dict[str, Figure], Points]:
-        """The figures by metric, and the points of the curves."""
+        """Return the figures by metric, and the points of the curves."""
         if self.settings.mode == "histogram" and self._histogram is None:
             self._switch()
         values: dict[str, float | Bounded | Undefined]
@@ -126,7 +126,7 @@ class PixelPool:
 
 
 def figure_of(value: float | Bounded | Undefined, interval: Interval | Undefined | None = None) -> Figure:
-    """A metric's value as a figure."""
+    """Return a metric's value as a figure."""
     if isinstance(value, Undefined):
         return Figure.undefined(value.reason)
     ends = (interval.low, interval.high) if isinstance(interval, Interval) else None
@@ -148,7 +148,7 @@ def curves_of(ranking: Ranking, fpr_limit: float | None = None) -> Points:
 
 
 def points_of(curve: Curve) -> tuple[list[float], list[float]]:
-    """x and y as lists, rounded to what a drawing shows."""
+    """Return x and y as lists, rounded to what a drawing shows."""
     return [round(float(x), 6) for x in curve.x], [round(float(y), 6) for y in curve.y]
 
 
@@ -163,7 +163,7 @@ def _plain(ranking: Ranking) -> dict[str, float | Undefined]:
 
 
 def _binned_ranking(histogram: ScoreHistogram) -> Ranking:
-    """The ranking of scores rounded to their bins, for drawing."""
+    """Return the ranking of scores rounded to their bins, for drawing."""
     positives, negatives = histogram.positives[::-1].astype(float), histogram.negatives[::-1].astype(float)
     used = positives > 0
     fp = negatives.cumsum()

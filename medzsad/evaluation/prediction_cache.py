@@ -78,7 +78,10 @@ class PredictionCache:
         return base / hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def get(self, key: str) -> StoredPrediction | None:
-        """The prediction of the file whose hash is ``key``; None if there is none, or it is damaged."""
+        """Return the prediction of the file whose hash is ``key``.
+
+        None if there is none, or it is damaged.
+        """
         if self.folder is None:
             return None
         path = self.folder / f"{key}.npz"
@@ -93,7 +96,7 @@ class PredictionCache:
         return prediction
 
     def put(self, key: str, prediction: StoredPrediction) -> None:
-        """Keeps a prediction; the file appears complete or not at all.
+        """Keep a prediction; the file appears complete or not at all.
 
         Raises:
             OutputNotWritable: if the disk is full or the folder cannot be written.

@@ -74,14 +74,14 @@ def not_taken(evaluation: Evaluation) -> str:
 
 
 def cell(figure: Figure | None, metric: str) -> str:
-    """A figure as the papers print it: percent with one digit."""
+    """Return a figure as the papers print it: percent with one digit."""
     if figure is None:
         return ""
     return "undefined" if figure.value is None else _number(figure.value, metric)
 
 
 def interval_cell(figure: Figure | None, metric: str) -> str:
-    """An interval as ``87.1-94.4``; nothing if there is none."""
+    """Return an interval as ``87.1-94.4``; nothing if there is none."""
     if figure is None or figure.interval is None:
         return ""
     return "-".join(_number(end, metric) for end in figure.interval)
@@ -167,7 +167,10 @@ def document(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _levels(evaluation: Evaluation) -> list[str]:
-    """The levels to print: those with any figure (a set without normal images has none at image level)."""
+    """Return the levels to print.
+
+    Those with any figure (a set without normal images has none at image level).
+    """
     means = [detector.mean for detector in evaluation.detectors]
     return [level for level in METRICS if any(_is_defined(mean.get(level, {})) for mean in means)] or [
         level for level in METRICS if any(level in mean for mean in means)

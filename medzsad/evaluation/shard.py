@@ -28,7 +28,7 @@ def predict_share(
     batch_size: int = 1,
     progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
 ) -> tuple[int, int]:
-    """Puts the predictions of a share into the cache; an evaluation of the whole set finds them there.
+    """Put the predictions of a share into the cache; an evaluation of the whole set finds them there.
 
     Figures are not merged from figures of the shares: ranks, intervals and region overlaps need all scores.
 

@@ -110,7 +110,7 @@ def keep_evaluation(evaluation: Evaluation, path: Path) -> None:
 
 
 def _facts(fields: dict[str, Any]) -> dict[str, Any]:
-    """A sample's fields, with size and time of change in the place of its files."""
+    """Return a sample's fields, with size and time of change in the place of its files."""
     return {
         name: _state(value) if isinstance(value, Path) else value for name, value in sorted(fields.items())
     }

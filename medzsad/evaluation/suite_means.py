@@ -110,7 +110,7 @@ def _published_row(figure: PublishedFigure, values: dict[str, float]) -> Row:
 
 
 def _mean(blocks: Sequence[Block]) -> list[Row]:
-    """The mean row of each method; of what is published only where every set has the figure."""
+    """Return the mean row of each method; of what is published only where every set has the figure."""
     rows = []
     names = dict.fromkeys((row.kind, row.method) for block in blocks for row in block.rows)
     for kind, method in names:

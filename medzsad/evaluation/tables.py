@@ -55,7 +55,7 @@ class Table:
         return "\n".join([*lines, *notes])
 
     def markdown(self) -> str:
-        """A Markdown table under its title."""
+        """Return a Markdown table under its title."""
         lines = [f"**{self.title}**", "", _piped(self.header)]
         lines.append(_piped(["---", *["---:"] * (len(self.header) - 1)]))
         lines += [_piped(row) for row in self.rows]
@@ -63,7 +63,7 @@ class Table:
         return "\n".join([*lines, *notes]) + "\n"
 
     def latex(self) -> str:
-        """A LaTeX ``table`` with ``booktabs`` rules."""
+        """Return a LaTeX ``table`` with ``booktabs`` rules."""
         columns = "l" + "r" * (len(self.header) - 1)
         body = [
             r"\begin{table}",
@@ -91,7 +91,7 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _shortened(text: str, width: int) -> str:
-    """The text, its middle left out where it is longer."""
+    """Return the text, its middle left out where it is longer."""
     if len(text) <= width:
         return text
     end = (width - 1) // 2

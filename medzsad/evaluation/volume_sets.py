@@ -42,7 +42,7 @@ def evaluate_volumes(
     keep: Keep | None = None,
     progress: Callable[..., Iterable[Any]] | None = None,
 ) -> tuple[list[ClassOutcome], str]:
-    """Evaluates a detector on volumes, class by class; one volume is in memory at a time, and its map.
+    """Evaluate a detector on volumes, class by class; one volume is in memory at a time, and its map.
 
     Args:
         detector: the detector; its texts speak of each class in turn.
@@ -121,7 +121,7 @@ def evaluate_volumes(
 def volume_prediction(
     detector: AnomalyDetector, sample: VolumeSample, scan: Scan, cache: PredictionCache
 ) -> StoredPrediction:
-    """What a detector says of a volume, from the cache or computed and kept there."""
+    """Return what a detector says of a volume, from the cache or computed and kept there."""
     key = f"{file_hash(sample.image)}-{sample.volume}" if cache.folder is not None else ""
     stored = cache.get(key)
     if stored is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def save_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Writes ``metrics.json``, ``metrics.csv``, ``table.md``, ``table.tex`` and the plots.
+    """Write ``metrics.json``, ``metrics.csv``, ``table.md``, ``table.tex`` and the plots.
 
     Each file appears complete or not at all.
 

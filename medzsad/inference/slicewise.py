@@ -250,7 +250,7 @@ class SliceFrame:
     def around(
         cls, foreground: np.ndarray, plane: Plane, spacing: tuple[float, float], side: int
     ) -> SliceFrame:
-        """The frame of a volume's foreground.
+        """Return the frame of a volume's foreground.
 
         Args:
             foreground: bool (X, Y, Z), canonical axes.

@@ -63,7 +63,7 @@ class Draws:
             raise ValueError(f"need at least one draw and a level in (0, 1), got {self}")
 
     def counts(self, items: int, width: int) -> Iterator[np.ndarray]:
-        """Yields float64 blocks (draws, items): how often each was drawn. ``width``: numbers per draw."""
+        """Yield float64 blocks (draws, items): how often each was drawn. ``width``: numbers per draw."""
         rng = np.random.default_rng(self.seed)
         step = max(1, BLOCK // max(items, width, 1))
         for start in range(0, self.resamples, step):
@@ -76,7 +76,10 @@ class Draws:
             )
 
     def interval(self, values: np.ndarray, reason: str) -> Interval | Undefined:
-        """The interval of a metric's values (resamples,), NaN where undefined; ``reason`` if all are."""
+        """Return the interval of a metric's values (resamples,), NaN where undefined.
+
+        ``reason`` if all are.
+        """
         valid = values[~np.isnan(values)]
         if not valid.size:
             return Undefined(reason)
@@ -205,7 +208,10 @@ def binned_metrics(
 
 
 def intervals_of_blocks(blocks: Iterable[dict[str, np.ndarray]], draws: Draws, unit: str) -> Intervals:
-    """The interval of each metric from the blocks of :func:`binned_metrics`; ``unit`` begins the names."""
+    """Return the interval of each metric from the blocks of :func:`binned_metrics`.
+
+    ``unit`` begins the names.
+    """
     blocks = list(blocks)
     return {
         f"{unit}_{name}": draws.interval(
@@ -216,7 +222,7 @@ def intervals_of_blocks(blocks: Iterable[dict[str, np.ndarray]], draws: Draws, u
 
 
 def missing_class(positives: float, negatives: float, unit: str) -> str:
-    """The reason why metrics are undefined without a class, or ""."""
+    """Return the reason why metrics are undefined without a class, or ""."""
     try:
         require_both(positives, negatives, unit)
     except UndefinedMetric as missing:

@@ -40,7 +40,7 @@ class Bounded:
 
     @classmethod
     def exact(cls, value: float) -> Bounded:
-        """A value that needs no bounds."""
+        """Return a value that needs no bounds."""
         return cls(float(value), float(value), float(value))
 
 
@@ -76,7 +76,10 @@ def roc_area(tallies: Tallies) -> Bounded:
 
 
 def partial_area(tallies: Tallies, weight: np.ndarray, total: float, limit: float) -> Bounded:
-    """The same up to an FPR limit, as for AUPRO: inside a bin, the curve rises at its start or its end."""
+    """Return the same up to an FPR limit, as for AUPRO.
+
+    Inside a bin, the curve rises at its start or its end.
+    """
 
     def area(fp_above: np.ndarray, fp: np.ndarray) -> float:
         return float(formulas.partial_area(weight, fp_above, fp, total, tallies.all_negatives, limit))
@@ -109,7 +112,9 @@ def average_precision(tallies: Tallies) -> Bounded:
 
 
 def best_f1(tallies: Tallies) -> tuple[Bounded, int]:
-    """The best bin edge gives an F1 that is attained; at most a bin's anomalous ones come without its normal
+    """Return the best bin edge gives an F1 that is attained.
+
+    At most a bin's anomalous ones come without its normal
     ones.
 
     Returns:
@@ -123,7 +128,7 @@ def best_f1(tallies: Tallies) -> tuple[Bounded, int]:
 
 
 def mean(values: list[Bounded | Undefined]) -> Bounded | Undefined:
-    """The mean of bounded values, with the mean of their bounds."""
+    """Return the mean of bounded values, with the mean of their bounds."""
     for value in values:
         if isinstance(value, Undefined):
             return value

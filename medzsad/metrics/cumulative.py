@@ -67,7 +67,10 @@ class ImageMetrics(_Reported):
         return [scores, torch.tensor(labels, dtype=torch.bool)]
 
     def aggregate(self) -> dict[str, float]:
-        """The metrics of everything added, NaN where undefined (the reasons are in :attr:`undefined`)."""
+        """Return the metrics of everything added, NaN where undefined.
+
+        The reasons are in :attr:`undefined`.
+        """
         buffer = self.get_buffer()
         scores, labels = (
             (np.empty(0), np.empty(0, bool)) if buffer is None else (b.cpu().numpy() for b in buffer)
@@ -133,7 +136,10 @@ class PixelMetrics(_Reported):
         return [torch.from_numpy(np.stack(column)) for column in zip(*pairs, strict=True)]
 
     def aggregate(self) -> dict[str, float]:
-        """The metrics of everything added, NaN where undefined (the reasons are in :attr:`undefined`)."""
+        """Return the metrics of everything added, NaN where undefined.
+
+        The reasons are in :attr:`undefined`.
+        """
         if self.mode == "histogram":
             total = sum(_from_all_ranks(self.histogram))
             results = total.metrics(fpr_limit=self.fpr_limit)
@@ -211,7 +217,10 @@ class VolumeMetrics(_Reported):
         return torch.tensor([[float(value) for value in case.values()] for case in self.cases[first:]])
 
     def aggregate(self) -> dict[str, float]:
-        """The metrics of everything added, NaN where undefined (the reasons are in :attr:`undefined`)."""
+        """Return the metrics of everything added, NaN where undefined.
+
+        The reasons are in :attr:`undefined`.
+        """
         cases = [case for part in _from_all_ranks(self.cases) for case in part]
         names = [
             name
@@ -247,7 +256,7 @@ def _arrays(batch: Tensor) -> list[np.ndarray]:
 
 
 def _from_all_ranks(mine: Any) -> list[Any]:
-    """The object of every rank of a distributed run, or of this process alone."""
+    """Return the object of every rank of a distributed run, or of this process alone."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [mine]
     parts = [None] * torch.distributed.get_world_size()

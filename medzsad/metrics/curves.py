@@ -26,7 +26,7 @@ class Curve:
 
 
 def roc_curve(ranking: Ranking, points: int = 1000) -> Curve:
-    """True positive rate against false positive rate, from (0, 0) to (1, 1).
+    """Return true positive rate against false positive rate, from (0, 0) to (1, 1).
 
     Args:
         ranking: of images or pixels.
@@ -63,7 +63,7 @@ def pr_curve(ranking: Ranking, points: int = 1000) -> Curve:
 
 
 def _rising(ranking: Ranking, rises: np.ndarray, limit: float, points: int) -> Curve:
-    """The curve that rises by ``rises`` at the ranking's thresholds, up to FPR ``limit``."""
+    """Return the curve that rises by ``rises`` at the ranking's thresholds, up to FPR ``limit``."""
     height = rises.cumsum()
     # Before and at each threshold: a level piece leads to the first, a rising one (slanted by ties) to the
     # second.
@@ -84,7 +84,7 @@ def _thresholds(ranking: Ranking) -> np.ndarray:
 
 
 def _thin(x: np.ndarray, y: np.ndarray, thresholds: np.ndarray, points: int) -> Curve:
-    """Keeps the ends and the points after each equal stretch of the way along the curve."""
+    """Keep the ends and the points after each equal stretch of the way along the curve."""
     if points < 4:
         raise ValueError(f"a curve needs at least 4 points, got {points}")
     if len(x) > points:

@@ -31,7 +31,7 @@ def average_precision(new: Any, tp: Any, fp: Any, positives: Any) -> Any:
 
 
 def precision(tp: Any, fp: Any) -> Any:
-    """tp / (tp + fp), and 1 where nothing is called anomalous."""
+    """Return tp / (tp + fp), and 1 where nothing is called anomalous."""
     called = tp + fp
     return np.where(called > 0, tp / np.maximum(called, 1), 1.0)
 
@@ -65,7 +65,7 @@ def partial_area(weight: Any, fp_above: Any, fp: Any, total: Any, negatives: Any
 
 
 def check_limit(limit: float) -> float:
-    """Returns the FPR limit.
+    """Return the FPR limit.
 
     Raises:
         ValueError: unless it lies in (0, 1].

@@ -68,7 +68,7 @@ class ScoreHistogram:
         self.called = np.zeros(2, np.int64)
 
     def add(self, anomaly_map: Any, mask: Any) -> None:
-        """Counts one image or volume.
+        """Count one image or volume.
 
         Args:
             anomaly_map: float (H, W) or (D, H, W), within the limits.
@@ -96,7 +96,7 @@ class ScoreHistogram:
             self.called += count_at(scores, truth, self.threshold)
 
     def add_all(self, maps: Iterable[Any], masks: Iterable[Any]) -> None:
-        """Counts several images, one after the other; see :func:`medzsad.metrics.masks.pair_up`."""
+        """Count several images, one after the other; see :func:`medzsad.metrics.masks.pair_up`."""
         for scores, mask in pair_up(maps, masks):
             self.add(scores, mask)
 
@@ -172,7 +172,7 @@ class ScoreHistogram:
         return Bounded.exact(edge)
 
     def __add__(self, other: ScoreHistogram) -> ScoreHistogram:
-        """The histogram of both sets together.
+        """Return the histogram of both sets together.
 
         Raises:
             ValueError: if the two were made with different settings.
@@ -205,7 +205,7 @@ class ScoreHistogram:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ScoreHistogram:
-        """The histogram that :meth:`to_arrays` wrote; ``np.load(path)`` may be given as it is."""
+        """Return the histogram that :meth:`to_arrays` wrote; ``np.load(path)`` may be given as it is."""
         threshold = float(arrays["threshold"])
         low, high = arrays["limits"].tolist()
         self = cls(

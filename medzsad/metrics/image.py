@@ -57,7 +57,7 @@ def image_ap(scores: Any, labels: Any) -> float:
 
 
 def image_f1_max(scores: Any, labels: Any) -> float:
-    """The highest F1 over images at one threshold, in [0, 1]."""
+    """Return the highest F1 over images at one threshold, in [0, 1]."""
     return rank_images(scores, labels).f1_max()
 
 

@@ -82,14 +82,14 @@ class Froc:
     sensitivity: np.ndarray
 
     def at(self, rate: float) -> float:
-        """The highest sensitivity with at most ``rate`` false positives per scan."""
+        """Return the highest sensitivity with at most ``rate`` false positives per scan."""
         return float(self.sensitivity[np.searchsorted(self.false_positives, rate, side="right") - 1])
 
 
 def find_lesions(
     anomaly_map: Any, label: Any, rule: LesionRule, *, spacing: Sequence[float] | None = None
 ) -> CaseFindings:
-    """Matches candidates and lesions of one scan.
+    """Match candidates and lesions of one scan.
 
     Args:
         anomaly_map: float (X, Y, Z), or 2D.
@@ -129,7 +129,7 @@ def find_lesions(
 
 
 def froc_curve(cases: Sequence[CaseFindings]) -> Froc:
-    """The FROC curve of a set of scans.
+    """Return the FROC curve of a set of scans.
 
     Raises:
         UndefinedMetric: if there is no scan, or no lesion in any.

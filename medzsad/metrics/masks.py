@@ -13,7 +13,7 @@ PICTURE_CUT = 127
 
 
 def as_mask(values: Any) -> np.ndarray:
-    """Turns ground truth as it is found in data sets into booleans.
+    """Turn ground truth as it is found in data sets into booleans.
 
     The largest value tells what the array is:
 
@@ -79,7 +79,7 @@ def resize_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def pair_up(maps: Iterable[Any], masks: Iterable[Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields an anomaly map and its mask, of the same shape, image by image.
+    """Yield an anomaly map and its mask, of the same shape, image by image.
 
     Where the sizes differ it is the map that is resized (linearly) to the mask: ground truth stays as it is.
 

@@ -73,7 +73,7 @@ def pixel_metrics(
 
 
 def summarise_pixels(ranking: Ranking, fpr_limit: float = 0.3) -> Summary:
-    """The metrics of :func:`pixel_metrics`, without ``dice``, from a ranking with regions."""
+    """Return the metrics of :func:`pixel_metrics`, without ``dice``, from a ranking with regions."""
     summary: Summary = {
         "pixel_auroc": value_of(ranking.auroc),
         "pixel_ap": value_of(ranking.ap),
@@ -101,12 +101,12 @@ def pixel_ap(maps: Images, masks: Images) -> float:
 
 
 def pixel_f1_max(maps: Images, masks: Images) -> float:
-    """The highest F1 over all pixels at one threshold, in [0, 1]."""
+    """Return the highest F1 over all pixels at one threshold, in [0, 1]."""
     return rank_pixels(maps, masks, regions=False).f1_max()
 
 
 def best_dice(maps: Images, masks: Images) -> tuple[float, float]:
-    """The highest Dice over all pixels (equal to :func:`pixel_f1_max`), and the threshold that gives it."""
+    """Return the highest Dice over all pixels (as :func:`pixel_f1_max`), and the threshold that gives it."""
     return rank_pixels(maps, masks, regions=False).best_f1()
 
 
@@ -139,5 +139,5 @@ def count_at(scores: np.ndarray, mask: np.ndarray, threshold: float) -> tuple[in
 
 
 def _reusable(images: Images, threshold: float | None) -> Images:
-    """The images themselves, or a list of them where they can be read only once but are needed twice."""
+    """Return the images, or a list of them where they can be read only once but are needed twice."""
     return list(images) if threshold is not None and iter(images) is images else images

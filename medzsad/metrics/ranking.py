@@ -46,7 +46,7 @@ class Ranking:
     unit: str = "pixel"
 
     def require_both(self) -> None:
-        """Raises :class:`UndefinedMetric` unless there are anomalous and normal ones."""
+        """Raise :class:`UndefinedMetric` unless there are anomalous and normal ones."""
         require_both(self.positives, self.negatives, self.unit)
 
     def auroc(self) -> float:
@@ -62,11 +62,11 @@ class Ranking:
         return float(formulas.average_precision(self.new, self.tp, self.fp, self.positives))
 
     def f1_max(self) -> float:
-        """The highest F1 of all thresholds: over pixels the same as the best Dice."""
+        """Return the highest F1 of all thresholds: over pixels the same as the best Dice."""
         return self.best_f1()[0]
 
     def best_f1(self) -> tuple[float, float]:
-        """The highest F1 and the threshold that gives it, the highest one where several do."""
+        """Return the highest F1 and the threshold that gives it, the highest one where several do."""
         self.require_both()
         values = formulas.f1(self.tp, self.fp, self.positives)
         best = int(values.argmax())
@@ -86,7 +86,7 @@ class Ranking:
 
 
 def require_both(positives: float, negatives: float, unit: str) -> None:
-    """Raises :class:`UndefinedMetric` with the reason unless there are both anomalous and normal ones."""
+    """Raise :class:`UndefinedMetric` with the reason unless there are both anomalous and normal ones."""
     if not positives:
         raise UndefinedMetric(f"no anomalous {unit}")
     if not negatives:

@@ -20,7 +20,7 @@ def label_regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def region_weights(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Gives each anomalous pixel the weight 1 / (size of its region), so that a region weighs 1 in all.
+    """Give each anomalous pixel the weight 1 / (size of its region), so that a region weighs 1 in all.
 
     Args:
         mask: bool, 2D or 3D.

@@ -54,7 +54,7 @@ class PerImageCounts:
         return len(self._regions)
 
     def add(self, anomaly_map: Any, mask: Any) -> None:
-        """Counts one image or volume; see :func:`medzsad.metrics.masks.pair_up`."""
+        """Count one image or volume; see :func:`medzsad.metrics.masks.pair_up`."""
         scores, truth = match(anomaly_map, mask)
         inside = scores[truth]
         weights, regions = region_weights(truth)
@@ -72,7 +72,7 @@ class PerImageCounts:
         self._called.append((0, 0) if self.threshold is None else count_at(scores, truth, self.threshold))
 
     def __add__(self, other: PerImageCounts) -> PerImageCounts:
-        """The counts of both sets of images.
+        """Return the counts of both sets of images.
 
         Raises:
             ValueError: if the two were made with different settings.

@@ -40,7 +40,7 @@ Summary = dict[str, Value]
 
 
 def value_of(metric: Callable[[], float]) -> Value:
-    """What ``metric()`` returns, or the reason for which it is undefined."""
+    """Return what ``metric()`` returns, or the reason for which it is undefined."""
     try:
         return float(metric())
     except UndefinedMetric as missing:
@@ -48,7 +48,7 @@ def value_of(metric: Callable[[], float]) -> Value:
 
 
 def mean_of(values: list[Value]) -> Value:
-    """The mean of all ``values``; undefined, for the first reason, where any of them is."""
+    """Return the mean of all ``values``; undefined, for the first reason, where any of them is."""
     for value in values:
         if isinstance(value, Undefined):
             return value

@@ -104,7 +104,7 @@ def volume_metrics(
 
 
 def mean_over_cases(values: Sequence[Value]) -> Value:
-    """The mean of those that are defined; undefined where none is."""
+    """Return the mean of those that are defined; undefined where none is."""
     defined = [value for value in values if not isinstance(value, Undefined)]
     if defined:
         return float(np.mean(defined))
@@ -113,7 +113,7 @@ def mean_over_cases(values: Sequence[Value]) -> Value:
 
 
 def within(scores: np.ndarray, truth: np.ndarray, foreground: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The voxels that count, as 1D arrays: foreground and label; all of them without a foreground."""
+    """Return the voxels that count, as 1D arrays: foreground and label; all of them without a foreground."""
     if foreground is None:
         return scores.reshape(-1), truth.reshape(-1)
     inside = _foreground(truth, foreground) | truth
@@ -121,7 +121,7 @@ def within(scores: np.ndarray, truth: np.ndarray, foreground: Any) -> tuple[np.n
 
 
 def cut_off(scores: np.ndarray, truth: np.ndarray, foreground: Any) -> np.ndarray:
-    """The map with -inf outside foreground and label."""
+    """Return the map with -inf outside foreground and label."""
     if foreground is None:
         return scores
     return np.where(_foreground(truth, foreground) | truth, scores, scores.dtype.type(-np.inf))

@@ -44,7 +44,7 @@ def export_bundle(
     class_name: str | None = None,
     with_clip: bool = True,
 ) -> list[Path]:
-    """Writes the bundle of a detector; it appears complete or not at all.
+    """Write the bundle of a detector; it appears complete or not at all.
 
     Args:
         name, clip_weights, adapter, organ, class_name: for :func:`medzsad.load_detector`.
@@ -101,7 +101,7 @@ def export_bundle(
 
 
 def _check_backbone(detector: AnomalyDetector, with_clip: bool) -> None:
-    """Raises BadInput on CLIPs whose configuration is not in the checkpoint and cannot be taken along."""
+    """Raise BadInput on CLIPs whose configuration is not in the checkpoint and cannot be taken along."""
     backbone = getattr(getattr(detector, "config", None), "backbone", None)
     if not isinstance(backbone, str):
         return
@@ -139,7 +139,7 @@ def _training_facts(name: str, adapter: str | None, entry: ZooEntry | None) -> d
 
 
 def _save_clip(clip: FrozenCLIP, path: Path) -> None:
-    """The towers that predicting needs, in half precision where that loses nothing, as in published files."""
+    """Return the towers that predicting needs, in half precision where that loses nothing."""
     from safetensors.torch import save_file
 
     tensors = {}
@@ -152,7 +152,7 @@ def _save_clip(clip: FrozenCLIP, path: Path) -> None:
 
 @contextlib.contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the name ``folder`` if all went well, and vanishes if not."""
+    """Return a temporary folder that takes the name ``folder`` if all went well, and vanishes if not."""
     from safetensors import SafetensorError
 
     temporary = None
@@ -172,7 +172,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
 
 
 def _file_stem(name: str) -> str:
-    """A name that configs can hold without quoting."""
+    """Return a name that configs can hold without quoting."""
     return name if re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name, re.ASCII) else "model"
 
 
@@ -189,7 +189,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _licence() -> str:
-    """The text of medzsad's own licence, from the installed package or from the source tree."""
+    """Return the text of medzsad's own licence, from the installed package or from the source tree."""
     with contextlib.suppress(packages.PackageNotFoundError):
         text = packages.distribution("medzsad").read_text("licenses/LICENSE")
         if text:

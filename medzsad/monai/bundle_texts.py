@@ -98,7 +98,7 @@ def metadata(contents: Contents) -> dict[str, Any]:
 
 
 def readme_fields(contents: Contents) -> dict[str, str]:
-    """What is filled into the template of ``docs/README.md``."""
+    """Return what is filled into the template of ``docs/README.md``."""
     detector, entry = contents.detector, contents.entry
     needs = ""
     clip = getattr(detector, "clip", None)

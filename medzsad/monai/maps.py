@@ -59,7 +59,7 @@ def anomaly_map(
 
 
 def _mean(predictions: list[ScanPrediction]) -> ScanPrediction:
-    """The mean over contrasts; of a slice, over those in which it was computed."""
+    """Return the mean over contrasts; of a slice, over those in which it was computed."""
     first = predictions[0]
     if len(predictions) == 1:
         return first

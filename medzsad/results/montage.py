@@ -107,13 +107,13 @@ class Montage:
         return columns * column_mm, rows * row_mm
 
     def cut(self, array: np.ndarray, piece: ShownSlice) -> np.ndarray:
-        """The displayed part of a slice of a native ``array`` (X, Y, Z[, C]): (rows, columns[, C])."""
+        """Return the displayed part of a slice of a native ``array`` (X, Y, Z[, C]): (rows, columns[, C])."""
         box = list(self.box)
         box[STACK_AXIS[piece.plane]] = slice(piece.canonical_index, piece.canonical_index + 1)
         return slice_image(self.view.to_canonical(array)[tuple(box)], piece.plane, 0)
 
     def pictures(self, piece: ShownSlice, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """A slice without and with its anomaly map.
+        """Return a slice without and with its anomaly map.
 
         Args:
             piece: one of :attr:`shown`.
@@ -244,7 +244,7 @@ def _resize(image: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray
 
 
 def _outline(inside: np.ndarray) -> np.ndarray:
-    """bool (h, w): the line, two pixels wide, between inside and outside."""
+    """Return bool (h, w): the line, two pixels wide, between inside and outside."""
     line = np.zeros_like(inside)
     down, across = inside[1:] != inside[:-1], inside[:, 1:] != inside[:, :-1]
     line[1:] |= down

@@ -91,7 +91,10 @@ def draw_page(result: ScanPrediction, montage: Montage, shown: list[ShownSlice])
 
 
 def scale_bar(px_per_mm: float, max_px: float) -> tuple[float, int, str]:
-    """The longest round length that fits into ``max_px``: in mm, in pixels, and as text (``"5 cm"``)."""
+    """Return the longest round length that fits into ``max_px``.
+
+    In mm, in pixels, and as text (``"5 cm"``).
+    """
     mm = max((mm for mm in SCALE_BARS_MM if mm * px_per_mm <= max_px), default=SCALE_BARS_MM[0])
     micrometres = f"{mm * 1000:.3g} \N{MICRO SIGN}m"
     text = f"{mm / 10:g} cm" if mm >= 10 else f"{mm:g} mm" if mm >= 0.1 else micrometres
@@ -119,7 +122,7 @@ class Layout:
 
     @classmethod
     def of(cls, groups: dict[Plane, tuple[int, float, float]]) -> Layout:
-        """The layout that shows the tiles largest.
+        """Return the layout that shows the tiles largest.
 
         Args:
             groups: for each plane, the number of pairs, and a tile's width and height in mm. A plane begins a
@@ -186,7 +189,7 @@ class _Page:
         room: float = math.inf,
         halo: bool = False,
     ) -> None:
-        """Writes one line; ``room`` is the width in pixels beyond which its middle is left out."""
+        """Write one line; ``room`` is the width in pixels beyond which its middle is left out."""
         font = _font(size, bold)
         self.draw.text(
             at, _elided(text, font, room), colour, font, anchor, stroke_width=2 * halo, stroke_fill=BLACK
@@ -236,7 +239,7 @@ def _draw_header(page: _Page, result: ScanPrediction, shown: int) -> None:
 
 
 def _draw_colour_bar(page: _Page, threshold: float, corner: tuple[int, int]) -> None:
-    """The map's colours as they look over a mid-grey, from 0 to 1, and the threshold."""
+    """Return the map's colours as they look over a mid-grey, from 0 to 1, and the threshold."""
     (x, y), (width, height) = corner, COLOUR_BAR
     ramp = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
     page.paste(as_bytes(blend(np.full((height, width, 3), 0.3, np.float32), ramp)), corner)
@@ -269,13 +272,19 @@ def _draw_caption(
 
 
 def _position(plane: Plane, position_mm: float) -> str:
-    """A world coordinate as viewing stations print it: ``"S 12.5 mm"`` above the origin, ``"I"`` below."""
+    """Return a world coordinate as viewing stations print it.
+
+    ``"S 12.5 mm"`` above the origin, ``"I"`` below.
+    """
     positive, negative = ("RL", "AP", "SI")[STACK_AXIS[plane]]
     return f"{positive if position_mm >= 0 else negative} {abs(position_mm):.1f} mm"
 
 
 def _draw_edges(page: _Page, plane: Plane, tile: tuple[int, int, int, int], beside: int) -> None:
-    """What lies at each edge of a tile; ``beside`` is how many pixels are free at its left and right."""
+    """Return what lies at each edge of a tile.
+
+    ``beside`` is how many pixels are free at its left and right.
+    """
     x, y, width, height = tile
     left, right, top, bottom = tuple(EDGES[plane])
     style: dict[str, Any] = {"bold": True, "colour": AMBER, "halo": True}

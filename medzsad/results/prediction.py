@@ -85,13 +85,16 @@ class ScanPrediction:
 
     @property
     def above_threshold(self) -> np.ndarray:
-        """bool (X, Y, Z): where the map reaches the threshold, whether it is shown or hidden."""
+        """Return bool (X, Y, Z): where the map reaches the threshold, whether it is shown or hidden."""
         # At a threshold of 0 the background, which is exactly 0, must not become suspicious.
         return (self.anomaly_map >= self.threshold) & (self.anomaly_map > 0)
 
     @cached_property
     def mask(self) -> np.ndarray:
-        """bool (X, Y, Z): the suspicious voxels: above the threshold, and in nothing that is hidden."""
+        """Return bool (X, Y, Z).
+
+        The suspicious voxels: above the threshold, and in nothing that is hidden.
+        """
         return self.candidates.labels > 0
 
     @cached_property
@@ -130,7 +133,7 @@ class ScanPrediction:
         return f"ScanPrediction({self.scan.name!r}, {self.settings.get('model')}, {voxels} voxels, {facts})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the overlay and the candidates, without patient data."""
+        """Return what a notebook shows: the overlay and the candidates, without patient data."""
         from medzsad.results.notebook import render_notebook
 
         return render_notebook(self)

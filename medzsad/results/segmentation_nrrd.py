@@ -24,7 +24,7 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_segmentation(prediction: ScanPrediction, path: Path) -> None:
-    """Writes the mask (uint8, 1 is suspicious) with one named, coloured segment, gzipped, in LPS space."""
+    """Write the mask (uint8, 1 is suspicious) with one named, coloured segment, gzipped, in LPS space."""
     mask = np.asfortranarray(prediction.mask.astype(np.uint8))
     lps = RAS_TO_LPS @ prediction.affine
     last = [size - 1 for size in mask.shape]

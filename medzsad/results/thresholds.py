@@ -10,7 +10,7 @@ from medzsad.errors import BadInput
 
 
 def parse_threshold(rule: float | str) -> float | str:
-    """A threshold rule, checked: a number in [0, 1], ``"pNN"`` or ``"otsu"``.
+    """Return a threshold rule, checked: a number in [0, 1], ``"pNN"`` or ``"otsu"``.
 
     Raises:
         BadInput: if it is none of these.
@@ -29,7 +29,7 @@ def parse_threshold(rule: float | str) -> float | str:
 
 
 def resolve_threshold(rule: float | str, values: np.ndarray) -> float:
-    """The threshold that ``rule`` gives on the anomaly map's foreground ``values``."""
+    """Return the threshold that ``rule`` gives on the anomaly map's foreground ``values``."""
     if isinstance(rule, float):
         return rule
     if not values.size:

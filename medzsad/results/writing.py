@@ -30,7 +30,7 @@ ALL_FORMATS = ("nifti", "overlay", "json", "scan", "brain", "slices", "html", "s
 def save_prediction(
     prediction: ScanPrediction, folder: Path, formats: tuple[str, ...], *, with_identity: bool = False
 ) -> dict[str, Path]:
-    """Writes a prediction's files (see :meth:`ScanPrediction.save`)."""
+    """Write a prediction's files (see :meth:`ScanPrediction.save`)."""
     unknown = set(formats) - set(ALL_FORMATS)
     if unknown:
         raise ValueError(f"unknown formats {sorted(unknown)}; choose from {', '.join(ALL_FORMATS)}")
@@ -90,7 +90,7 @@ def _stale_results(prediction: ScanPrediction, folder: Path, names: set[str]) ->
 
 
 def prepare_folder(folder: Path) -> Path | None:
-    """Makes sure that files can be written to ``folder``.
+    """Make sure that files can be written to ``folder``.
 
     Returns:
         The topmost folder that had to be created, or None.

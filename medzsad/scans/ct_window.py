@@ -24,7 +24,7 @@ HEAD_LITRES = 6.0
 
 
 def default_window(scan: Scan, foreground: np.ndarray | None = None) -> tuple[str, str]:
-    """A window for a CT, and why.
+    """Return a window for a CT, and why.
 
     The DICOM body part decides; without one, the contents do: lung where a fifth of the body is aerated,
     brain where a tenth is bone in a body no larger than a head, and otherwise abdomen.

@@ -17,7 +17,7 @@ COARSE_MM = 4.0
 
 
 def foreground_mask(scan: Scan) -> np.ndarray:
-    """The head, body or image content of a scan.
+    """Return the head, body or image content of a scan.
 
     CT: above -500 HU, the largest connected body, without a table. MR and grey images: above 10 % of the
     robust range (Smith 2002, the threshold of BET), the largest connected body and what it encloses.
@@ -52,7 +52,7 @@ def foreground_mask(scan: Scan) -> np.ndarray:
 
 
 def padding_value(scan: Scan) -> float | None:
-    """The exact value that fills what was never measured, or was masked out; None if there is none.
+    """Return the exact value that fills what was never measured, or was masked out; None if there is none.
 
     It is the file's own padding value, or the most frequent exact value at the volume's corners if that
     covers more than 5 % of the volume and of its border (-3.62 in z-scored, skull-stripped MR, -2000 outside
@@ -75,7 +75,7 @@ def padding_value(scan: Scan) -> float | None:
 
 
 def _rule(scan: Scan, grey: np.ndarray, padding: float | None) -> tuple[float, bool]:
-    """The value that foreground exceeds, and whether it is one connected body."""
+    """Return the value that foreground exceeds, and whether it is one connected body."""
     if scan.modality is Modality.CT:
         return BODY_HU, True
     cut_out = padding is not None and _border_share(grey, padding) >= CUT_OUT_OF_BORDER
@@ -88,7 +88,10 @@ def _rule(scan: Scan, grey: np.ndarray, padding: float | None) -> tuple[float, b
 
 
 def _slice_axis(view: CanonicalView) -> int:
-    """The canonical axis that slices are stacked along: a single voxel, or the largest spacing, or axial."""
+    """Return the canonical axis that slices are stacked along.
+
+    A single voxel, or the largest spacing, or axial.
+    """
     if 1 in view.shape:
         return view.shape.index(1)
     largest = max(view.spacing)
@@ -123,7 +126,7 @@ def _robust_threshold(grey: np.ndarray, padding: float | None) -> float:
 def _largest_body(
     mask: np.ndarray, spacing: tuple[float, float, float], slice_axis: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The largest connected body, found on a grid of about 4 mm, so that tables and noise fall away.
+    """Return the largest connected body, found on a grid of about 4 mm, so that tables and noise fall away.
 
     Returns:
         Two bool arrays of the shape of ``mask``: one that bounds the body generously, and its inside, without

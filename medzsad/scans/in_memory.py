@@ -85,7 +85,10 @@ def _of_array(array: np.ndarray, affine: Any, volume: int | None) -> Scan:
 
 
 def _of_pixels(array: np.ndarray) -> Scan:
-    """A 2D image as Pillow, scikit-image and OpenCV hold it: (rows, columns), or (rows, columns, RGB)."""
+    """Return a 2D image as Pillow, scikit-image and OpenCV hold it.
+
+    (rows, columns), or (rows, columns, RGB).
+    """
     colour = array.ndim == 3 and bool((array[..., :1] != array[..., 1:3]).any())
     pixels = array[..., :3] if colour else array if array.ndim == 2 else array[..., 0]
     return Scan(

@@ -81,7 +81,7 @@ class IntensityScaling:
 def intensity_scaling(
     scan: Scan, window: str | None = None, foreground: np.ndarray | None = None
 ) -> IntensityScaling:
-    """The scaling that suits a scan.
+    """Return the scaling that suits a scan.
 
     CT goes through windows. Images that hold 8-bit grey levels or colours made for display keep them.
     Everything else (MR, radiographs, 16-bit images) is scaled by percentiles of its foreground, so background

@@ -87,7 +87,7 @@ def check_whole(path: Path, fields: dict[str, str], place: tuple[list[Path], int
 
 
 def _split(path: Path) -> tuple[list[str], int]:
-    """The header's lines, and the byte at which voxels in the same file begin."""
+    """Return the header's lines, and the byte at which voxels in the same file begin."""
     with path.open("rb") as file:
         text = file.read(HEADER_BYTES)
     end = re.search(rb"ElementDataFile([^\n]*)\n?" if is_meta(path) else rb"\r?\n\r?\n", text)
@@ -97,7 +97,7 @@ def _split(path: Path) -> tuple[list[str], int]:
 
 
 def _listed(path: Path, name: str, lines: list[str]) -> list[Path]:
-    """The files with the voxels of a header: one, a list at its end, or a numbered series."""
+    """Return the files with the voxels of a header: one, a list at its end, or a numbered series."""
     words = name.split()
     if words[0].upper() == "LIST":
         first = next(

@@ -115,7 +115,7 @@ def itk_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
 
 
 def _opened(path: Path) -> SimpleITK.ImageFileReader:
-    """A reader that knows the header."""
+    """Return a reader that knows the header."""
     import SimpleITK
 
     if is_segmentation(path):
@@ -226,7 +226,7 @@ def _units(path: Path, axes: int) -> tuple[float, bool, list[str]]:
 
 
 def _reason(error: BaseException) -> str:
-    """The end of ITK's message, which is what went wrong."""
+    """Return the end of ITK's message, which is what went wrong."""
     if "determinant is 0" in str(error):
         return "its axes map to no volume"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -48,7 +48,7 @@ def heard(*loggers: str) -> Iterator[list[str]]:
 
 
 def one_line(message: object) -> str:
-    """A library's message, or an error's, as a piece of a line."""
+    """Return a library's message, or an error's, as a piece of a line."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(message))
     return " ".join(text.split())[:LENGTH].rstrip(".") or type(message).__name__
 

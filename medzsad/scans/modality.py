@@ -21,7 +21,7 @@ NEED_HU = "CT windows need HU, so the result may be wrong."
 
 
 def parse_modality(modality: str | Modality | None) -> Modality | None:
-    """The modality that a user's word means.
+    """Return the modality that a user's word means.
 
     Raises:
         BadInput: no such modality.
@@ -35,8 +35,9 @@ def parse_modality(modality: str | Modality | None) -> Modality | None:
 
 
 def hu_note(voxels: np.ndarray) -> str | None:
-    """What to say of a CT whose values do not look like HU, such as one stored with +1024; None if they do.
+    """Return what to say of a CT whose values do not look like HU, such as one stored with +1024.
 
+    None if they do.
     Air is near -1000 HU, soft tissue near 40, and padding below -1100. A CT that never falls below 0, or has
     no air and much near 1040, is taken for shifted.
 

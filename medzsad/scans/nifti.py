@@ -189,7 +189,7 @@ def _geometry(
 
 
 def _shape(image: nibabel.spatialimages.SpatialImage, path: Path) -> tuple[int, ...]:
-    """The shape without trailing axes of size 1, at least two axes long."""
+    """Return the shape without trailing axes of size 1, at least two axes long."""
     shape = list(image.shape)
     text = " x ".join(map(str, shape))
     if 0 in shape:

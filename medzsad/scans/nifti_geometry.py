@@ -100,7 +100,7 @@ def _sizes(affine: np.ndarray) -> list[float]:
 
 
 def _in_mm(matrix: np.ndarray | None, scale: float) -> np.ndarray | None:
-    """The matrix in mm; None if it maps to no volume."""
+    """Return the matrix in mm; None if it maps to no volume."""
     if matrix is None:
         return None
     affine = np.array(matrix, dtype=np.float64)
@@ -110,7 +110,7 @@ def _in_mm(matrix: np.ndarray | None, scale: float) -> np.ndarray | None:
 
 
 def _current_header(image: nibabel.Nifti1Pair, path: Path) -> nibabel.Nifti1Header:
-    """A copy of the header, with the affine of an image whose owner changed that in memory."""
+    """Return a copy of the header, with the affine of an image whose owner changed that in memory."""
     header = image.header.copy()
     if image.affine is None:
         raise BadInput(f"{path} has an affine that maps to no volume; give it one.")
@@ -142,7 +142,7 @@ def _mend_sizes(header: nibabel.Nifti1Header, image: nibabel.Nifti1Pair, scale: 
 
 
 def _qform(header: nibabel.Nifti1Header) -> np.ndarray | None:
-    """The qform; None where its quaternion is broken."""
+    """Return the qform; None where its quaternion is broken."""
     from nibabel.spatialimages import HeaderDataError
 
     try:
@@ -152,7 +152,7 @@ def _qform(header: nibabel.Nifti1Header) -> np.ndarray | None:
 
 
 def _carried(header: nibabel.Nifti1Header, scale: float) -> dict[str, Any]:
-    """The fields as plain numbers, which hold a float32 exactly."""
+    """Return the fields as plain numbers, which hold a float32 exactly."""
     fields = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
     return {
         "nifti_version": 2 if int(header["sizeof_hdr"]) == 540 else 1,

@@ -198,7 +198,7 @@ def locate_scans(path: str | Path) -> tuple[list[ScanPlace], list[str]]:
 
 
 def _in_order(place: ScanPlace) -> tuple[object, ...]:
-    """A key that sorts the files of a folder before its subfolders."""
+    """Return a key that sorts the files of a folder before its subfolders."""
     is_file = not place.path.is_dir()
     *folders, name = place.path.parts
     return [*((1, folder) for folder in folders), (0 if is_file else 1, name)], place.series or ""
@@ -228,7 +228,7 @@ def _check_values(scan: Scan) -> None:
 
 
 def _with_modality(scan: Scan, wanted: Modality | None) -> Scan:
-    """The scan with the modality that was asked for, or a note on the one that was guessed."""
+    """Return the scan with the modality that was asked for, or a note on the one that was guessed."""
     if wanted is None:
         if scan.modality_source != "guessed" or scan.is_2d:
             return scan

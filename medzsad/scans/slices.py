@@ -58,7 +58,7 @@ class CanonicalView:
 
     @classmethod
     def of(cls, scan: Scan) -> CanonicalView:
-        """The canonical view of a scan's grid."""
+        """Return the canonical view of a scan's grid."""
         import nibabel
 
         orientation = nibabel.io_orientation(scan.affine)
@@ -77,13 +77,13 @@ class CanonicalView:
         )
 
     def to_canonical(self, array: np.ndarray) -> np.ndarray:
-        """A view of ``array`` (X, Y, Z[, C]) in canonical axes; nothing is copied."""
+        """Return a view of ``array`` (X, Y, Z[, C]) in canonical axes; nothing is copied."""
         tail = tuple(range(3, array.ndim))
         view = array.transpose(*self.order, *tail)
         return view[tuple(slice(None, None, -1 if flip else None) for flip in self.flips)]
 
     def to_native(self, array: np.ndarray) -> np.ndarray:
-        """The inverse of :meth:`to_canonical`."""
+        """Return the inverse of :meth:`to_canonical`."""
         tail = tuple(range(3, array.ndim))
         view = array[tuple(slice(None, None, -1 if flip else None) for flip in self.flips)]
         inverse = np.argsort(self.order)
@@ -95,7 +95,7 @@ class CanonicalView:
 
 
 def planes_to_slice(plane: Plane | str, view: CanonicalView) -> tuple[Plane, ...]:
-    """The plane or planes to slice along.
+    """Return the plane or planes to slice along.
 
     ``auto`` is the acquisition plane: perpendicular to the largest spacing (or to an axis of a single voxel);
     of a volume with equal spacings, axial. ``all`` is the three anatomical planes.

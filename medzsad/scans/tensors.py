@@ -172,7 +172,7 @@ def _is_assumed(image: Tensor) -> bool:
 
 
 def _declared(meta: dict[str, Any]) -> tuple[Modality | None, str]:
-    """The modality that the meta states, and from where; None where the values must tell."""
+    """Return the modality that the meta states, and from where; None where the values must tell."""
     if FACTS in meta:
         facts = json.loads(meta[FACTS])
         guessed = facts["modality_source"] == "guessed" and not facts["is_2d"]
@@ -182,7 +182,7 @@ def _declared(meta: dict[str, Any]) -> tuple[Modality | None, str]:
 
 
 def _text(value: Any) -> str:
-    """A tag's first value: as text, in a list, or as DICOM's JSON has it."""
+    """Return a tag's first value: as text, in a list, or as DICOM's JSON has it."""
     if isinstance(value, dict):
         value = value.get("Value")
     while isinstance(value, list | tuple):

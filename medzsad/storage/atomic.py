@@ -32,7 +32,7 @@ def sweep(folder: Path, pattern: str = f"{PREFIX}*") -> None:
 
 @contextmanager
 def replacing(path: Path, *, suffix: str = ".partial") -> Iterator[Path]:
-    """A temporary file beside ``path`` to write, which takes its name if all went well and vanishes if not.
+    """Lend a temporary file beside ``path``, which takes its name if all went well and vanishes if not.
 
     Args:
         path: the file to appear, or to be replaced; its folder is created where missing.

@@ -26,7 +26,10 @@ _LONGEST_HEADER = 100 << 20  # bytes; safetensors' own limit
 
 
 def cache_folder() -> Path:
-    """The cache: ``MEDZSAD_CACHE`` if set, else the platform's place for caches. It may not exist yet."""
+    """Return the cache.
+
+    ``MEDZSAD_CACHE`` if set, else the platform's place for caches. It may not exist yet.
+    """
     chosen = os.environ.get("MEDZSAD_CACHE")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -51,7 +54,7 @@ def partial(name: str) -> Path:
 
 
 def own_catalogue() -> Path:
-    """The catalogue of imported models."""
+    """Return the catalogue of imported models."""
     return cache_folder() / "catalogue.yaml"
 
 
@@ -61,7 +64,10 @@ def is_ready(name: str) -> bool:
 
 
 def read_facts(name: str) -> dict[str, Any] | None:
-    """What was recorded when ``name`` was stored (source hash, date, ...); None unless the file is whole."""
+    """Return what was recorded when ``name`` was stored (source hash, date, ...).
+
+    None unless the file is whole.
+    """
     path = slot(name)
     try:
         metadata, size = read_header(path)
@@ -74,7 +80,7 @@ def read_facts(name: str) -> dict[str, Any] | None:
 
 
 def read_header(path: Path) -> tuple[dict[str, str], int]:
-    """The metadata of a safetensors file, and the size in bytes that its header promises.
+    """Return the metadata of a safetensors file, and the size in bytes that its header promises.
 
     Raises:
         ModelNotReady: if the file is not one.
@@ -111,7 +117,7 @@ def total_size() -> int:
 
 
 def remove(name: str) -> int:
-    """Deletes what there is of ``name``.
+    """Delete what there is of ``name``.
 
     Returns:
         The bytes freed.
@@ -135,7 +141,7 @@ def free_space(path: Path) -> int:
 
 
 def require_space(path: Path, needed: int, what: str) -> None:
-    """Raises OutputNotWritable unless ``needed`` bytes are free where ``path`` is to be."""
+    """Raise OutputNotWritable unless ``needed`` bytes are free where ``path`` is to be."""
     free = free_space(path)
     if free < needed:
         raise OutputNotWritable(
@@ -145,7 +151,7 @@ def require_space(path: Path, needed: int, what: str) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Creates the folder ``path``.
+    """Create the folder ``path``.
 
     Raises:
         OutputNotWritable: if that fails.
@@ -158,7 +164,7 @@ def make_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def landing(path: Path) -> Iterator[Path]:
-    """A temporary file to write, which takes the name ``path`` if all went well and vanishes if not.
+    """Return a temporary file to write, which takes the name ``path`` if all went well and vanishes if not.
 
     It lies beside the folder of ``path`` on the same disk, so that nothing half-written is ever in there.
 
@@ -188,7 +194,7 @@ def landing(path: Path) -> Iterator[Path]:
 
 
 def not_writable(path: Path, error: OSError) -> OutputNotWritable:
-    """The error to raise when writing ``path`` failed."""
+    """Return the error to raise when writing ``path`` failed."""
     if error.errno in _OUT_OF_SPACE:
         return OutputNotWritable(
             f"{path}: no space left; make room, or set MEDZSAD_CACHE to a folder on another disk, "

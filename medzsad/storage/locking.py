@@ -18,7 +18,7 @@ _TAKEN = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 @contextlib.contextmanager
 def locked(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Holds the lock file ``path``, waiting for it where another process has it.
+    """Hold the lock file ``path``, waiting for it where another process has it.
 
     The file stays behind, empty: deleting it would let a third process lock another file of the same name.
     On file systems without locks, as some network shares are, it holds nothing and goes on.

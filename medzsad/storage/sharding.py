@@ -51,5 +51,5 @@ class Shard:
 
 
 def hash_of(name: str) -> int:
-    """The first 64 bits of SHA-256 of a name, the same on every machine."""
+    """Return the first 64 bits of SHA-256 of a name, the same on every machine."""
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")

@@ -85,7 +85,7 @@ class Augmentation:
 
 
 def generator_for(seed: int, epoch: int, index: int) -> torch.Generator:
-    """The generator of one image in one epoch, on the CPU."""
+    """Return the generator of one image in one epoch, on the CPU."""
     digest = hashlib.sha256(f"{seed} {epoch} {index}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -175,7 +175,7 @@ def mosaic(tiles: Sequence[Example]) -> Example:
 
 
 def turn_and_zoom(image: Tensor, mask: Tensor, turn: float, zoom: float) -> tuple[Tensor, Tensor]:
-    """Turns about the centre and enlarges; beyond the border image and mask go on mirrored.
+    """Turn about the centre and enlarge; beyond the border image and mask go on mirrored.
 
     Args:
         image: float32 (3, H, W), interpolated bilinearly.

@@ -20,7 +20,7 @@ GROUPS = ("prompts", "head_weights", "projections")
 
 
 def build_detector(recipe: Recipe, device: torch.device, *, clip_weights: str | None = None) -> Trained:
-    """The untrained detector, with its text tower; what it learns is drawn from the recipe's seed.
+    """Return the untrained detector, with its text tower; what it learns is drawn from the recipe's seed.
 
     Args:
         recipe: the recipe.
@@ -40,7 +40,7 @@ def build_detector(recipe: Recipe, device: torch.device, *, clip_weights: str | 
 
 
 def begin_with(detector: Trained, start: Checkpoint) -> None:
-    """Gives a detector what another one has learned, and the sets that it has seen.
+    """Give a detector what another one has learned, and the sets that it has seen.
 
     Raises:
         ModelNotReady: if ``start`` is of another method, other sizes or other CLIP weights.
@@ -62,7 +62,9 @@ def begin_with(detector: Trained, start: Checkpoint) -> None:
 
 
 def check_clip_weights(recipe: Recipe, clip_weights: str | None = None) -> str | None:
-    """The CLIP weights of a recipe: a file, an open_clip tag, or None for random ones; nothing is loaded.
+    """Return the CLIP weights of a recipe: a file, an open_clip tag, or None for random ones.
+
+    Nothing is loaded.
 
     Raises:
         ModelNotReady: if the recipe names weights that are not on this machine; the message says how to get
@@ -73,7 +75,7 @@ def check_clip_weights(recipe: Recipe, clip_weights: str | None = None) -> str |
 
 
 def trainable(detector: Trained) -> dict[str, nn.Parameter]:
-    """What training changes, by name, in a fixed order."""
+    """Return what training changes, by name, in a fixed order."""
     chosen = {id(parameter) for parameter in detector.trainable_parameters()}
     return {name: p for name, p in detector.named_parameters() if id(p) in chosen}
 
@@ -86,7 +88,7 @@ def group_of(name: str) -> str:
 
 
 def build_optimiser(detector: Trained, settings: Optimiser) -> torch.optim.Optimizer:
-    """The optimiser, with a group for each part that there is."""
+    """Return the optimiser, with a group for each part that there is."""
     groups: list[dict[str, Any]] = []
     for name in GROUPS:
         members = [p for key, p in trainable(detector).items() if group_of(key) == name]
@@ -99,7 +101,7 @@ def build_optimiser(detector: Trained, settings: Optimiser) -> torch.optim.Optim
 
 
 def rate_factor(settings: Optimiser, step: int, steps: int) -> float:
-    """What learning rates are multiplied by at a step (from 0) of ``steps``.
+    """Return what learning rates are multiplied by at a step (from 0) of ``steps``.
 
     A function of the step alone: there is no state of a schedule to be kept.
     """

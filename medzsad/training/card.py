@@ -19,7 +19,7 @@ def training_facts(
     step: int,
     epochs: float,
 ) -> dict[str, Any]:
-    """What an adapter tells of its training; JSON-serialisable, without folders.
+    """Return what an adapter tells of its training; JSON-serialisable, without folders.
 
     Args:
         recipe: of the run.
@@ -43,7 +43,7 @@ def training_facts(
 
 
 def card_text(facts: dict[str, Any], validations: Sequence[dict[str, Any]], best_step: int) -> str:
-    """The card, as Markdown.
+    """Return the card, as Markdown.
 
     Args:
         facts: from :func:`training_facts`.

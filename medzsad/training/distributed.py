@@ -26,7 +26,7 @@ PATIENCE = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together.
+    """Return this process among those that train together.
 
     Attributes:
         rank: 0 is the one that writes files and lines.
@@ -44,13 +44,13 @@ class Processes:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Returns once all have called it."""
+        """Return once all have called it."""
         if self.world_size > 1:
             dist.barrier()
 
     @contextlib.contextmanager
     def first_alone(self) -> Iterator[None]:
-        """The first process runs the block before the others do; if it fails there, they fail too."""
+        """Return the first process runs the block before the others do; if it fails there, they fail too."""
         if self.is_first:
             failed = True
             try:
@@ -64,7 +64,7 @@ class Processes:
             yield
 
     def gather(self, mine: Any) -> list[Any]:
-        """The object of every process, in order of rank."""
+        """Return the object of every process, in order of rank."""
         if self.world_size == 1:
             return [mine]
         parts: list[Any] = [None] * self.world_size
@@ -80,7 +80,7 @@ class Processes:
         return dict(zip(values, (row / self.world_size).tolist(), strict=True))
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replaces gradients by their mean over the processes; what has none in any process keeps none."""
+        """Replace gradients by their mean over the processes; what has none in any process keeps none."""
         if self.world_size == 1:
             return
         parameters = list(parameters)
@@ -100,7 +100,7 @@ class Processes:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """This process among those that ``torchrun`` started, told by its environment variables.
+    """Return this process among those that ``torchrun`` started, told by its environment variables.
 
     Args:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``: gloo on the CPU, NCCL on GPUs.
@@ -130,7 +130,7 @@ def joined(device: str) -> Iterator[Processes]:
 
 
 def device_of(device: str, processes: Processes) -> str:
-    """The device of this process."""
+    """Return the device of this process."""
     if processes.world_size > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{processes.local_rank}"
     return "cpu" if processes.world_size > 1 and device == "auto" else device

@@ -122,7 +122,7 @@ class FeatureCache:
         return sum(value.nbytes for value in self._compute(torch.zeros(1, 3, side, side)).values())
 
     def check_room(self, images: int) -> None:
-        """Checks, before the work begins, that the features of so many images will fit.
+        """Check, before the work begins, that the features of so many images will fit.
 
         Args:
             images: different images, variants by augmentation counted; some may be kept already.

@@ -168,7 +168,7 @@ class Validation:
 
 
 def _figures_of(engine: Engine) -> dict[str, float]:
-    """What :class:`~medzsad.training.stepping.Stepper` returned; ignite takes it for a number."""
+    """Return what :class:`~medzsad.training.stepping.Stepper` returned; ignite takes it for a number."""
     return cast("dict[str, float]", engine.state.output)
 
 

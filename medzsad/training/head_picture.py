@@ -24,7 +24,7 @@ SMALLEST_RANGE = 0.01  # a colour scale narrower than this would show rounding
 
 
 def read_head_weights(source: HeadCLIP | Checkpoint) -> dict[str, dict[int, np.ndarray]]:
-    """The factors that attention heads are multiplied by, whatever the parametrisation.
+    """Return the factors that attention heads are multiplied by, whatever the parametrisation.
 
     Args:
         source: a HeadCLIP (or AnomalyCLIP, all of whose weights are 1), or its checkpoint.
@@ -46,7 +46,7 @@ def read_head_weights(source: HeadCLIP | Checkpoint) -> dict[str, dict[int, np.n
 
 
 def draw_head_weights(source: HeadCLIP | Checkpoint) -> np.ndarray:
-    """A heat map of layers (down) by heads (across) for each path, with the numbers in it.
+    """Return a heat map of layers (down) by heads (across) for each path, with the numbers in it.
 
     Args:
         source: see :func:`read_head_weights`.
@@ -81,7 +81,7 @@ def draw_head_weights(source: HeadCLIP | Checkpoint) -> np.ndarray:
 
 
 def head_weights_table(source: HeadCLIP | Checkpoint, *, named: int = 2) -> str:
-    """The same in text: per path and layer the range, and the heads that were changed most.
+    """Return the same in text: per path and layer the range, and the heads that were changed most.
 
     Args:
         source: see :func:`read_head_weights`.

@@ -52,7 +52,7 @@ class FocalLoss(nn.Module):
         self.gamma, self.alpha, self.smooth = gamma, alpha, smooth
 
     def forward(self, probabilities: Tensor, target: Tensor) -> Tensor:
-        """The loss.
+        """Return the loss.
 
         Args:
             probabilities: (B, 2, ...) of normal and abnormal, summing to 1.
@@ -116,7 +116,7 @@ class BinaryDiceLoss(nn.Module):
         self.dice = DiceLoss(smooth_nr=smooth, smooth_dr=smooth)
 
     def forward(self, probability: Tensor, target: Tensor) -> Tensor:
-        """The loss.
+        """Return the loss.
 
         Args:
             probability: (B, ...) in [0, 1]; the last dimension runs along a row.
@@ -143,6 +143,6 @@ class ImageCrossEntropy(nn.Module):
     """Cross-entropy of image logits (B, 2) with labels (B,) in {0, 1}; float32."""
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """The loss, a float32 scalar."""
+        """Return the loss, a float32 scalar."""
         with torch.autocast(logits.device.type, enabled=False):
             return F.cross_entropy(logits.float(), label.long())

@@ -113,7 +113,7 @@ class Objective:
         self.cross_entropy = ImageCrossEntropy()
 
     def __call__(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """The losses of a batch.
+        """Return the losses of a batch.
 
         Returns:
             float32 scalars: ``loss``, the weighted sum, with its graph; and, unweighted and without a graph,
@@ -151,7 +151,7 @@ class Objective:
     def _compare(
         self, batch: TrainingBatch, label: Tensor, size: Sequence[int] | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """The image-level loss and, per layer, probabilities (B, 2, *size); none without a size."""
+        """Return the image-level loss and, per layer, probabilities (B, 2, *size); none without a size."""
         inputs, frozen = batch.get("image"), batch.get("frozen")
         if isinstance(self.detector, AdaCLIP):
             ada = self.detector.compare(inputs, frozen=frozen, class_names=batch.get("class_name"))

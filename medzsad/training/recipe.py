@@ -211,11 +211,11 @@ class Recipe:
         return content
 
     def as_yaml(self) -> str:
-        """The recipe with every default written out; :func:`read_recipe` reads it back as the same."""
+        """Return the recipe with every default written out; :func:`read_recipe` reads it back as the same."""
         return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True, width=100)
 
     def digest(self) -> str:
-        """A hash of all that can change what comes out; folders are not part of it."""
+        """Return a hash of all that can change what comes out; folders are not part of it."""
         content = {key: value for key, value in self.without_paths().items() if key not in _WITHOUT_EFFECT}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -228,7 +228,7 @@ class Recipe:
         return [key for key in dict.fromkeys((*mine, *theirs)) if mine.get(key) != theirs.get(key)]
 
     def with_roots(self, roots: dict[str, str]) -> Recipe:
-        """The recipe with the folders of data sets, by name.
+        """Return the recipe with the folders of data sets, by name.
 
         Raises:
             BadInput: if the recipe has no such data set.
@@ -248,7 +248,7 @@ class Recipe:
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe.
+    """Read a recipe.
 
     Args:
         path: a YAML file.
@@ -275,7 +275,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def file_name(clip_weights: str | None) -> str | None:
-    """What may be published of the name of CLIP weights: a tag, or a file without its folder."""
+    """Return what may be published of the name of CLIP weights: a tag, or a file without its folder."""
     return clip_weights and PurePath(clip_weights).name
 
 

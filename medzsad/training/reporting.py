@@ -54,7 +54,7 @@ class Reporter:
         self._drawn = time.perf_counter()
 
     def save_adapter(self, step: int, path: Path | None = None) -> None:
-        """Writes what is learned by ``step``, with how it came about; by default as the run's adapter."""
+        """Write what is learned by ``step``, with how it came about; by default as the run's adapter."""
         checkpoint = self.detector.to_checkpoint()
         named = file_name(checkpoint.settings.get("clip_weights"))
         settings = {**checkpoint.settings, "clip_weights": named}
@@ -62,7 +62,7 @@ class Reporter:
         save_checkpoint(checkpoint, self.folder.adapter if path is None else path)
 
     def keep_epoch(self, epoch: int, step: int) -> None:
-        """Writes an epoch's adapter, and deletes those of epochs before the last ``recipe.keep``."""
+        """Write an epoch's adapter, and delete those of epochs before the last ``recipe.keep``."""
         if self.recipe.keep:
             self.save_adapter(step, self.folder.epochs / f"epoch-{epoch:04d}.safetensors")
             for path in sorted(self.folder.epochs.glob("epoch-*.safetensors"))[: -self.recipe.keep]:
@@ -77,7 +77,7 @@ class Reporter:
             )
 
     def write(self, progress: Progress) -> None:
-        """Writes figures and model card; now and then, and at the end, pictures."""
+        """Write figures and model card; now and then, and at the end, pictures."""
         finished = progress.step >= self.steps
         content = {
             "finished": finished,

@@ -60,7 +60,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
 
     def check(self, recipe: Recipe, *, fresh: bool = False) -> None:
-        """Makes the folder, and checks that a run which is there is one of the same recipe; changes nothing.
+        """Make the folder, and check that a run which is there is one of the same recipe; change nothing.
 
         Args:
             recipe: of the run.
@@ -104,7 +104,7 @@ class RunFolder:
         return self.state.is_file()
 
     def write(self, path: Path, text: str) -> None:
-        """Writes a text file.
+        """Write a text file.
 
         Raises:
             OutputNotWritable: if it cannot be written.
@@ -112,11 +112,11 @@ class RunFolder:
         write_bytes(path, text.encode())
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
-        """Writes a JSON file; see :meth:`write`."""
+        """Write a JSON file; see :meth:`write`."""
         self.write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def write_picture(self, path: Path, pixels: np.ndarray) -> None:
-        """Writes uint8 (H, W, 3) as PNG; see :meth:`write`."""
+        """Write uint8 (H, W, 3) as PNG; see :meth:`write`."""
         from PIL import Image
 
         stream = io.BytesIO()
@@ -124,7 +124,7 @@ class RunFolder:
         write_bytes(path, stream.getvalue())
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The lines of the log, less a last one that was cut short."""
+        """Return the lines of the log, less a last one that was cut short."""
         if not self.log.is_file():
             return []
         lines = []
@@ -136,7 +136,7 @@ class RunFolder:
         return lines
 
     def append_log(self, line: dict[str, Any]) -> None:
-        """Adds a line to the log.
+        """Add a line to the log.
 
         Raises:
             OutputNotWritable: if that is not possible.
@@ -148,7 +148,7 @@ class RunFolder:
             raise OutputNotWritable(f"{self.log}: cannot be written ({error.strerror or error})") from error
 
     def cut_log(self, step: int) -> None:
-        """Drops lines of steps after ``step``: a run that goes on from there makes them again."""
+        """Drop lines of steps after ``step``: a run that goes on from there makes them again."""
         kept = [line for line in self.read_log() if line["step"] <= step]
         self.write(self.log, "".join(json.dumps(line) + "\n" for line in kept))
 
@@ -172,7 +172,7 @@ class RunFolder:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file to a temporary name, then renames it.
+    """Write a file to a temporary name, then rename it.
 
     Raises:
         OutputNotWritable: if it cannot be written.

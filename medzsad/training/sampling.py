@@ -49,7 +49,7 @@ class EpochPlan:
         self.length = sum(self.counts)
 
     def order(self, epoch: int) -> np.ndarray:
-        """Indices into the training set, int64 (length,)."""
+        """Return indices into the training set, int64 (length,)."""
         parts, start = [], 0
         for number, (size, count) in enumerate(zip(self.sizes, self.counts, strict=True)):
             dice = np.random.default_rng([self.seed, epoch, number])

@@ -53,7 +53,7 @@ class SliceSample:
     side: int
 
     def read_square(self) -> tuple[Tensor, Tensor]:
-        """The slice as :class:`~medzsad.inference.slicewise.SliceWisePredictor` shows it to a detector.
+        """Return slice as :class:`~medzsad.inference.slicewise.SliceWisePredictor` shows it to a detector.
 
         Returns:
             Image float32 (3, side, side) in [0, 1] and mask bool (side, side), padded with 0.
@@ -72,7 +72,7 @@ class SliceSample:
 def cut_volumes(
     samples: Sequence[VolumeSample], folder: Path, *, plane: str = "auto", side: int
 ) -> tuple[SliceSample, ...]:
-    """The slices of volumes, as :func:`medzsad.predict` would cut and scale them.
+    """Return the slices of volumes, as :func:`medzsad.predict` would cut and scale them.
 
     A volume that was cut before, and has not changed, is not cut again. Slices without foreground are left
     out. Intensities are kept at 8 bits, like those of 2D data sets.

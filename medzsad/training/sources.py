@@ -64,11 +64,11 @@ class OpenedSource:
         return tuple(dict.fromkeys(sample.class_name for sample in self.samples))
 
     def name_in_texts(self, class_name: str, method: str) -> str:
-        """What texts of a method call a class (:mod:`medzsad.datasets.class_names`)."""
+        """Return what texts of a method call a class (:mod:`medzsad.datasets.class_names`)."""
         return name_in_texts(self.name, self.layout, class_name, method)
 
     def facts(self, method: str) -> dict[str, object]:
-        """What an adapter of a method tells of the data set; JSON-serialisable, without folders."""
+        """Return what an adapter of a method tells of the data set; JSON-serialisable, without folders."""
         facts: dict[str, object] = {
             "dataset": self.claimed,
             "title": self.title,
@@ -87,7 +87,7 @@ class OpenedSource:
 
 
 def open_source(source: DataSource, folder: Path, *, side: int, limit: int | None = None) -> OpenedSource:
-    """Opens a data set of a recipe; makes the synthetic one, and cuts volumes into slices.
+    """Open a data set of a recipe; make the synthetic one, and cut volumes into slices.
 
     Args:
         source: what the recipe says of it.
@@ -119,7 +119,7 @@ def open_source(source: DataSource, folder: Path, *, side: int, limit: int | Non
 
 
 def open_all(recipe: Recipe, folder: Path) -> tuple[list[OpenedSource], list[OpenedSource]]:
-    """The data sets to train on, and those to validate with.
+    """Return the data sets to train on, and those to validate with.
 
     Raises:
         BadInput: if one cannot be opened, or nothing could be learned from them.
@@ -138,7 +138,7 @@ def open_all(recipe: Recipe, folder: Path) -> tuple[list[OpenedSource], list[Ope
 
 
 def count_data(recipe: Recipe) -> list[str]:
-    """The data sets of a recipe in lines; nothing is made, cut or kept.
+    """Return the data sets of a recipe in lines; nothing is made, cut or kept.
 
     Raises:
         BadInput: if one cannot be opened.
@@ -151,7 +151,7 @@ def count_data(recipe: Recipe) -> list[str]:
 
 
 def describe(opened: OpenedSource) -> str:
-    """A data set in one line."""
+    """Return a data set in one line."""
     count = f"{len(opened.samples)} images"
     if opened.volumes:
         count = f"{len(opened.samples)} slices of {opened.volumes} volumes"
@@ -181,7 +181,7 @@ def _said(name: str, claimed: str) -> str:
 
 
 def _open(source: DataSource, limit: int | None) -> tuple[SampleSet, str, str]:
-    """The samples, what may be claimed of them, and why it is not the set (see :func:`claim`)."""
+    """Return the samples, what may be claimed of them, and why it is not the set (see :func:`claim`)."""
     if source.root is None and not os.environ.get(ROOT_VARIABLE):
         name = source.dataset
         raise BadInput(

@@ -49,7 +49,7 @@ def save_state(
     digest: str,
     processes: int = 1,
 ) -> None:
-    """Writes the state: it appears complete, or the former one stays.
+    """Write the state: it appears complete, or the former one stays.
 
     The frozen backbone is not part of it, only what trains, the optimiser's moments of that, and the state of
     torch's generator.
@@ -98,7 +98,7 @@ def load_state(
     digest: str,
     processes: int = 1,
 ) -> Progress:
-    """Puts a state of :func:`save_state` into detector, optimiser and scaler.
+    """Put a state of :func:`save_state` into detector, optimiser and scaler.
 
     Returns:
         How far the training was.

@@ -61,7 +61,7 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(detector.device.type, enabled=recipe.precision == "fp16")
 
     def __call__(self, engine: Engine, batch: dict[str, Any]) -> dict[str, float]:
-        """Makes a step.
+        """Make a step.
 
         Returns:
             The losses of :class:`~medzsad.training.objectives.Objective`, means over the step and over all

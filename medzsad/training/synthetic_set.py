@@ -21,7 +21,7 @@ CLASSES = ("grain", "weave")
 def make_synthetic_set(
     folder: Path, count: int, *, split: str = "test", side: int = 96, seed: int = 0
 ) -> Path:
-    """Writes images in MVTec layout: two textures, every other image with one bright or dark blob.
+    """Write images in MVTec layout: two textures, every other image with one bright or dark blob.
 
     The same arguments give the same pixels, whatever was there before.
 
@@ -87,7 +87,7 @@ def _texture(name: str, side: int, dice: np.random.Generator) -> np.ndarray:
 
 
 def _blob(side: int, dice: np.random.Generator) -> np.ndarray:
-    """bool (side, side): an ellipse, wholly inside."""
+    """Return bool (side, side): an ellipse, wholly inside."""
     radii = dice.uniform(0.08, 0.18, 2) * side
     centre = dice.uniform(0.25, 0.75, 2) * side
     turn = dice.uniform(0, np.pi)

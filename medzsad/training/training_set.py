@@ -39,7 +39,7 @@ class InputFormat:
 
     @classmethod
     def of(cls, detector: AnomalyDetector) -> InputFormat:
-        """The format of a detector's inputs."""
+        """Return the format of a detector's inputs."""
         mean, std = (value[0].cpu().clone() for value in (detector.mean, detector.std))
         return cls(detector.image_size, mean, std, detector.method)
 
@@ -131,7 +131,7 @@ class TrainingSet(Dataset):
         }
 
     def example(self, index: int) -> Example:
-        """An image at the detector's size, in [0, 1].
+        """Return an image at the detector's size, in [0, 1].
 
         Raises:
             BadInput: if the file cannot be read.
@@ -143,7 +143,7 @@ class TrainingSet(Dataset):
         return example._replace(image=image, mask=mask)
 
     def _stored(self, index: int) -> Example:
-        """An image at its own size; a slice as a detector is shown it."""
+        """Return an image at its own size; a slice as a detector is shown it."""
         sample = self.samples[index]
         if isinstance(sample, SliceSample):
             image, mask = sample.read_square()

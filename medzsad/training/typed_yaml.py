@@ -22,7 +22,7 @@ _OVERRIDE = "override "
 
 
 def compose_file(path: Path) -> MappingNode:
-    """The nodes of a YAML file, which know their lines.
+    """Return the nodes of a YAML file, which know their lines.
 
     Raises:
         BadInput: if the file cannot be read, is not YAML, or holds anything but a mapping.
@@ -34,7 +34,7 @@ def compose_file(path: Path) -> MappingNode:
 
 
 def override(root: MappingNode, text: str) -> None:
-    """Puts ``key=value`` into the nodes; keys of nested values are dotted, those of lists are numbers from 0.
+    """Put ``key=value`` into the nodes; keys of nested values are dotted, those of lists are numbers from 0.
 
     Raises:
         BadInput: if ``text`` is not of that form, or leads through something that has no keys.
@@ -58,7 +58,7 @@ def override(root: MappingNode, text: str) -> None:
 
 
 def read_node(node: Node, expected: Any, *, replacing: Mapping[str, Any] | None = None) -> Any:
-    """A node as a value of a type.
+    """Return a node as a value of a type.
 
     Args:
         node: from :func:`compose_file`.
@@ -98,7 +98,7 @@ def where(node: Node) -> str:
 
 
 def find(node: MappingNode, key: str) -> Node | None:
-    """The value of ``key`` in a mapping; None if there is none."""
+    """Return the value of ``key`` in a mapping; None if there is none."""
     return next((value for name, value in node.value if name.value == key), None)
 
 
@@ -228,7 +228,7 @@ def _scalar(node: Node) -> str | None:
 
 
 def _plain(node: Node) -> Any:
-    """A node without a type, as YAML's own plain values; ``1e-3`` is a number here, too."""
+    """Return a node without a type, as YAML's own plain values; ``1e-3`` is a number here, too."""
     if isinstance(node, MappingNode):
         return {key.value: _plain(value) for key, value in node.value}
     if isinstance(node, SequenceNode):

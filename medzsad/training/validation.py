@@ -95,7 +95,7 @@ class Validator:
 
 @torch.inference_mode()
 def _predict(detector: AnomalyDetector, inputs: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
-    """Maps (B, H, W) on the CPU, and image scores, of normalised images."""
+    """Return the map (B, H, W) on the CPU, and image scores, of normalised images."""
     dtype = DTYPES.get(detector.precision)
     with torch.autocast(detector.device.type, dtype, enabled=dtype is not None):
         prediction = detector.detect(inputs.to(detector.device))
@@ -119,7 +119,7 @@ def _average(values: Iterable[float | None]) -> float | None:
 
 
 def check_metric(sources: Sequence[OpenedSource], metric: str) -> None:
-    """Finds out by the labels, before the training, whether :func:`chosen_figure` will find its figure.
+    """Find out by the labels, before the training, whether :func:`chosen_figure` will find its figure.
 
     Raises:
         BadInput: if it will not.
@@ -141,7 +141,7 @@ def _defined(labels: list[int], level: str) -> Figures:
 
 
 def chosen_figure(results: dict[str, Figures], metric: str) -> float:
-    """The figure that decides which adapter is the best: the mean over the data sets that have it.
+    """Return the figure that decides which adapter is the best: the mean over the data sets that have it.
 
     Args:
         results: from a :class:`Validator`.

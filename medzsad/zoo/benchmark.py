@@ -155,7 +155,7 @@ def _rates(uses: dict[str, AnomalyDetector], batch: int, seconds: float) -> dict
 
 
 def _seconds(run: Callable[[Tensor], object], images: Tensor, least: float) -> float:
-    """The median of several runs after one that does not count."""
+    """Return the median of several runs after one that does not count."""
     run(images)
     taken: list[float] = []
     while len(taken) < RUNS or sum(taken) < least:

@@ -132,12 +132,12 @@ class Catalogue:
 
 
 def weights_folder() -> Path:
-    """The folder of the weights that ship with the package."""
+    """Return the folder of the weights that ship with the package."""
     return Path(str(package_files("medzsad"))) / "weights"
 
 
 def catalogue() -> Catalogue:
-    """The merged catalogue, read anew each time.
+    """Return the merged catalogue, read anew each time.
 
     Raises:
         ModelNotReady: if a catalogue cannot be read or is wrong; the message names the file and the entry.
@@ -178,7 +178,7 @@ def weight_files() -> dict[str, WeightFile]:
 
 
 def find_entry(name: str) -> ZooEntry:
-    """The entry called ``name``.
+    """Return the entry called ``name``.
 
     Raises:
         ModelNotReady: if there is none; the message says which may have been meant.
@@ -190,7 +190,7 @@ def find_entry(name: str) -> ZooEntry:
 
 
 def absent_parts(entry: ZooEntry) -> list[WeightFile]:
-    """The weight files of ``entry`` that the cache does not hold yet."""
+    """Return the weight files of ``entry`` that the cache does not hold yet."""
     known = weight_files() if entry.parts else {}
     return [known[name] for name in entry.parts if not cache.is_ready(name)]
 
@@ -198,7 +198,7 @@ def absent_parts(entry: ZooEntry) -> list[WeightFile]:
 def find_clip(
     known: Mapping[str, WeightFile], backbone: str | Mapping[str, Any] | None, weights: str | None
 ) -> WeightFile | None:
-    """The CLIP whose architecture is ``backbone`` and whose tag or name is ``weights``."""
+    """Return the CLIP whose architecture is ``backbone`` and whose tag or name is ``weights``."""
     for file in known.values():
         if file.kind == "clip" and file.architecture == backbone and weights in (file.tag, file.name):
             return file if weights is not None else None
@@ -206,7 +206,7 @@ def find_clip(
 
 
 def users_of(file: str, models: Mapping[str, ZooEntry]) -> list[str]:
-    """The names of the models that need the weight file ``file``."""
+    """Return the names of the models that need the weight file ``file``."""
     return [name for name, entry in models.items() if file in entry.parts]
 
 

@@ -21,7 +21,7 @@ Sections = dict[str, dict[str, dict[str, Any]]]
 
 
 def read_catalogue(path: Path) -> Sections:
-    """The sections ``files`` and ``models`` of a catalogue file, each a map of names to fields.
+    """Return the sections ``files`` and ``models`` of a catalogue file, each a map of names to fields.
 
     Raises:
         ModelNotReady: if the file cannot be read or has another form.
@@ -44,7 +44,7 @@ def read_catalogue(path: Path) -> Sections:
 
 
 def check_name(name: Any, origin: str) -> None:
-    """Raises ModelNotReady unless ``name`` may name a file or a model: it becomes a file name, too."""
+    """Raise ModelNotReady unless ``name`` may name a file or a model: it becomes a file name, too."""
     if not isinstance(name, str) or not NAME.fullmatch(name) or name.endswith(".safetensors"):
         raise ModelNotReady(
             f"{origin}: {name!r} is no usable name; use letters, digits, '-', '_' and '.', without "
@@ -53,14 +53,17 @@ def check_name(name: Any, origin: str) -> None:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry changed by a later catalogue: fields replace, None removes, a new hash is the only one."""
+    """Return an entry changed by a later catalogue.
+
+    Fields replace, None removes, a new hash is the only one.
+    """
     if any(above.get(name) is not None for name in _HASHES):
         below = {name: value for name, value in below.items() if name not in _HASHES}
     return {**below, **above}
 
 
 def parse_entry(kind: type[Entry], name: str, fields: Mapping[str, Any], home: Path) -> Entry:
-    """An entry of dataclass ``kind`` from its fields.
+    """Return an entry of dataclass ``kind`` from its fields.
 
     Raises:
         ModelNotReady: on fields that are unknown, missing or of a wrong type.

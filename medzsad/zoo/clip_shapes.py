@@ -42,7 +42,7 @@ class Shape(NamedTuple):
 
 
 def shape_of_tensors(tensors: Mapping[str, Tensor], origin: str) -> Shape:
-    """The shape of a CLIP's state dict with open_clip's names, text tower at the top or under ``text.``.
+    """Return shape of a CLIP's state dict with open_clip's names, text tower at the top or under ``text.``.
 
     Raises:
         ModelNotReady: if a tensor that tells it is missing.
@@ -68,7 +68,7 @@ def shape_of_tensors(tensors: Mapping[str, Tensor], origin: str) -> Shape:
 
 
 def shape_of_configuration(config: Mapping[str, Any]) -> Shape | None:
-    """The shape of an open_clip configuration; None if its towers are not open_clip's own."""
+    """Return the shape of an open_clip configuration; None if its towers are not open_clip's own."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     if vision.get("timm_model_name") or text.get("hf_model_name") or "multimodal_cfg" in config:
         return None
@@ -91,7 +91,7 @@ def shape_of_configuration(config: Mapping[str, Any]) -> Shape | None:
 def check_fits(
     tensors: Mapping[str, Tensor], architecture: str | Mapping[str, Any] | None, origin: str
 ) -> None:
-    """Raises ModelNotReady unless the tensors are those of ``architecture``, as far as shapes tell."""
+    """Raise ModelNotReady unless the tensors are those of ``architecture``, as far as shapes tell."""
     from medzsad.detectors.clip.configuration import read_configuration
 
     assert architecture is not None  # every CLIP's entry has it

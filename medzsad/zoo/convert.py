@@ -62,7 +62,7 @@ def recognise(
     parametrisation: str = "raw",
     tower: Callable[[], Tower] = lambda: tower_of(None),
 ) -> Recognised:
-    """Reads a file and tells from its tensors' names and shapes whose it is.
+    """Read a file and tell from its tensors' names and shapes whose it is.
 
     Args:
         path: the file.
@@ -103,7 +103,7 @@ def recognise(
 
 
 def install(file: WeightFile, source: Recognised, hashes: Hashes, *, verified: bool) -> Path:
-    """Stores a file's tensors as safetensors in the cache, with a record of where they are from.
+    """Store a file's tensors as safetensors in the cache, with a record of where they are from.
 
     Args:
         file: the catalogue's entry; names the place.

@@ -66,7 +66,10 @@ def hash_file(path: Path) -> Hashes:
 
 
 def mismatch(file: WeightFile, found: Hashes) -> str | None:
-    """What is wrong with the hashes of ``file``; None if they are as the catalogue says, if it does."""
+    """Return what is wrong with the hashes of ``file``.
+
+    None if they are as the catalogue says, if it does.
+    """
     if file.sha256 is not None and not found.sha256.startswith(file.sha256):
         return f"expected sha256 {file.sha256}, found {found.sha256}"
     if file.git_blob is not None and found.git_blob != file.git_blob:
@@ -75,7 +78,7 @@ def mismatch(file: WeightFile, found: Hashes) -> str | None:
 
 
 def dropped_file(file: WeightFile, known: dict[str, WeightFile]) -> Path | None:
-    """The original of ``file`` where a user put it into the cache's ``incoming`` folder by hand.
+    """Return the original of ``file`` where a user put it into the cache's ``incoming`` folder by hand.
 
     Its name there is :attr:`WeightFile.incoming_name`, or its original name if that is no other file's.
     """
@@ -95,7 +98,7 @@ def hub_file(file: WeightFile) -> Path | None:
 
 
 def download(file: WeightFile, *, progress: Progress | None = None) -> tuple[Path, Hashes]:
-    """Downloads the original of ``file`` into the cache's ``downloads`` folder, or what is left of it.
+    """Download the original of ``file`` into the cache's ``downloads`` folder, or what is left of it.
 
     Returns:
         The complete, verified file, and its hashes.

@@ -13,7 +13,7 @@ from medzsad.zoo.download import Progress, Unreachable, download, dropped_file, 
 
 
 def require_ready(entry: ZooEntry, *, given: Iterable[str | None] = ()) -> None:
-    """Raises ModelNotReady unless the cache holds every weight file of ``entry``.
+    """Raise ModelNotReady unless the cache holds every weight file of ``entry``.
 
     Args:
         entry: the model.
@@ -63,7 +63,7 @@ def prepare(
     progress: Callable[[WeightFile], Progress] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[WeightFile]:
-    """Makes ``files`` ready: from the cache's ``incoming`` folder or the hub's own cache, else by download.
+    """Make ``files`` ready: from the cache's ``incoming`` folder or the hub's own cache, else by download.
 
     Args:
         name: what the user asked for, to be said in messages.

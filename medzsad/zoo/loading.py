@@ -38,7 +38,7 @@ def load_detector(
     backend: str = "torch",
     say: Callable[[str], None] | None = None,
 ) -> AnomalyDetector:
-    """Builds a detector, ready to predict; downloads nothing, unless ``clip_weights`` is an open_clip tag.
+    """Build a detector, ready to predict; download nothing, unless ``clip_weights`` is an open_clip tag.
 
     Args:
         name: a name of the model zoo, a medzsad checkpoint (``.safetensors``), or the folder of a training
@@ -121,7 +121,9 @@ def clip_weights_of(models: Sequence[str], clip_weights: str | None) -> dict[str
 
 
 def run_adapter(name: str | os.PathLike[str]) -> Path | None:
-    """The adapter in the folder of a training run; None if ``name`` is no folder, or is a model's name, too.
+    """Return the adapter in the folder of a training run.
+
+    None if ``name`` is no folder, or is a model's name, too.
 
     Raises:
         ModelNotReady: if the folder holds no adapter.
@@ -137,7 +139,7 @@ def run_adapter(name: str | os.PathLike[str]) -> Path | None:
 def _from_entry(
     entry: ZooEntry, clip_weights: str | None, adapter: Path | None, shown: Mapping[str, str]
 ) -> AnomalyDetector:
-    """The zoo's detector, from its parts in the cache or from what is given instead."""
+    """Return the zoo's detector, from its parts in the cache or from what is given instead."""
     if clip_weights is not None and entry.clip is None:
         raise ModelNotReady(f"{entry.name} has no CLIP inside: it takes no CLIP weights; leave them out")
     _check_shown(detector_class(entry.method), shown)
@@ -180,7 +182,7 @@ def _from_entry(
 def _from_checkpoint(
     path: Path, entry: ZooEntry | None, clip_weights: str | None, shown: Mapping[str, str]
 ) -> AnomalyDetector:
-    """A detector from a checkpoint of medzsad's own, which must be of the method of ``entry``."""
+    """Return a detector from a checkpoint of medzsad's own, which must be of the method of ``entry``."""
     checkpoint = read_checkpoint(path)
     if entry is not None and checkpoint.method != entry.method:
         raise ModelNotReady(
@@ -207,7 +209,9 @@ def _from_checkpoint(
 def find_clip_weights(
     backbone: str | Mapping[str, Any], named: str | None, *, ask: bool = True
 ) -> str | None:
-    """The file of CLIP weights in the cache, or else what they are called (a file, or an open_clip tag).
+    """Return the file of CLIP weights in the cache, or else what they are called.
+
+    A file, or an open_clip tag.
 
     Args:
         backbone: open_clip's name of the model, or its configuration.
@@ -224,7 +228,7 @@ def find_clip_weights(
 
 
 def _resolve_clip(backbone: str | Mapping[str, Any], weights: str | None) -> str | None:
-    """The cache's file where ``weights`` is a weight file of the zoo, or a tag of which it has one."""
+    """Return the cache's file where ``weights`` is a weight file of the zoo, or a tag of which it has one."""
     if weights is None or Path(weights).expanduser().is_file():
         return weights
     file = find_clip(weight_files(), backbone, weights)
@@ -232,7 +236,7 @@ def _resolve_clip(backbone: str | Mapping[str, Any], weights: str | None) -> str
 
 
 def _require_local(tag: str, backbone: str | Mapping[str, Any]) -> None:
-    """Raises ModelNotReady if weights that only a checkpoint asks for would have to be downloaded."""
+    """Raise ModelNotReady if weights that only a checkpoint asks for would have to be downloaded."""
     from medzsad.detectors.clip.pretrained import find_local, is_tag
 
     if not isinstance(backbone, str) or not is_tag(tag, backbone) or find_local(tag, backbone) is not None:
@@ -267,7 +271,7 @@ def _check_shown(method: type[AnomalyDetector], shown: Mapping[str, str]) -> Non
 
 
 def _classes_of(training: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a checkpoint's texts named in training; older ones named the classes themselves."""
+    """Return what a checkpoint's texts named in training; older ones named the classes themselves."""
     sets = training.get("data", ())
     return tuple(str(name) for one in sets for name in one.get("class_names", one.get("classes", ())))
 

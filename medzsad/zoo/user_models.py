@@ -80,7 +80,7 @@ def import_file(
     mapping: Iterable[str] = (),
     head_parametrisation: str = "raw",
 ) -> Imported:
-    """Makes a local file the weights ``name``, or registers new models under that name.
+    """Make a local file the weights ``name``, or register new models under that name.
 
     Args:
         path: a file of HeadCLIP's, AnomalyCLIP's, AdaCLIP's, OpenAI's CLIP or open_clip's, or a
@@ -135,7 +135,7 @@ def import_file(
 
 
 def tower_for(known: Catalogue, names: Iterable[str], default: str = DEFAULT_BACKBONE) -> Tower:
-    """The sizes of the CLIP that a model among ``names``, or a model that uses one of them, sits on.
+    """Return the sizes of the CLIP that a model among ``names``, or a model that uses one of them, sits on.
 
     Raises:
         ModelNotReady: if ``default``, taken where no model is known, is no CLIP of the catalogue.
@@ -150,7 +150,7 @@ def tower_for(known: Catalogue, names: Iterable[str], default: str = DEFAULT_BAC
 
 
 def remove(name: str) -> Removed:
-    """Removes the weight file ``name``, or of the model ``name`` the weights that no other ready model needs.
+    """Remove the weight file ``name``, or of the model ``name`` the weights that no other ready model needs.
 
     A name that is both stands for both: its own file goes in any case. Imported models are forgotten, too.
 
@@ -199,7 +199,7 @@ def remove(name: str) -> Removed:
 
 
 def _target(known: Catalogue, name: str, source: Recognised) -> WeightFile | None:
-    """The catalogue's file that ``source`` is to become; None if ``name`` is new."""
+    """Return the catalogue's file that ``source`` is to become; None if ``name`` is new."""
     if name not in known.files and name not in known.models:
         return None
     entry = known.models.get(name)
@@ -218,7 +218,7 @@ def _target(known: Catalogue, name: str, source: Recognised) -> WeightFile | Non
 def _describe_new(
     known: Catalogue, name: str, source: Recognised, backbone: str | None, architecture: str | None
 ) -> tuple[WeightFile, dict[str, dict[str, Any]]]:
-    """The weight file of a new name, and the models to register for it."""
+    """Return the weight file of a new name, and the models to register for it."""
     if source.kind == "clip":
         if backbone is not None:
             raise ModelNotReady(f"{source.path}: a CLIP has no backbone; `backbone` is for adapters")
@@ -270,7 +270,7 @@ def _describe_clip(
 
 
 def _method_of(source: Recognised) -> str:
-    """The method of a checkpoint of ours, which this version must know."""
+    """Return the method of a checkpoint of ours, which this version must know."""
     method = _header(source).get("method")
     if method not in METHODS:
         raise ModelNotReady(f"{source.path}: a checkpoint of method {method!r}, which this version lacks")
@@ -278,7 +278,10 @@ def _method_of(source: Recognised) -> str:
 
 
 def _backbone_of(known: Catalogue, source: Recognised) -> str | None:
-    """The catalogue's CLIP that a checkpoint of ours says it was trained with; None if it needs none."""
+    """Return the catalogue's CLIP that a checkpoint of ours says it was trained with.
+
+    None if it needs none.
+    """
     settings = _header(source).get("settings", {})
     if _method_of(source) in WITHOUT_CLIP:
         return None
@@ -320,7 +323,7 @@ def _unregister(files: list[str], models: list[str]) -> None:
 
 @contextlib.contextmanager
 def _editing() -> Iterator[dict[str, dict[str, Any]]]:
-    """The cache's catalogue, locked, to be changed and written back whole."""
+    """Return the cache's catalogue, locked, to be changed and written back whole."""
     import yaml
 
     path = cache.own_catalogue()

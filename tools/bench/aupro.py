@@ -46,7 +46,7 @@ def make_set(images: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def plain_loop(maps: np.ndarray, masks: np.ndarray, limit: float, steps: int = 200) -> float:
-    """The reference: at each threshold, each image and each region."""
+    """Return the reference: at each threshold, each image and each region."""
     fprs, pros = [], []
     for threshold in np.linspace(maps.max(), maps.min(), steps):
         overlaps = []
@@ -60,7 +60,7 @@ def plain_loop(maps: np.ndarray, masks: np.ndarray, limit: float, steps: int = 2
 
 
 def prepared_loop(maps: np.ndarray, masks: np.ndarray, limit: float, steps: int = 200) -> float:
-    """The same numbers, with the scores of every region and of all normal pixels picked out beforehand."""
+    """Return same numbers, with the scores of every region and of all normal pixels picked out beforehand."""
     regions = []
     for scores, mask in zip(maps, masks, strict=True):
         labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
@@ -94,14 +94,14 @@ def by_every_threshold(maps: np.ndarray, masks: np.ndarray, limit: float) -> flo
 
 
 def timed(call: Callable[[], float]) -> tuple[float, float]:
-    """The value and the seconds that it took."""
+    """Return the value and the seconds that it took."""
     begin = time.perf_counter()
     value = call()
     return value, time.perf_counter() - begin
 
 
 def peak_mib(call: Callable[[], float]) -> float:
-    """The most memory allocated at once during a call, in MiB."""
+    """Return the most memory allocated at once during a call, in MiB."""
     tracemalloc.start()
     call()
     peak = tracemalloc.get_traced_memory()[1]
@@ -110,7 +110,7 @@ def peak_mib(call: Callable[[], float]) -> float:
 
 
 def main() -> None:
-    """Prints a table."""
+    """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--size", type=int, default=518)

@@ -31,7 +31,7 @@ RUNS = {
 
 
 def measure(case: Case, detector: AnomalyDetector) -> dict[str, np.ndarray]:
-    """True and false candidates, whether the first one is true, and average precision, for each of RUNS."""
+    """Return true and false candidates, whether the first is true, average precision, for each of RUNS."""
     label = None if case.label is None else np.asarray(nib.load(case.label).dataobj) > 0
     figures = {}
     for name, options in RUNS.items():
@@ -45,7 +45,7 @@ def measure(case: Case, detector: AnomalyDetector) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Reads the command line and prints the figures."""
+    """Read the command line and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
     parser.add_argument("--model", default="medzsad-mini")

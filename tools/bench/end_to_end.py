@@ -96,7 +96,7 @@ def _detector(model: str, precision: str) -> Any:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("scan")
     parser.add_argument("--model", action="append", help="repeatable; default: medzsad-mini")

@@ -18,7 +18,7 @@ Forward = Callable[[Tensor], object]
 
 
 def ours(options: dict[str, Any]) -> Forward:
-    """A detector of medzsad as ``load_detector`` leaves it, with random weights."""
+    """Return a detector of medzsad as ``load_detector`` leaves it, with random weights."""
     from medzsad.zoo.loading import load_detector
 
     precision, device = options["precision"], options.get("device", "cpu")
@@ -30,7 +30,7 @@ def ours(options: dict[str, Any]) -> Forward:
 
 
 def random_detector(options: dict[str, Any]) -> Any:
-    """A CLIP-based detector with random weights, in float32."""
+    """Return a CLIP-based detector with random weights, in float32."""
     from medzsad.detectors.adaclip.model import AdaCLIP
     from medzsad.detectors.adaclip.settings import AdaCLIPSettings
     from medzsad.detectors.headclip.anomalyclip import AnomalyCLIP
@@ -55,7 +55,7 @@ def random_detector(options: dict[str, Any]) -> Any:
 
 
 def theirs(options: dict[str, Any]) -> Forward:
-    """A peer's detector, under autocast where the precision is not fp32."""
+    """Return a peer's detector, under autocast where the precision is not fp32."""
     import peers
 
     if options["peer"] == "anomalib":

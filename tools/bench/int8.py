@@ -45,7 +45,7 @@ def read_images(folder: Path, side: int, count: int | None) -> tuple[list[Path],
 
 
 def compiled(model: Any, hint: str) -> Run:
-    """A model on the CPU, as a function of a batch."""
+    """Return a model on the CPU, as a function of a batch."""
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
@@ -59,7 +59,7 @@ def compiled(model: Any, hint: str) -> Run:
 
 
 def quantised(path: Path, batches: list[Tensor]) -> Any:
-    """The graph with 8-bit products."""
+    """Return the graph with 8-bit products."""
     import nncf
     import openvino
 
@@ -73,7 +73,7 @@ def quantised(path: Path, batches: list[Tensor]) -> Any:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--mini", action="store_true")
@@ -130,7 +130,7 @@ def main() -> None:
 
 
 def in_torch(detector: AnomalyDetector, precision: str) -> Run:
-    """The detector itself."""
+    """Return the detector itself."""
     detector.use_precision(precision)
 
     @torch.inference_mode()

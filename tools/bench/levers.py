@@ -67,7 +67,7 @@ def products(precision: str, repeats: int) -> dict[str, float]:
 
 @torch.inference_mode()
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--repeats", type=int, default=20)

@@ -58,7 +58,7 @@ def matmul_rate(precision: str, device: str = "cpu", *, repeats: int = 5) -> dic
 
 
 def best(call: object, repeats: int, device: str = "cpu") -> float:
-    """The shortest of ``repeats`` calls in seconds, after one that does not count."""
+    """Return the shortest of ``repeats`` calls in seconds, after one that does not count."""
     seconds = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()

@@ -36,7 +36,7 @@ def shares(detector: torch.nn.Module, images: torch.Tensor) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--precision", action="append", choices=["fp32", "bf16"], help="repeatable; default: fp32"

@@ -54,7 +54,7 @@ def half_of(samples: SampleSet, half: str) -> SampleSet:
 
 
 def load(path: str, changes: dict[str, Any]) -> AnomalyDetector:
-    """The detector of a checkpoint file with settings changed, or a trivial reference by its name."""
+    """Return the detector of a checkpoint file with settings changed, or a trivial reference by its name."""
     if path.endswith(".safetensors"):
         checkpoint = read_checkpoint(path)
         checkpoint = dataclasses.replace(checkpoint, settings={**checkpoint.settings, **changes})
@@ -67,7 +67,7 @@ def load(path: str, changes: dict[str, Any]) -> AnomalyDetector:
 
 
 def main() -> None:
-    """Reads the command line and prints a line of figures per data set and detector."""
+    """Read the command line and print a line of figures per data set and detector."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("sets", nargs="+", help="NAME[:CHANNEL]=ROOT")
     parser.add_argument("-m", "--model", action="append", required=True, help="checkpoint, or a reference")

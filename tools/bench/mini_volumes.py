@@ -57,7 +57,7 @@ class Case(NamedTuple):
 
 
 def cases_of(name: str, data: Path) -> list[Case]:
-    """The volumes of a set, in order."""
+    """Return the volumes of a set, in order."""
     if name == "nichart":
         folder = data / "nichart_demo"
         names = sorted((path.name for path in (folder / "flair").glob("*.nii.gz")), key=lambda n: (len(n), n))
@@ -81,7 +81,7 @@ SETS = ("nichart", "flair", "t1c", "phantom", "normal")
 
 
 def on_grid_of(path: Path, like: ScanPrediction) -> np.ndarray:
-    """A mask brought to the grid of a scan by its affine map, nearest neighbour: bool (X, Y, Z)."""
+    """Return a mask brought to the grid of a scan by its affine map, nearest neighbour: bool (X, Y, Z)."""
     import nibabel as nib
 
     image = nib.load(path)
@@ -101,7 +101,7 @@ def average_precision(values: np.ndarray, label: np.ndarray) -> float:
 
 
 def best_dice(values: np.ndarray, label: np.ndarray) -> float:
-    """The highest Dice of any threshold."""
+    """Return the highest Dice of any threshold."""
     order = np.argsort(-values[(values > 0) | label])
     hits = np.cumsum(label[(values > 0) | label][order])
     return float((2 * hits / (np.arange(1, len(hits) + 1) + hits[-1])).max())
@@ -157,7 +157,7 @@ def voxel_mm3(result: ScanPrediction) -> float:
 
 
 def lines(name: str, cases: list[Case], detector: MedzsadMini, every: bool) -> Iterator[str]:
-    """The mean figures of a set and, of a large one, of its halves, after each volume's if ``every``."""
+    """Return mean figures of a set and, of a large one, of its halves, after each volume's if ``every``."""
     found = []
     for case in cases:
         found.append(measure(case, detector))
@@ -170,7 +170,7 @@ def lines(name: str, cases: list[Case], detector: MedzsadMini, every: bool) -> I
 
 
 def summary(found: list[dict[str, float]]) -> str:
-    """The mean figures of volumes, with an interval, and in how many the map is above the references."""
+    """Return mean figures of volumes, with an interval, and in how many the map is above the references."""
     table = {key: np.array([figures[key] for figures in found]) for key in found[0]}
     mean = {key: float(values.mean()) for key, values in table.items()}
     draws = np.concatenate([counts @ table["ap"] for counts in Draws().counts(len(found), 1)]) / len(found)
@@ -190,7 +190,7 @@ def shown(figures: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Reads the command line and prints the figures."""
+    """Read the command line and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="+", type=Path, help="checkpoints of medzsad-mini")
     parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")

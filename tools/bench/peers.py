@@ -21,7 +21,10 @@ LAYERS = [6, 12, 18, 24]
 
 
 def anomalyclip(clone: Path) -> Forward:
-    """The authors' AnomalyCLIP (ViT-L/14 at 336 px): normalised images (B, 3, S, S) to smoothed maps."""
+    """Return the authors' AnomalyCLIP (ViT-L/14 at 336 px).
+
+    Normalised images (B, 3, S, S) to smoothed maps.
+    """
     _stand_ins()
     sys.path.insert(0, str(clone))
     with contextlib.redirect_stdout(io.StringIO()):
@@ -58,7 +61,7 @@ def anomalyclip(clone: Path) -> Forward:
 
 
 def adaclip(clone: Path) -> Forward:
-    """The authors' AdaCLIP (ViT-L/14 at 336 px), with all its prompts and its fusion."""
+    """Return the authors' AdaCLIP (ViT-L/14 at 336 px), with all its prompts and its fusion."""
     _stand_ins()
     package = types.ModuleType("method")  # its own __init__ also imports the training, and OpenCV with it
     package.__path__ = [str(clone / "method")]
@@ -94,7 +97,7 @@ def adaclip(clone: Path) -> Forward:
 
 
 def anomalib_winclip() -> Forward:
-    """anomalib's zero-shot WinCLIP on its own backbone, ViT-B/16+ at 240 px."""
+    """Return anomalib's zero-shot WinCLIP on its own backbone, ViT-B/16+ at 240 px."""
     import open_clip
     from anomalib.models.image.winclip import torch_model
 
@@ -105,7 +108,7 @@ def anomalib_winclip() -> Forward:
 
 
 def _stand_ins() -> None:
-    """What the authors' files import, no longer exists, and is not used by a forward pass."""
+    """Return what the authors' files import, no longer exists, and is not used by a forward pass."""
     import packaging.version
 
     for name in ("thop", "pkg_resources"):

@@ -22,7 +22,7 @@ LAYERS = [6, 12, 18, 24]
 
 
 def sides(args: argparse.Namespace, method: str, batch: int) -> dict[str, tuple[dict[str, Any], str]]:
-    """The sides that ``method`` is compared on, the peer first."""
+    """Return the sides that ``method`` is compared on, the peer first."""
     common = {"side": args.image_size, "batch": batch, "method": method}
     if method == "winclip":
         common |= {"backbone": "ViT-B-16-plus-240", "side": 240}
@@ -56,7 +56,7 @@ def rows(method: str, batch: int, results: dict[str, Result]) -> list[str]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--anomalyclip", metavar="CLONE")
     parser.add_argument("--adaclip", metavar="CLONE")

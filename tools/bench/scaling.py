@@ -58,7 +58,7 @@ def forward(method: str, side: int, batch: int, precision: str, repeats: int) ->
 
 
 def main() -> None:
-    """Prints the three tables."""
+    """Print the three tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--method", default="anomalyclip", choices=["anomalyclip", "headclip", "adaclip", "clip"]

@@ -39,7 +39,7 @@ METHODS = ("headclip", "anomalyclip", "adaclip")
 
 
 def recipe_of(method: str, mix: str, sources: list[DataSource], epochs: int) -> Recipe:
-    """The published settings, on the small CLIP."""
+    """Return the published settings, on the small CLIP."""
     settings = SETTINGS[method](backbone=CLIP, clip_weights=None, image_size=112, smoothing_sigma=1.0)
     if method == "adaclip":
         settings = replace(settings, output_layers=(2, 3, 5, 6), clusters=8)
@@ -69,7 +69,7 @@ def losses(folder: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Reads the command line, trains, and prints one row per mix, method and test set."""
+    """Read the command line, train, and print one row per mix, method and test set."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--train", action="append", required=True, metavar="MIX=DATASET:DIR")

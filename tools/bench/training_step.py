@@ -42,7 +42,7 @@ DTYPES = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.floa
 
 
 def build(method: str, backbone: str, image_size: int) -> HeadCLIP | AdaCLIP:
-    """An untrained detector with its text tower."""
+    """Return an untrained detector with its text tower."""
     if method == "adaclip":
         settings = AdaCLIPSettings(backbone=backbone, clip_weights=None, image_size=image_size)
         return AdaCLIP.build(settings)
@@ -51,7 +51,7 @@ def build(method: str, backbone: str, image_size: int) -> HeadCLIP | AdaCLIP:
 
 
 def measure(options: dict[str, Any]) -> dict[str, float]:
-    """Runs the steps of one variant in this process."""
+    """Run the steps of one variant in this process."""
     device = torch.device(options["device"])
     detector = build(options["method"], options["backbone"], options["image_size"]).to(device).train()
     detector.clip.checkpointing = "checkpointing" in options["variant"]
@@ -113,7 +113,7 @@ def _status(name: str) -> float:
 
 
 def in_own_process(options: dict[str, Any]) -> dict[str, float] | str:
-    """The measurement of a fresh process; what went wrong, if it did."""
+    """Return the measurement of a fresh process; what went wrong, if it did."""
     command = [sys.executable, __file__, "--one", json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -123,7 +123,7 @@ def in_own_process(options: dict[str, Any]) -> dict[str, float] | str:
 
 
 def main() -> None:
-    """Prints a table."""
+    """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--method", action="append", choices=METHODS, help="repeatable; default: all")
     parser.add_argument(
@@ -177,7 +177,7 @@ def main() -> None:
 
 
 def row(one: dict[str, float], plain: dict[str, float] | None, batch: int) -> str:
-    """The measured cells of one variant."""
+    """Return the measured cells of one variant."""
     ratios = [f"{one[n] / plain[n]:.2f}" if plain else "" for n in ("work", "memory")]
     once = f"{one['filling'] / batch:.1f}" if "filling" in one else ""
     kept = f"{one['bytes'] / 1e6:.2f} MB" if "bytes" in one else ""

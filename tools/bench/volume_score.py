@@ -36,17 +36,17 @@ from medzsad.zoo.loading import load_detector
 
 
 def top(count: int) -> Callable[[np.ndarray], float]:
-    """The mean of the ``count`` highest."""
+    """Return the mean of the ``count`` highest."""
     return lambda scores: float(np.sort(scores)[-count:].mean())
 
 
 def share(part: float) -> Callable[[np.ndarray], float]:
-    """The mean of the highest ``part`` of the slices, at least one."""
+    """Return the mean of the highest ``part`` of the slices, at least one."""
     return lambda scores: float(np.sort(scores)[-max(1, round(part * len(scores))) :].mean())
 
 
 def window(reach: int) -> Callable[[np.ndarray], float]:
-    """The highest mean of ``reach`` neighbouring slices."""
+    """Return the highest mean of ``reach`` neighbouring slices."""
     return lambda scores: float(
         np.convolve(scores, np.ones(min(reach, len(scores))) / min(reach, len(scores)), "valid").max()
     )
@@ -68,7 +68,10 @@ RULES: dict[str, Callable[[np.ndarray], float]] = {
 
 
 def normal_scans(data: Path) -> Iterator[Scan]:
-    """The redistributable scans below ``data``; label maps and files that cannot be read are left out."""
+    """Return the redistributable scans below ``data``.
+
+    Label maps and files that cannot be read are left out.
+    """
     yield read_scan(data / "dicom_head_ct")
     yield read_scan(data / "dicom_brain_mr")
     for path in sorted((data / "body_ct_small").rglob("*.nii.gz")):
@@ -81,7 +84,7 @@ def normal_scans(data: Path) -> Iterator[Scan]:
 
 
 def drawn(scan: Scan, source: np.random.Generator) -> Scan:
-    """The scan mirrored, cropped along the slices and with another gamma, at random."""
+    """Return the scan mirrored, cropped along the slices and with another gamma, at random."""
     voxels = np.asarray(scan.voxels, dtype=np.float32)
     if source.random() < 0.5:
         voxels = voxels[::-1]
@@ -122,7 +125,7 @@ def head_scans(data: Path, seeds: range) -> Iterator[tuple[Scan, Scan]]:
 
 
 def drawn_scans(data: Path, draws: int, seed: int) -> Iterator[tuple[Scan, Scan]]:
-    """The redistributable scans, drawn, and their twins with lesions."""
+    """Return the redistributable scans, drawn, and their twins with lesions."""
     source = np.random.default_rng(seed)
     for scan in normal_scans(data / "data"):
         for _ in range(draws):
@@ -131,7 +134,7 @@ def drawn_scans(data: Path, draws: int, seed: int) -> Iterator[tuple[Scan, Scan]
 
 
 def scores_of(scan: Scan, detector: AnomalyDetector) -> dict[str, float]:
-    """What every rule says of a volume."""
+    """Return what every rule says of a volume."""
     slices = np.array(
         [s.score for s in predict(scan, detector, volume_rules="off", roi="whole").slice_scores]
     )
@@ -147,7 +150,7 @@ def scores_of(scan: Scan, detector: AnomalyDetector) -> dict[str, float]:
 
 
 def main() -> None:
-    """Reads the command line and prints a line of figures per rule."""
+    """Read the command line and print a line of figures per rule."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that holds data/")
     parser.add_argument("--model", default="medzsad-mini")

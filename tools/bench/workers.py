@@ -65,7 +65,7 @@ class Worker:
             self.result.memory = answer["memory"]
 
     def end(self) -> Result:
-        """Ends the process; the first pass does not count if there are more."""
+        """End the process; the first pass does not count if there are more."""
         self._say("end")
         self.process.communicate()
         if len(self.result.seconds) > 1:
@@ -92,7 +92,7 @@ class Worker:
 def compare(
     sides: dict[str, tuple[dict[str, Any], str]], *, repeats: int, limit: float = 600.0
 ) -> dict[str, Result]:
-    """Runs all sides turn by turn: one pass to warm up, then ``repeats`` each.
+    """Run all sides turn by turn: one pass to warm up, then ``repeats`` each.
 
     Args:
         sides: name to options of a worker and the Python it runs with.

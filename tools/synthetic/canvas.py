@@ -53,7 +53,7 @@ class Canvas:
             self.view = torch.ones_like(self.grey)
 
     def take(self, chosen: Tensor) -> Canvas:
-        """A copy of the images with these indices."""
+        """Return a copy of the images with these indices."""
         return replace(self, **{k: v[chosen] for k, v in vars(self).items() if v is not None})
 
     def put(self, chosen: Tensor, part: Canvas) -> None:
@@ -63,7 +63,7 @@ class Canvas:
 
 
 def step(x: Tensor, softness: float | Tensor = 0.03) -> Tensor:
-    """A soft step from 0 (x < 0) to 1 (x > 0)."""
+    """Return a soft step from 0 (x < 0) to 1 (x > 0)."""
     return torch.sigmoid(x / softness)
 
 
@@ -73,7 +73,7 @@ def blend(base: Tensor, value: Tensor, alpha: Tensor) -> Tensor:
 
 
 def sample(fields: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Reads fields (N, S, S) at coordinates u, v (N, S, S) in [-1, 1]."""
+    """Read fields (N, S, S) at coordinates u, v (N, S, S) in [-1, 1]."""
     grid = torch.stack([u, v], -1)
     return F.grid_sample(fields[:, None], grid, padding_mode="reflection", align_corners=True)[:, 0]
 
@@ -180,6 +180,6 @@ def box(values: Tensor, reach: int) -> Tensor:
 
 
 def visible(mask: Tensor, changed: Tensor) -> Tensor:
-    """The part of ``mask`` (N, S, S) around which at least two fifths of it are ``changed`` (bool)."""
+    """Return the part of ``mask`` (N, S, S) around which at least two fifths of it are ``changed`` (bool)."""
     reach = max(2, mask.shape[-1] // 32)
     return mask * (box(mask * changed, reach) > 0.4 * box(mask, reach)) * (box(mask, reach) > 0)

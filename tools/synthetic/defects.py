@@ -16,7 +16,7 @@ from synthetic.lesions import lesion_shape
 
 
 def add_defect(r: Random, canvas: Canvas, active: Tensor) -> Tensor:
-    """A defect of a random kind in each image with ``active`` 1; returns the mask (N, S, S)."""
+    """Return a defect of a random kind in each image with ``active`` 1; returns the mask (N, S, S)."""
     n = len(canvas.grey)
     kinds = r.pick(n, len(DEFECTS))
     mask = torch.zeros_like(canvas.grey)
@@ -49,7 +49,7 @@ def scratch(r: Random, canvas: Canvas) -> Tensor:
 
 
 def crack(r: Random, canvas: Canvas) -> Tensor:
-    """A ragged dark line, sometimes with a branch."""
+    """Return a ragged dark line, sometimes with a branch."""
     n = len(canvas.grey)
     ragged = 0.1 * r.field(n, 4) + 0.05 * r.field(n, 10) + 0.02 * r.field(n, 28)
     total = torch.zeros_like(canvas.grey)
@@ -86,7 +86,7 @@ def paint(r: Random, canvas: Canvas, alpha: Tensor, dark: float) -> Tensor:
 
 
 def patch(r: Random, canvas: Canvas, low: float = 0.06, high: float = 0.45) -> tuple[Tensor, Tensor, Tensor]:
-    """An irregular region: opacity and depth (N, S, S), and its centre's index."""
+    """Return an irregular region: opacity and depth (N, S, S), and its centre's index."""
     n = len(canvas.grey)
     radius = low * (high / low) ** r.uniform(n)
     core = step(canvas.inside - 0.5, 0.1)
@@ -96,7 +96,7 @@ def patch(r: Random, canvas: Canvas, low: float = 0.06, high: float = 0.45) -> t
 
 
 def stain(r: Random, canvas: Canvas) -> Tensor:
-    """A soft spot of other brightness or colour; the material shows through."""
+    """Return a soft spot of other brightness or colour; the material shows through."""
     n = len(canvas.grey)
     alpha, _, _ = patch(r, canvas)
     factor = torch.where(r.coin(n, 0.7) > 0, r.uniform(n, 0.35, 0.8), r.uniform(n, 1.25, 2.0))
@@ -107,7 +107,7 @@ def stain(r: Random, canvas: Canvas) -> Tensor:
 
 
 def dent(r: Random, canvas: Canvas) -> Tensor:
-    """A hollow or bump: light on one side, dark on the other."""
+    """Return a hollow or bump: light on one side, dark on the other."""
     n = len(canvas.grey)
     alpha, depth, _ = patch(r, canvas, 0.06, 0.3)
     slope = torch.gradient((depth.clamp(-0.4, 1) * 3).tanh(), dim=(1, 2))
@@ -118,7 +118,7 @@ def dent(r: Random, canvas: Canvas) -> Tensor:
 
 
 def missing(r: Random, canvas: Canvas) -> Tensor:
-    """A part broken off at the edge, or a hole right through: the ground shows."""
+    """Return a part broken off at the edge, or a hole right through: the ground shows."""
     n = len(canvas.grey)
     solid = canvas.inside
     around = box(solid, 7)
@@ -133,7 +133,7 @@ def missing(r: Random, canvas: Canvas) -> Tensor:
 
 
 def foreign(r: Random, canvas: Canvas) -> Tensor:
-    """A patch from elsewhere: another material, or the same turned or moved (FPI, PII)."""
+    """Return a patch from elsewhere: another material, or the same turned or moved (FPI, PII)."""
     n = len(canvas.grey)
     alpha, _, centre = patch(r, canvas, 0.06, 0.4)
     moved = torch.where(

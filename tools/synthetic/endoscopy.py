@@ -37,7 +37,7 @@ class Mucosa(Canvas):
 
 
 def endoscopy(r: Random, n: int) -> Mucosa:
-    """A tube with folds around a dark lumen, or a wall seen from the front, with vessels, frame and text."""
+    """Draw a tube with folds around a dark lumen, or a wall from the front, with vessels, frame and text."""
     x, y = r.x.expand(n, -1, -1), r.y.expand(n, -1, -1)
     tube = r.coin(n, 0.6)
     dx = x - r.uniform(n, -0.8, 0.8) + 0.12 * r.field(n, 3)
@@ -117,7 +117,7 @@ def debris(r: Random, canvas: Mucosa) -> None:
 
 
 def add_polyp(r: Random, canvas: Mucosa, active: Tensor) -> Tensor:
-    """A lesion in each image with ``active`` 1: mostly a polyp, else a patch, an ulcer or blood.
+    """Return a lesion in each image with ``active`` 1: mostly a polyp, else a patch, an ulcer or blood.
 
     Changes ``canvas``; returns the mask (N, S, S).
     """

@@ -26,7 +26,7 @@ class Random:
         return (torch.rand(count, 1, 1, generator=self.source) < chance).float()
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers."""
+        """Return standard normal numbers."""
         return torch.randn(*shape, generator=self.source)
 
     def field(self, count: int, cells: int | tuple[int, int]) -> Tensor:

@@ -124,5 +124,5 @@ def _smooth(r: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _thick(values: np.ndarray, slices: int) -> np.ndarray:
-    """The mean of each so many slices of 1 mm: (X, Y, Z) to (X, Y, Z / slices)."""
+    """Return the mean of each so many slices of 1 mm: (X, Y, Z) to (X, Y, Z / slices)."""
     return values.reshape(*values.shape[:2], -1, slices).mean(-1)

@@ -92,7 +92,10 @@ class Head:
 
 
 def load_heads(root: str | os.PathLike[str] | None) -> list[Head]:
-    """The label maps below ``root``/data/brain_label_maps, cut to the head; empty where there are none."""
+    """Return the label maps below ``root``/data/brain_label_maps, cut to the head.
+
+    Empty where there are none.
+    """
     import nibabel as nib
 
     folder = Path(root or "") / "data" / "brain_label_maps"

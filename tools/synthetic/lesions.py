@@ -98,7 +98,7 @@ def add_lesion(r: Random, canvas: Canvas, active: Tensor, small: float) -> Tenso
 
 
 def displaced(r: Random, grey: Tensor, depth: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
-    """The image as a growing lesion pushes it aside (mass effect)."""
+    """Return the image as a growing lesion pushes it aside (mass effect)."""
     n = len(grey)
     cx, cy = (sample_at(t.expand(n, -1, -1), centre) for t in (r.x, r.y))
     dx, dy = r.x - cx, r.y - cy
@@ -108,7 +108,10 @@ def displaced(r: Random, grey: Tensor, depth: Tensor, centre: Tensor, radius: Te
 
 
 def add_shell(r: Random, canvas: Canvas, active: Tensor) -> Tensor:
-    """A crescent along the border of the place where lesions may be, as bleeds under the skull; its mask."""
+    """Return a crescent along the border of the place where lesions may be, as bleeds under the skull.
+
+    Its mask.
+    """
     n, side = len(canvas.grey), r.size
     inside = step(canvas.inside - 0.5, 0.1)
     reach = side // 12

@@ -11,7 +11,7 @@ from synthetic.fields import Random
 
 
 def draw(canvas: Canvas, colour: Tensor, alpha: Tensor) -> None:
-    """Puts ``colour`` (N, 3, S, S) or (N, 3, 1, 1) with opacity ``alpha`` (N, S, S) over all else."""
+    """Put ``colour`` (N, 3, S, S) or (N, 3, 1, 1) with opacity ``alpha`` (N, S, S) over all else."""
     if canvas.drawn is None:
         n, side, _ = canvas.grey.shape
         canvas.drawn, canvas.cover = torch.zeros(n, 3, side, side), torch.zeros(n, side, side)
@@ -21,7 +21,7 @@ def draw(canvas: Canvas, colour: Tensor, alpha: Tensor) -> None:
 
 
 def add_view(r: Random, canvas: Canvas) -> None:
-    """The visible part: all, an octagon, a disc or a rounded box; the frame is black or nearly."""
+    """Return the visible part: all, an octagon, a disc or a rounded box; the frame is black or nearly."""
     n = len(canvas.grey)
     x, y = r.x - r.uniform(n, -0.06, 0.06), r.y - r.uniform(n, -0.06, 0.06)
     wide = r.uniform(n, 0.85, 1.1)
@@ -44,7 +44,7 @@ def add_view(r: Random, canvas: Canvas) -> None:
 
 
 def add_panel(r: Random, canvas: Canvas, chance: float) -> None:
-    """A box in a corner: black, or blue or green with a winding line (the instrument's position)."""
+    """Return a box in a corner: black, or blue or green with a winding line (the instrument's position)."""
     n = len(canvas.grey)
     sx, sy = 2 * r.coin(n, 0.25) - 1, 1 - 2 * r.coin(n, 0.25)
     box = ((r.x * sx > r.uniform(n, 0.25, 0.65)) & (r.y * sy > r.uniform(n, 0.25, 0.65))).float()

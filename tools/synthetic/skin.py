@@ -52,7 +52,7 @@ def hairs(r: Random, canvas: Canvas) -> None:
 
 
 def add_spot(r: Random, canvas: Canvas, active: Tensor) -> Tensor:
-    """A pigmented or red lesion in each image with ``active`` 1; returns the mask (N, S, S)."""
+    """Return a pigmented or red lesion in each image with ``active`` 1; returns the mask (N, S, S)."""
     n = len(canvas.grey)
     radius = 0.1 * 7.0 ** r.uniform(n)
     core = step(canvas.inside - 0.5, 0.1)

@@ -34,7 +34,7 @@ def real(r: Random, n: int, slices: Tensor) -> Canvas:
 
 
 def load_slices(root: str | os.PathLike[str] | None, size: int = 192) -> Tensor | None:
-    """Normal slices of the redistributable real scans below ``root``/data, for pasting lesions.
+    """Return normal slices of the redistributable real scans below ``root``/data, for pasting lesions.
 
     Reads only ``dicom_head_ct``, ``dicom_brain_mr`` and the CT and MR of ``body_ct_small``.
 

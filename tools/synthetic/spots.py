@@ -142,7 +142,7 @@ def _step(x: np.ndarray) -> np.ndarray:
 
 
 def paste_band(r: np.random.Generator, scene: Scene, contrast: float) -> None:
-    """Changed white matter along the ventricles on both sides, in patches that run together."""
+    """Return changed white matter along the ventricles on both sides, in patches that run together."""
     size = scene.grey.shape[-1]
     ragged = r.uniform(0.05, 0.3) * smooth_field(r, int(r.integers(5, 16)), size)
     ragged += r.uniform(0, 0.35) * smooth_field(r, 4, size)
@@ -157,7 +157,7 @@ def paste_band(r: np.random.Generator, scene: Scene, contrast: float) -> None:
 
 
 def draw_centre(r: np.random.Generator, weights: np.ndarray) -> tuple[float, float] | None:
-    """A place drawn by weights (S, S); None where there is none."""
+    """Return a place drawn by weights (S, S); None where there is none."""
     coarse = weights[1::3, 1::3].ravel()
     total = np.cumsum(coarse, dtype=np.float64)
     if total[-1] <= 0:
@@ -169,12 +169,12 @@ def draw_centre(r: np.random.Generator, weights: np.ndarray) -> tuple[float, flo
 
 
 def draw_contrast(r: np.random.Generator, least: float, most: float, dark: float) -> float:
-    """A contrast in standard deviations: mostly faint, negative with chance ``dark``."""
+    """Return a contrast in standard deviations: mostly faint, negative with chance ``dark``."""
     return (least + (most - least) * r.random() ** 1.4) * (-1 if r.random() < dark else 1)
 
 
 def large(r: np.random.Generator, scene: Scene, dark: float) -> Spot | None:
-    """A tumour, bleed or infarct of 8 to 40 mm radius, often with a core, a ring or swelling around it."""
+    """Draw a tumour, bleed or infarct of 8 to 40 mm radius, often with a core, a ring or swelling."""
     centre = draw_centre(r, scene.inside[0])
     if centre is None:
         return None
@@ -201,7 +201,10 @@ def large(r: np.random.Generator, scene: Scene, dark: float) -> Spot | None:
 
 
 def enhancing(r: np.random.Generator, scene: Scene) -> Spot | None:
-    """A tumour as contrast agent shows it: a bright wall around a dark core, mostly in faint swelling."""
+    """Return a tumour as contrast agent shows it.
+
+    A bright wall around a dark core, mostly in faint swelling.
+    """
     centre = draw_centre(r, scene.inside[0])
     if centre is None:
         return None
@@ -224,7 +227,7 @@ def enhancing(r: np.random.Generator, scene: Scene) -> Spot | None:
 
 
 def middle(r: np.random.Generator, scene: Scene, dark: float) -> Spot | None:
-    """A lesion of 4 to 10 mm radius, a ring in one of four."""
+    """Return a lesion of 4 to 10 mm radius, a ring in one of four."""
     centre = draw_centre(r, scene.inside[0])
     if centre is None:
         return None
@@ -248,7 +251,7 @@ def middle(r: np.random.Generator, scene: Scene, dark: float) -> Spot | None:
 
 
 def small(r: np.random.Generator, scene: Scene, dark: float, strength: float) -> Spot | None:
-    """A lesion of 1 to 5 mm radius in white matter, often drawn out as those along veins are."""
+    """Return a lesion of 1 to 5 mm radius in white matter, often drawn out as those along veins are."""
     centre = draw_centre(r, scene.small)
     if centre is None:
         return None
@@ -273,7 +276,7 @@ def small(r: np.random.Generator, scene: Scene, dark: float, strength: float) ->
 
 
 def harm(r: np.random.Generator, scene: Scene, dark: float, mirror: np.ndarray | None) -> None:
-    """Gives the own slice lesions of patterns: large, many small, few middle, mixed, enhancing.
+    """Give the own slice lesions of patterns: large, many small, few middle, mixed, enhancing.
 
     Args:
         r: random numbers.

@@ -13,7 +13,7 @@ from synthetic.overlays import add_text
 
 
 def surface(r: Random, n: int) -> Canvas:
-    """A flat material that fills the image or ends at a crooked edge, unevenly lit."""
+    """Return a flat material that fills the image or ends at a crooked edge, unevenly lit."""
     x, y = r.x.expand(n, -1, -1), r.y.expand(n, -1, -1)
     kinds = torch.stack([rolled(r, n), grained(r, n), woven(r, n), celled(r, n), r.fractal(n, 3, 2)], 1)
     share = torch.tensor([4.0, 2, 1, 1, 1])
@@ -43,7 +43,10 @@ def surface(r: Random, n: int) -> Canvas:
 
 
 def objects(r: Random, n: int) -> Canvas:
-    """A thing on a light, dark or rough ground: rings, capsules, boxes, nuts, tablets; parts and print."""
+    """Return a thing on a light, dark or rough ground: rings, capsules, boxes, nuts, tablets.
+
+    Parts and print.
+    """
     x, y = r.x.expand(n, -1, -1), r.y.expand(n, -1, -1)
     angle = r.uniform(n, 0, math.pi) * r.coin(n, 0.6)
     dx, dy = x - r.uniform(n, -0.08, 0.08), y - r.uniform(n, -0.08, 0.08)
@@ -91,7 +94,7 @@ def objects(r: Random, n: int) -> Canvas:
 
 
 def tint(r: Random, n: int, plain: float) -> Tensor:
-    """A colour per image (N, 3, S, S), grey with chance ``plain``."""
+    """Return a colour per image (N, 3, S, S), grey with chance ``plain``."""
     colour = torch.stack([r.uniform(n, 0.3, 1) for _ in range(3)], 1)
     colour = colour / colour.amax(1, keepdim=True)
     colour = blend(torch.ones_like(colour), colour, r.uniform(n).unsqueeze(1))

@@ -65,7 +65,7 @@ def ultrasound(r: Random, n: int) -> Canvas:
 
 
 def screen(r: Random, n: int) -> tuple[Tensor, Tensor]:
-    """The picture's place on the screen (N, S, S), and the height (N, 1, 1) of its upper edge."""
+    """Return the picture's place on the screen (N, S, S), and the height (N, 1, 1) of its upper edge."""
     tight = r.coin(n, 0.45)
     left, right, up, down = (r.uniform(n, 0, 0.4) * (1 - tight) * r.coin(n, 0.7) for _ in range(4))
     box = (r.x > left - 1) & (r.x < 1 - right) & (r.y > up * 0.5 - 1) & (r.y < 1 - down * 0.6)
@@ -96,7 +96,7 @@ def screen_marks(r: Random, canvas: Canvas, window: Tensor) -> None:
 
 
 def add_nodule(r: Random, canvas: Canvas, active: Tensor) -> Tensor:
-    """A nodule in each image with ``active`` 1: dark, even or mixed, with halo, cysts, calcifications.
+    """Return a nodule in each image with ``active`` 1: dark, even or mixed, with halo, cysts, calcifications.
 
     Changes ``canvas``; returns the mask (N, S, S).
     """

@@ -50,7 +50,7 @@ PLANES = ("axial", "coronal", "sagittal")
 
 
 def load_volumes(root: str | os.PathLike[str] | None) -> list[Volume]:
-    """The T1 of ``nichart_demo`` (with the white matter of ``t1_rois``), ``dicom_brain_mr``,
+    """Return the T1 of ``nichart_demo`` (with the white matter of ``t1_rois``), ``dicom_brain_mr``,
     ``dicom_head_ct`` and ``body_ct_small`` below ``root``/data; empty where there are none.
     """
     data = Path(root or "") / "data"
@@ -76,7 +76,7 @@ def load_volumes(root: str | os.PathLike[str] | None) -> list[Volume]:
 
 
 def load_unmarked(root: str | os.PathLike[str] | None) -> list[Volume]:
-    """The FLAIR of ``nichart_demo`` below ``root``/data: normal outside the brain, unknown inside.
+    """Return the FLAIR of ``nichart_demo`` below ``root``/data: normal outside the brain, unknown inside.
 
     Elderly people have lesions there; the labels that a network gave them are not trained on. Only every
     other person, from the first on: the others are kept to measure with.
@@ -170,7 +170,7 @@ WHITE = (44, 45, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95)
 def sample_volume(
     r: np.random.Generator, size: int, volumes: list[Volume], sick: bool
 ) -> tuple[Scene, np.ndarray, np.ndarray | None]:
-    """A slice of a real volume; its foreground (3, S, S) and, of heads, the brain (S, S)."""
+    """Return a slice of a real volume; its foreground (3, S, S) and, of heads, the brain (S, S)."""
     weights = np.array([volume.share for volume in volumes])
     volume = volumes[int(r.choice(len(volumes), p=weights / weights.sum()))]
     box = np.array([(0, n - 1) for n in volume.grey.shape])

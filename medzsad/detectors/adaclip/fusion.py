@@ -58,7 +58,7 @@ def fuse_patches(
 
 
 def group(features: Tensor, clusters: int, seed: int) -> Tensor:
-    """Groups rows with k-means.
+    """Group rows with k-means.
 
     Args:
         features: (N, F); no gradient flows through the grouping.

@@ -100,7 +100,7 @@ class AdaCLIP(AnomalyDetector):
         clip_weights: Weights | None = None,
         with_text_tower: bool = True,
     ) -> AdaCLIP:
-        """An untrained AdaCLIP, with its text tower for training.
+        """Return an untrained AdaCLIP, with its text tower for training.
 
         Args:
             config: the settings.
@@ -122,7 +122,7 @@ class AdaCLIP(AnomalyDetector):
         class_name: str | None = None,
         with_text_tower: bool = False,
     ) -> AdaCLIP:
-        """The detector of a checkpoint of the published implementation.
+        """Return the detector of a checkpoint of the published implementation.
 
         Args:
             path: the ``.pth`` file; read without unpickling code.
@@ -205,12 +205,12 @@ class AdaCLIP(AnomalyDetector):
         return found
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """What training changes: prompts, their generators and projections."""
+        """Return what training changes: prompts, their generators and projections."""
         return list(self.adapter.parameters())
 
     @torch.no_grad()
     def finish_texts(self, clip: FrozenCLIP | None = None) -> None:
-        """Encodes the texts once and keeps their features, after which the text tower may be dropped.
+        """Encode the texts once and keep their features, after which the text tower may be dropped.
 
         Args:
             clip: whose text tower encodes them; None for the detector's own.
@@ -319,7 +319,7 @@ class AdaCLIP(AnomalyDetector):
         frozen: Mapping[str, Tensor] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> AdaCLIPComparison:
-        """Compares images with the texts; differentiable in everything learned.
+        """Compare images with the texts; differentiable in everything learned.
 
         Args:
             inputs, frozen, class_names: see :meth:`encode`.
@@ -343,7 +343,10 @@ class AdaCLIP(AnomalyDetector):
         )
 
     def to_checkpoint(self) -> Checkpoint:
-        """What was learned, finished text features if there are any, and settings; no backbone weights."""
+        """Return what was learned, finished text features if there are any, and settings.
+
+        No backbone weights.
+        """
         tensors = {f"adapter.{name}": tensor for name, tensor in self.adapter.state_dict().items()}
         if not self.config.text_depends_on_image:
             if self.clip.text is not None:
@@ -367,7 +370,7 @@ class AdaCLIP(AnomalyDetector):
         organ: str | None = None,
         class_name: str | None = None,
     ) -> AdaCLIP:
-        """Builds the detector.
+        """Build the detector.
 
         Args:
             checkpoint: what :meth:`to_checkpoint` returned.
@@ -423,7 +426,10 @@ class AdaCLIP(AnomalyDetector):
             raise
 
     def _state_tokens(self, name: str | None = None, clip: FrozenCLIP | None = None) -> StateTokens:
-        """The tokenised texts of a class, by default the detector's, on its device; made once per class."""
+        """Return the tokenised texts of a class, by default the detector's, on its device.
+
+        Made once per class.
+        """
         name = self.config.class_name if name is None else name
         if name not in self._tokens or self._tokens[name].ids.device != self.device:
             # What inference mode makes could not be used in training later.

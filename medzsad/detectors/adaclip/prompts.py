@@ -40,7 +40,7 @@ class StaticPrompts(nn.Module):
 
 
 class AdaCLIPAdapter(nn.Module):
-    """All learned parts. Parameter names are those of the published checkpoints, less ``clip_model.``
+    """All learned parts, named as in the published checkpoints, less ``clip_model.``.
 
     A block's prompts are its static ones plus the dynamic ones, which are the same at every depth. What
     the settings leave out does not exist. As in the published code the text tower is not prompted before its
@@ -69,7 +69,7 @@ class AdaCLIPAdapter(nn.Module):
         self.cls_token_layer = LinearHeads(embed_dim, embed_dim, 1)
 
     def prompts(self, branch: str, frozen: Tensor | None) -> list[Tensor]:
-        """The prompts of each depth.
+        """Return the prompts of each depth.
 
         Args:
             branch: ``"visual"`` or ``"text"``.
@@ -92,7 +92,7 @@ class AdaCLIPAdapter(nn.Module):
             return [p + dynamic for p in static.static_prompts]
 
     def image_hook(self, frozen: Tensor | None) -> BlockHook:
-        """Appends the prompts before the first block and replaces them before the next ``depth - 1``."""
+        """Append the prompts before the first block and replace them before the next ``depth - 1``."""
         prompts = self.prompts("visual", frozen)
 
         def hook(block: int, tokens: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class AdaCLIPAdapter(nn.Module):
         return hook
 
     def text_hook(self, frozen: Tensor | None, texts: int) -> BlockHook:
-        """Overwrites tokens 1 to ``length`` before the second block and the next ``depth - 2``.
+        """Overwrite tokens 1 to ``length`` before the second block and the next ``depth - 2``.
 
         Args:
             frozen: see :meth:`prompts`.
@@ -139,7 +139,7 @@ class AdaCLIPAdapter(nn.Module):
     def build(
         cls, config: AdaCLIPSettings, clip: FrozenCLIP, tensors: Mapping[str, Tensor] | None = None
     ) -> AdaCLIPAdapter:
-        """An adapter for ``clip``: untrained, or with ``tensors``, of which surplus ones are ignored.
+        """Return an adapter for ``clip``: untrained, or with ``tensors``, of which surplus ones are ignored.
 
         Raises:
             ModelNotReady: if tensors are missing or of another shape, or the text tower's width is unknown.
@@ -167,7 +167,7 @@ class AdaCLIPAdapter(nn.Module):
 
 
 def read_published(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads a checkpoint of the published implementation.
+    """Read a checkpoint of the published implementation.
 
     Args:
         path: the ``.pth`` file, a flat dictionary of tensors ``clip_model.<part>...``, or

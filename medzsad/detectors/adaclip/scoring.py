@@ -66,7 +66,7 @@ def compare_features(encoded: Encoded, config: AdaCLIPSettings) -> AdaCLIPCompar
 
 
 def layer_probability_maps(comparison: AdaCLIPComparison, size: Sequence[int]) -> dict[int, Tensor]:
-    """The published aggregation for training: every layer by itself.
+    """Return the published aggregation for training: every layer by itself.
 
     Returns:
         Per output layer, float32 (B, 2, *size) that sums to 1 over normal and abnormal.
@@ -78,7 +78,9 @@ def layer_probability_maps(comparison: AdaCLIPComparison, size: Sequence[int]) -
 
 
 def aggregated_map(comparison: AdaCLIPComparison, size: Sequence[int], *, sigma: float = 0.0) -> Tensor:
-    """The published aggregation for predicting: mean logits of the layers, enlarged, softmax, smoothed.
+    """Return the published aggregation for predicting.
+
+    Mean logits of the layers, enlarged, softmax, smoothed.
 
     Args:
         comparison: of images with texts.

@@ -82,7 +82,7 @@ class AdaCLIPSettings:
         return self.dynamic and self.prompts_text
 
     def resolve(self, clip: FrozenCLIP) -> AdaCLIPSettings:
-        """The same settings with every None decided for ``clip``.
+        """Return the same settings with every None decided for ``clip``.
 
         Raises:
             ModelNotReady: if a value is impossible, or does not fit ``clip``.
@@ -136,7 +136,7 @@ class AdaCLIPSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AdaCLIPSettings:
-        """Settings as stored in a checkpoint.
+        """Return settings as stored in a checkpoint.
 
         Raises:
             ModelNotReady: on a setting that this version does not know.

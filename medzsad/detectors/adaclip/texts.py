@@ -48,7 +48,7 @@ def prompted_texts(
 
 
 def _after_first_block(clip: FrozenCLIP, tokens: StateTokens, class_name: str) -> Tensor:
-    """The texts (P, T, text width) out of the text tower's first block, which no image changes."""
+    """Return the texts (P, T, text width) out of the text tower's first block, which no image changes."""
     weight = clip.text_tower.token_embedding.weight
     key = ("adaclip", class_name, tokens.ids.shape[1], weight.device, weight.dtype, weight.data_ptr())
     return clip.once(key, lambda: clip.run_text_blocks(clip.embed_text(tokens.ids), last=1))

@@ -100,7 +100,7 @@ class FrozenCLIP(nn.Module):
         position_antialias: bool = False,
         seed: int = 0,
     ) -> FrozenCLIP:
-        """Builds the towers and loads their weights.
+        """Build the towers and load their weights.
 
         Args:
             model: open_clip's model name, or its configuration ``{embed_dim, vision_cfg, text_cfg}``.
@@ -237,7 +237,10 @@ class FrozenCLIP(nn.Module):
         return visual.ln_pre(torch.cat([token, patches.to(token.dtype)], 1) + self.position_embedding(grid))
 
     def position_embedding(self, grid: tuple[int, int]) -> Tensor:
-        """The position embedding (1 + rows * columns, C), resized to ``grid``; computed once per size."""
+        """Return the position embedding (1 + rows * columns, C), resized to ``grid``.
+
+        Computed once per size.
+        """
         stored = self.visual.positional_embedding
         native = tuple(self.visual.grid_size)
         if tuple(grid) == native:
@@ -259,8 +262,9 @@ class FrozenCLIP(nn.Module):
         return self.once(key, resized)
 
     def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """What ``make()`` gives, which must follow from ``key`` and the weights alone: made once, no graph.
+        """Return what ``make()`` gives, which must follow from ``key`` and the weights alone.
 
+        Made once, no graph.
         Forgotten when weights are loaded or moved through this module.
         """
         if key not in self._kept:
@@ -282,7 +286,7 @@ class FrozenCLIP(nn.Module):
         path: Tensor | None = None,
         class_only: bool = False,
     ) -> TowerRun:
-        """Runs the image tower's blocks.
+        """Run the image tower's blocks.
 
         From layer ``vv_start`` on a second path is kept: ``path = path + Attn_vv(ln_1(tokens))``, without
         MLP, starting from the tokens that enter that layer (AnomalyCLIP).
@@ -342,7 +346,9 @@ class FrozenCLIP(nn.Module):
             return (self.visual.ln_post(tokens) if norm else tokens) @ self.visual.proj
 
     def class_feature(self, tokens: Tensor, *, norm: bool = True) -> Tensor:
-        """The image's feature (B, D) from the last block's tokens (B, N, C), as CLIP pools them; not L2.
+        """Return the image's feature (B, D) from the last block's tokens (B, N, C), as CLIP pools them.
+
+        Not L2.
 
         Args:
             tokens: final tokens, without any that were appended.
@@ -376,7 +382,10 @@ class FrozenCLIP(nn.Module):
         return self.text_tower.token_embedding(ids)
 
     def text_ends(self, ids: Tensor) -> Tensor:
-        """The position (P,) at which each text's feature is read: the end-of-text token's, as a rule."""
+        """Return the position (P,) at which each text's feature is read.
+
+        The end-of-text token's, as a rule.
+        """
         tower = self.text_tower
         if tower.pool_type == "argmax":
             return ids.argmax(-1)
@@ -405,7 +414,7 @@ class FrozenCLIP(nn.Module):
     def run_text_blocks(
         self, embeddings: Tensor, *, before_block: BlockHook | None = None, last: int | None = None
     ) -> Tensor:
-        """Runs the text tower's blocks, to the ``last`` (1-based; None for all), on (P, T, text width)."""
+        """Run the text tower's blocks, to the ``last`` (1-based; None for all), on (P, T, text width)."""
         tower = self.text_tower
         tokens = embeddings + tower.positional_embedding[: embeddings.shape[1]]
         for index, block in enumerate(tower.transformer.resblocks[:last]):

@@ -11,7 +11,10 @@ from medzsad.detectors.clip.towers import Block
 def plain_block(
     block: Block, tokens: Tensor, head_scale: Tensor | None, causal: bool, read: int | None
 ) -> Tensor:
-    """A block of either tower on tokens (B, N, C): all of them, or only the first ``read`` come out."""
+    """Return a block of either tower on tokens (B, N, C).
+
+    All of them, or only the first ``read`` come out.
+    """
     attended = self_attention(block.attn, block.ln_1(tokens), causal=causal, head_scale=head_scale, read=read)
     return rest_of_block(block, tokens[:, :read], attended)
 
@@ -24,7 +27,10 @@ def dual_block(
     vv_head_scale: Tensor | None,
     read: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """A block of the image tower on the ordinary and the V-V path, both (B, N, C); ``read`` as above."""
+    """Return a block of the image tower on the ordinary and the V-V path, both (B, N, C).
+
+    ``read`` as above.
+    """
     attended, second = dual_attention(
         block.attn, block.ln_1(tokens), head_scale=head_scale, vv_head_scale=vv_head_scale, read=read
     )
@@ -32,6 +38,6 @@ def dual_block(
 
 
 def rest_of_block(block: Block, tokens: Tensor, attended: Tensor) -> Tensor:
-    """What a block of either tower makes of its tokens and its attention's output, both (B, N, C)."""
+    """Return what a block of either tower makes of its tokens and its attention's output, both (B, N, C)."""
     tokens = tokens + block.ls_1(attended)
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))

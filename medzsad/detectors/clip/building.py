@@ -39,7 +39,7 @@ class BackboneSettings(Protocol):
 
 
 def build_clip(config: BackboneSettings, clip_weights: Weights | None = None, *, text: bool) -> FrozenCLIP:
-    """The backbone that ``config`` names, of open_clip's own kind.
+    """Return the backbone that ``config`` names, of open_clip's own kind.
 
     Args:
         config: a detector's settings.
@@ -73,7 +73,7 @@ def build_any_clip(
 
 
 def public_settings(config: Any) -> dict[str, Any]:
-    """A detector's settings as results may hold them: of a weights file its name, not its folder."""
+    """Return a detector's settings as results may hold them: of a weights file its name, not its folder."""
     values = asdict(config)
     if values.get("clip_weights"):
         values["clip_weights"] = PurePath(values["clip_weights"]).name
@@ -97,7 +97,7 @@ def check_fingerprint(
     *,
     made: str = "the detector was trained with",
 ) -> None:
-    """Checks that ``clip`` holds the weights that a checkpoint was made with.
+    """Check that ``clip`` holds the weights that a checkpoint was made with.
 
     Args:
         stored: the fingerprint in the checkpoint; None if it has none, which passes.

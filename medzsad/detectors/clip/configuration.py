@@ -17,7 +17,7 @@ NO_TEXT = {"width": 64, "heads": 1, "layers": 1, "vocab_size": 2, "context_lengt
 
 
 def read_configuration(model: str | Mapping[str, Any], *, text: bool) -> tuple[str, dict[str, Any]]:
-    """The name and the configuration of a model given by either.
+    """Return the name and the configuration of a model given by either.
 
     Args:
         model: open_clip's model name, or ``{embed_dim, vision_cfg, text_cfg}``.
@@ -58,7 +58,7 @@ def every_tag_needs_quick_gelu(model: str) -> bool:
 
 
 def check_image_tower(visual: nn.Module, name: str) -> None:
-    """Raises ModelNotReady unless ``visual`` is a ViT whose blocks our attention reproduces."""
+    """Raise ModelNotReady unless ``visual`` is a ViT whose blocks our attention reproduces."""
     blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
     if not blocks or not hasattr(visual, "ln_post") or getattr(visual, "attn_pool", None) is not None:
         raise ModelNotReady(f"{name}: its image tower is not open_clip's own ViT")
@@ -67,7 +67,7 @@ def check_image_tower(visual: nn.Module, name: str) -> None:
 
 
 def check_text_tower(text: nn.Module, name: str) -> None:
-    """Raises ModelNotReady unless ``text`` is a plain transformer that our attention reproduces."""
+    """Raise ModelNotReady unless ``text`` is a plain transformer that our attention reproduces."""
     blocks = getattr(getattr(text, "transformer", None), "resblocks", None)
     if not blocks or not all(supports(block) for block in blocks):
         raise ModelNotReady(f"{name}: its text tower is not a plain transformer")

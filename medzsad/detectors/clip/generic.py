@@ -78,7 +78,7 @@ class GenericCLIP(nn.Module):
         *,
         text: bool = False,
     ) -> GenericCLIP:
-        """Builds the towers and loads their weights, without unpickling code.
+        """Build the towers and load their weights, without unpickling code.
 
         Args:
             name: ``hf-hub:owner/name``, or ``local-dir:folder`` of a folder with the same files: the model's
@@ -181,7 +181,7 @@ class GenericCLIP(nn.Module):
         return trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(patches)))
 
     def run_blocks(self, tokens: Tensor, *, class_only: bool = False) -> TowerRun:
-        """Runs the image tower's blocks on tokens (B, N, C), from :meth:`embed`; N may be fewer.
+        """Run the image tower's blocks on tokens (B, N, C), from :meth:`embed`; N may be fewer.
 
         ``class_only`` is there for :class:`FrozenCLIP`'s sake and ignored: towers of timm pool in many ways.
         """
@@ -198,7 +198,10 @@ class GenericCLIP(nn.Module):
         return self.visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(features))))
 
     def class_feature(self, tokens: Tensor) -> Tensor:
-        """The image's feature (B, D) from the last block's tokens (B, N, C), as the tower pools; not L2."""
+        """Return the image's feature (B, D) from the last block's tokens (B, N, C), as the tower pools.
+
+        Not L2.
+        """
         return self.visual.head(self.visual.trunk.forward_head(self.visual.trunk.norm(tokens)))
 
     def encode_texts(self, texts: list[str]) -> Tensor:
@@ -236,7 +239,7 @@ def _read_config(name: str) -> dict[str, Any]:
 
 
 def _find_file(name: str, files: tuple[str, ...]) -> Path:
-    """The first of ``files`` that the model called ``name`` has."""
+    """Return the first of ``files`` that the model called ``name`` has."""
     if name.startswith(_FOLDER):
         folder = Path(name.removeprefix(_FOLDER)).expanduser()
         found = [folder / file for file in files if (folder / file).is_file()]
@@ -267,12 +270,12 @@ def _find_file(name: str, files: tuple[str, ...]) -> Path:
 
 
 def _packages(text_cfg: Mapping[str, Any]) -> tuple[str, ...]:
-    """Optional packages that a text tower and its tokenizer need."""
+    """Return optional packages that a text tower and its tokenizer need."""
     return ("transformers",) if text_cfg.get("hf_model_name") or text_cfg.get("hf_tokenizer_name") else ()
 
 
 def _check_trunk(visual: nn.Module, name: str) -> None:
-    """Raises ModelNotReady unless the steps above reproduce the image tower."""
+    """Raise ModelNotReady unless the steps above reproduce the image tower."""
     from timm.models.vision_transformer import VisionTransformer
 
     trunk = getattr(visual, "trunk", None)

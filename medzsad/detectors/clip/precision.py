@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def hold_matrices(clip: FrozenCLIP | GenericCLIP, dtype: torch.dtype) -> None:
-    """Stores weights and biases of linear layers and convolutions of a CLIP's image tower in ``dtype``.
+    """Store weights and biases of linear layers and convolutions of a CLIP's image tower in ``dtype``.
 
     Under autocast they are rounded to it in any case, but anew in every forward pass, which for a ViT-L reads
     and writes two gigabytes. The numbers are the same, the memory is half. Layer norms, embeddings and

@@ -16,7 +16,7 @@ _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def find_weights(weights: str, model: str | None) -> tuple[Path, bool | None]:
-    """Finds, or downloads, the file that ``weights`` stands for.
+    """Find, or download, the file that ``weights`` stands for.
 
     Args:
         weights: a file, or an open_clip pretrained tag.
@@ -49,7 +49,7 @@ def find_weights(weights: str, model: str | None) -> tuple[Path, bool | None]:
 
 
 def find_local(tag: str, model: str) -> Path | None:
-    """The file of an open_clip tag where open_clip's own caches hold it; nothing is downloaded."""
+    """Return the file of an open_clip tag where open_clip's own caches hold it; nothing is downloaded."""
     from open_clip.pretrained import get_pretrained_cfg
 
     config = get_pretrained_cfg(model, tag)

@@ -35,7 +35,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, ends: Tensor, length: int, start: int) -> Layout:
-        """The layout of texts of ``length`` T with ends at (P,), the first ``start`` tokens alike."""
+        """Return the layout of texts of ``length`` T with ends at (P,), the first ``start`` tokens alike."""
         own = torch.arange(start, length, device=ends.device) <= ends[:, None]
         last = start + own.sum(1).cumsum(0) - 1
         places = last.where(ends >= start, ends)
@@ -71,7 +71,7 @@ def encode_after_first_block(
 
 
 def _block(block: Block, row: Tensor, layout: Layout, last: bool) -> Tensor:
-    """A block of the text tower on a row (B, N, C); of the last one only the texts' ends come out."""
+    """Return a block of the text tower on a row (B, N, C); of the last one only the texts' ends come out."""
     attended = _attention(block.attn, block.ln_1(row), layout)
     if last:
         attended, row = attended[:, :, layout.ends], row[:, layout.ends]

@@ -118,7 +118,7 @@ def _unpickle(archive: zipfile.ZipFile, prefix: str) -> Any:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A file of the archive, which takes no more memory than the archive has bytes."""
+    """Return a file of the archive, which takes no more memory than the archive has bytes."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
         raise ModelNotReady("refused: a compressed archive, which PyTorch does not write")

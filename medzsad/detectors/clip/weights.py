@@ -44,7 +44,7 @@ class ClipState(NamedTuple):
 def load_clip_state(
     weights: str | os.PathLike[str] | Mapping[str, Tensor], *, model: str | None, text: bool
 ) -> ClipState:
-    """Loads weights.
+    """Load weights.
 
     Args:
         weights: an open_clip pretrained tag (``"openai"``), a file (OpenAI's ``.pt``, a state dict in
@@ -84,7 +84,7 @@ def load_clip_state(
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], bool]:
-    """Reads the tensors of a file, whatever its suffix says, without running anything in it.
+    """Read the tensors of a file, whatever its suffix says, without running anything in it.
 
     Returns:
         The tensors by name (those of nested dictionaries and lists joined by dots, without what training
@@ -114,7 +114,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], bool]
 
 
 def install(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, origin: str, model: str) -> None:
-    """Makes the tensors ``prefix + name`` the parameters of ``module``, which may be on the meta device.
+    """Make the tensors ``prefix + name`` the parameters of ``module``, which may be on the meta device.
 
     Raises:
         ModelNotReady: if tensors are missing or of another shape.
@@ -140,7 +140,7 @@ def install(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, origi
 
 
 def _recorded_quick_gelu(path: Path) -> bool | None:
-    """What the record in a file of the model cache says (see :mod:`medzsad.zoo.convert`)."""
+    """Return what the record in a file of the model cache says (see :mod:`medzsad.zoo.convert`)."""
     try:
         record = json.loads(read_header(path)[0].get(METADATA_KEY, "{}"))
     except (ModelNotReady, OSError, ValueError):
@@ -175,7 +175,7 @@ def unwrapped(name: str) -> str:
 
 
 def read_pytorch_file(path: str | os.PathLike[str]) -> Any:
-    """Reads what ``torch.save`` wrote, tensors and plain containers only.
+    """Read what ``torch.save`` wrote, tensors and plain containers only.
 
     Raises:
         ModelNotReady: if the file is missing or damaged, or holds anything that could run code.

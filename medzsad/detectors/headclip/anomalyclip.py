@@ -53,7 +53,7 @@ class AnomalyCLIP(HeadCLIP):
         raise ModelNotReady("the file has head weights: it is HeadCLIP's; use method headclip")
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """What training changes: the prompts."""
+        """Return what training changes: the prompts."""
         return [] if self.prompts is None else list(self.prompts.parameters())
 
     def _tower_settings(self) -> dict[str, Any]:

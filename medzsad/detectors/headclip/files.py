@@ -123,7 +123,7 @@ def read_headclip(
 
 
 def _mapped(tensors: dict[str, Tensor], mapping: Mapping[str, str], origin: str) -> dict[str, Tensor]:
-    """Takes what is mapped out of ``tensors``, under our names; for ``*`` stands ``their`` and the number."""
+    """Take what is mapped out of ``tensors``, under our names; for ``*`` stands ``their`` and the number."""
     found: dict[str, Tensor] = {}
     for theirs, ours in mapping.items():
         pattern = re.compile(re.escape(theirs).replace(r"\*", r"(\d+)"))
@@ -147,7 +147,10 @@ def _mapped_heads(mapped: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 def _prompts(
     named: dict[str, Tensor], left: dict[str, Tensor], mapped: Mapping[str, Tensor], tower: Tower
 ) -> dict[str, Tensor]:
-    """The prompts, as AnomalyCLIP names and shapes them; what is taken from ``left`` is deleted there."""
+    """Return the prompts, as AnomalyCLIP names and shapes them.
+
+    What is taken from ``left`` is deleted there.
+    """
     width, found = tower.text_width, {n: t for n, t in mapped.items() if n in _WORDS}
     for wanted in [name for name in _WORDS if name not in found]:
         shaped = [n for n, t in left.items() if t.ndim == 4 and t.shape[:2] == (1, 1) and t.shape[3] == width]

@@ -178,7 +178,7 @@ def _layers(counted: list[int], depth: int) -> list[int]:
 
 
 def _group(name: str, names: Collection[str]) -> str:
-    """The name with the number of its layer as ``*``: of its numbers the one that varies most."""
+    """Return the name with the number of its layer as ``*``: of its numbers the one that varies most."""
     alike = [numbers(other) for other in names if template(other) == template(name)]
     distinct = [len(set(column)) for column in zip(*alike, strict=True)]
     if not distinct:

@@ -133,7 +133,7 @@ class HeadCLIP(AnomalyDetector):
         with_text_tower: bool = True,
         prompts: PromptLearner | None = None,
     ) -> Self:
-        """An untrained HeadCLIP (head weights 1), with its text tower for training.
+        """Return an untrained HeadCLIP (head weights 1), with its text tower for training.
 
         Args:
             config: the settings.
@@ -157,7 +157,7 @@ class HeadCLIP(AnomalyDetector):
         clip_weights: Weights | None = None,
         with_text_tower: bool = False,
     ) -> Self:
-        """A zero-shot detector from a published AnomalyCLIP checkpoint, without any training.
+        """Return a zero-shot detector from a published AnomalyCLIP checkpoint, without any training.
 
         Args:
             path: the ``.pth`` file.
@@ -205,7 +205,7 @@ class HeadCLIP(AnomalyDetector):
         clip_weights: Weights | None,
         origin: str,
     ) -> Self:
-        """A trained detector from prompts and head weights in the form of ``headclip_files``."""
+        """Return a trained detector from prompts and head weights in the form of ``headclip_files``."""
         heads = _part(tensors, "head_weights.")
         config = replace(
             config,
@@ -236,7 +236,7 @@ class HeadCLIP(AnomalyDetector):
         return OBJECT.class_name
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """What training changes: the prompts and the head weights."""
+        """Return what training changes: the prompts and the head weights."""
         prompts = [] if self.prompts is None else list(self.prompts.parameters())
         return prompts + list(self.head_weights.parameters())
 
@@ -307,7 +307,7 @@ class HeadCLIP(AnomalyDetector):
         return clip.class_feature(run.tokens, norm=config.class_norm), patches
 
     def compare(self, inputs: Tensor | None, *, frozen: Mapping[str, Tensor] | None = None) -> Comparison:
-        """Compares images with the two texts; differentiable in prompts and head weights.
+        """Compare images with the two texts; differentiable in prompts and head weights.
 
         Args:
             inputs: float32 (B, 3, S, S), normalised.
@@ -326,7 +326,10 @@ class HeadCLIP(AnomalyDetector):
         )
 
     def summed_map(self, comparison: Comparison, size: Sequence[int], *, smooth: bool = True) -> Tensor:
-        """The published map, (B, H, W) in [0, number of patch layers]: a sum over layers, then smoothed."""
+        """Return the published map, (B, H, W) in [0, number of patch layers].
+
+        A sum over layers, then smoothed.
+        """
         layers = [abnormality(p) for p in comparison.patch_probabilities.values()]
         maps = upsample(torch.stack(layers).sum(0), size)
         return gaussian_smooth(maps, self.config.smoothing_sigma) if smooth else maps
@@ -361,7 +364,7 @@ class HeadCLIP(AnomalyDetector):
     def from_checkpoint(
         cls, checkpoint: Checkpoint, *, clip_weights: Weights | None = None, with_text_tower: bool = False
     ) -> Self:
-        """Builds the detector.
+        """Build the detector.
 
         Args:
             checkpoint: what :meth:`to_checkpoint` returned.

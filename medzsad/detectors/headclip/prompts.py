@@ -109,7 +109,7 @@ class PromptLearner(nn.Module):
         return torch.cat([tokens[:, : self.deep_position], repeated, tokens[:, end:]], 1)
 
     def check_fit(self, clip: FrozenCLIP) -> None:
-        """Raises ModelNotReady unless the prompts fit the text tower's width and depth."""
+        """Raise ModelNotReady unless the prompts fit the text tower's width and depth."""
         tower = clip.text_tower
         width, depth = tower.token_embedding.weight.shape[1], len(tower.transformer.resblocks)
         if self.ctx_pos.shape[-1] != width:
@@ -130,7 +130,7 @@ class PromptLearner(nn.Module):
         deep_position: int = 1,
         phrases: tuple[str, str] = ("object.", "damaged object."),
     ) -> PromptLearner:
-        """Builds prompts of the sizes that ``tensors`` have; other names in it are ignored.
+        """Build prompts of the sizes that ``tensors`` have; other names in it are ignored.
 
         Raises:
             ModelNotReady: if tensors are missing or their shapes contradict one another.
@@ -160,7 +160,7 @@ class PromptLearner(nn.Module):
 
 
 def load_anomalyclip_prompts(path: str | os.PathLike[str]) -> PromptLearner:
-    """Reads the prompts of a published AnomalyCLIP checkpoint, ``{"prompt_learner": state_dict}``, or of its
+    """Read the prompts of a published AnomalyCLIP checkpoint, ``{"prompt_learner": state_dict}``, or of its
     safetensors copy in the model cache.
 
     Its ``compound_prompt_projections`` are never used by the published code either, and are ignored.

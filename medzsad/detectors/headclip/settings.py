@@ -67,7 +67,7 @@ class HeadCLIPSettings:
     deep_position: int = 1
 
     def resolve(self, clip: FrozenCLIP) -> HeadCLIPSettings:
-        """The same settings with every None decided for ``clip``.
+        """Return the same settings with every None decided for ``clip``.
 
         Raises:
             ModelNotReady: if a value is impossible, or does not fit ``clip``.
@@ -111,7 +111,7 @@ class HeadCLIPSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HeadCLIPSettings:
-        """Settings as stored in a checkpoint.
+        """Return settings as stored in a checkpoint.
 
         Raises:
             ModelNotReady: on a setting that this version does not know.

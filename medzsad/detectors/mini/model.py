@@ -74,7 +74,7 @@ def is_colour(images: Tensor) -> Tensor:
 
 
 def tensors_of(checkpoint: Checkpoint, part: str) -> dict[str, Tensor]:
-    """The float32 tensors of one network: ``"network"`` (grey), or a key of :data:`PREFIXES`."""
+    """Return the float32 tensors of one network: ``"network"`` (grey), or a key of :data:`PREFIXES`."""
     prefix = PREFIXES.get(part, "")
     return {
         name.removeprefix(prefix): tensor.float()
@@ -172,7 +172,10 @@ class MedzsadMini(AnomalyDetector):
         }
 
     def for_volume(self, *, colour: bool = False) -> MedzsadMini:
-        """The same detector for slices, at ``slice_size``; of grey volumes with their own network if any."""
+        """Return the same detector for slices, at ``slice_size``.
+
+        Of grey volumes with their own network if any.
+        """
         detector = copy.copy(self)
         detector.image_size = self.slice_size
         if not colour or self.slice_network is None:
@@ -246,7 +249,7 @@ class MedzsadMini(AnomalyDetector):
         return SlicePrediction(*prediction, network.brain(decoded).float().sigmoid())
 
     def to_checkpoint(self) -> Checkpoint:
-        """The networks' weights in float16 (half the file, no measurable change) and the settings."""
+        """Return the networks' weights in float16 (half the file, no measurable change) and the settings."""
         tensors = self.network.state_dict()
         for part, prefix in PREFIXES.items():
             network = getattr(self, part)
@@ -272,7 +275,7 @@ class MedzsadMini(AnomalyDetector):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> MedzsadMini:
-        """Builds the detector; ``clip_weights`` is ignored, for nothing of CLIP is used.
+        """Build the detector; ``clip_weights`` is ignored, for nothing of CLIP is used.
 
         Raises:
             ModelNotReady: if the checkpoint is another method's, or its tensors do not fit its settings.

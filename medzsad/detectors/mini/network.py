@@ -15,7 +15,7 @@ POSITION_GRID = 12  # side of the stored grid of position embeddings; other size
 
 
 def input_features(images: Tensor) -> Tensor:
-    """What the network sees of an image, without learned parameters.
+    """Return what the network sees of an image, without learned parameters.
 
     The grey value is given twice, raw and standardised over the foreground, so that neither the intensity
     window nor the amount of black padding matters much.
@@ -190,7 +190,7 @@ class MiniNetwork(nn.Module):
         self.image_states = StatePair(sixteenth)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Computes logits.
+        """Compute logits.
 
         Args:
             images: float32 (B, 3, S, S) in [0, 1], S a multiple of 16.
@@ -202,7 +202,7 @@ class MiniNetwork(nn.Module):
         return self.pixel_states(self.pixel_head(decoded)), self.image_states(image)
 
     def decode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The features that logits are computed from: of pixels (B, C, S/2, S/2) and images (B, D)."""
+        """Return the features that logits are computed from: of pixels (B, C, S/2, S/2) and images (B, D)."""
         x = self.features(images).contiguous(memory_format=torch.channels_last)
         half = self.stage_2(x)
         quarter = self.stage_4(half)

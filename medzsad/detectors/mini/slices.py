@@ -22,7 +22,7 @@ LOCAL = 9  # side of the surroundings that a place is compared with, in quarters
 
 
 def slice_features(images: Tensor) -> Tensor:
-    """What the network sees of a slice, without learned parameters.
+    """Return what the network sees of a slice, without learned parameters.
 
     Args:
         images: float32 (B, 3, H, W) of :func:`~.volume_intensity.encode`: own slice, below, above.
@@ -79,7 +79,7 @@ class SliceNetwork(MiniNetwork):
 
     @torch.no_grad()
     def start_from(self, state: dict[str, Tensor]) -> None:
-        """Takes the weights of a :class:`MiniNetwork` over; what it did not see counts for nothing yet.
+        """Take the weights of a :class:`MiniNetwork` over; what it did not see counts for nothing yet.
 
         Args:
             state: its ``state_dict``, with the same sizes.

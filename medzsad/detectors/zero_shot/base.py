@@ -79,7 +79,7 @@ class TrainingFreeDetector(AnomalyDetector):
     def build(
         cls, config: TrainingFreeSettings | None = None, *, clip_weights: Weights | None = None
     ) -> Self:
-        """Builds the detector.
+        """Build the detector.
 
         Args:
             config: the settings.
@@ -103,7 +103,7 @@ class TrainingFreeDetector(AnomalyDetector):
         organ: str | None = None,
         class_name: str | None = None,
     ) -> Self:
-        """Builds the detector from the settings of a zoo entry; see the base class.
+        """Build the detector from the settings of a zoo entry; see the base class.
 
         Raises:
             ModelNotReady: if an adapter is given, or the backbone's weights are missing or do not fit.
@@ -153,7 +153,7 @@ class TrainingFreeDetector(AnomalyDetector):
         return similarity_logits(features, self.text_features, self.config.temperature).softmax(-1)[..., 1]
 
     def prediction(self, maps: Tensor, probability: Tensor) -> Prediction:
-        """Maps (B, H, W) and image probabilities (B,), with the image score made from them."""
+        """Return the map (B, H, W) and image probabilities (B,), with the image score made from them."""
         return Prediction(
             maps, joint_score(probability, pool_map(maps), self.config.joint_weight), probability
         )
@@ -176,7 +176,7 @@ class TrainingFreeDetector(AnomalyDetector):
         organ: str | None = None,
         class_name: str | None = None,
     ) -> Self:
-        """Builds the detector, without any text tower unless an organ or a class name is given.
+        """Build the detector, without any text tower unless an organ or a class name is given.
 
         Args:
             checkpoint: what :meth:`to_checkpoint` returned.
@@ -208,7 +208,7 @@ class TrainingFreeDetector(AnomalyDetector):
 
 
 def about(config: Any, organ: str | None, class_name: str | None) -> Any:
-    """The settings for other images; an organ brings its own class name unless one is given."""
+    """Return the settings for other images; an organ brings its own class name unless one is given."""
     if organ is not None:
         vocabulary(organ)  # a wrong name is told before weights are looked for
         config = replace(config, organ=organ, class_name=None)

@@ -57,7 +57,7 @@ class TrainingFreeSettings:
             object.__setattr__(self, "clip_weights", None)
 
     def resolve(self, clip: FrozenCLIP | GenericCLIP) -> Self:
-        """The same settings with every None decided for ``clip``.
+        """Return the same settings with every None decided for ``clip``.
 
         Raises:
             ModelNotReady: if a value is impossible, or does not fit ``clip``.
@@ -84,7 +84,7 @@ class TrainingFreeSettings:
         return decided._decide(clip, rules)
 
     def _decide(self, clip: FrozenCLIP | GenericCLIP, rules: list[tuple[str, bool]]) -> Self:
-        """Checks the rules; subclasses decide their own Nones and add their own rules first."""
+        """Check the rules; subclasses decide their own Nones and add their own rules first."""
         for rule, holds in rules:
             if not holds:
                 raise ModelNotReady(f"{type(self).__name__.removesuffix('Settings')} settings: {rule}")
@@ -92,7 +92,7 @@ class TrainingFreeSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Settings as stored in a checkpoint.
+        """Return settings as stored in a checkpoint.
 
         Raises:
             ModelNotReady: on a setting that this version does not know.

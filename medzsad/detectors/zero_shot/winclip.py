@@ -94,7 +94,7 @@ def window_patches(grid: tuple[int, int], side: int) -> Tensor:
 
 
 def spread_windows(scores: Tensor, grid: tuple[int, int], side: int) -> Tensor:
-    """Gives each patch the harmonic mean of the scores of all windows that cover it.
+    """Give each patch the harmonic mean of the scores of all windows that cover it.
 
     Args:
         scores: (B, windows) in [0, 1].

@@ -20,7 +20,7 @@ LABELS = {"anomaly": 1}
 
 
 def write_label(prediction: ScanPrediction, parameters: InferParameters) -> Path:
-    """Writes the mask (0, and 1 where it is suspicious) to a temporary file, which the server deletes.
+    """Write the mask (0, and 1 where it is suspicious) to a temporary file, which the server deletes.
 
     ``.nii`` and ``.nii.gz`` hold what ``medzsad predict`` writes, header included; ``.seg.nrrd`` is its
     segmentation for 3D Slicer; the other formats are written by ITK, 2D images without geometry.
@@ -45,7 +45,7 @@ def write_label(prediction: ScanPrediction, parameters: InferParameters) -> Path
 
 
 def figures(prediction: ScanPrediction, model: OfferedModel) -> dict[str, Any]:
-    """What the client is told besides the label, JSON-serialisable: scores, candidates, settings."""
+    """Return what the client is told besides the label, JSON-serialisable: scores, candidates, settings."""
     facts = report(prediction)
     kept = ("score", "threshold", "planes", "intensity", "settings", "notes", "disclaimer")
     return {
@@ -76,7 +76,10 @@ def uncertainty(prediction: ScanPrediction, *, span: float = 0.2) -> float:
 
 
 def _lesion(lesion: dict[str, Any], has_geometry: bool) -> dict[str, Any]:
-    """A candidate of the report, with its place along 3D Slicer's axes (RAS) and along DICOM's (LPS)."""
+    """Return a candidate of the report, with its place along 3D Slicer's axes.
+
+    RAS) and along DICOM's (LPS.
+    """
     return {
         "score": lesion["score"],
         "mean": lesion["mean"],
@@ -90,7 +93,7 @@ def _lesion(lesion: dict[str, Any], has_geometry: bool) -> dict[str, Any]:
 
 
 def _place(kind: str, lesion: dict[str, Any], has_geometry: bool) -> dict[str, Any]:
-    """A candidate's centre of mass (``"center"``) or highest value (``"peak"``)."""
+    """Return a candidate's centre of mass (``"center"``) or highest value (``"peak"``)."""
     x, y, z = lesion[f"{kind}_mm"]
     return {
         f"{kind}_ras_mm": [x, y, z] if has_geometry else None,

@@ -80,7 +80,7 @@ class MedzsadApp(MONAILabelApp):
         )
 
     def model(self, name: str) -> OfferedModel:
-        """The model called ``name``; ``""`` is the one that scans are scored with.
+        """Return the model called ``name``; ``""`` is the one that scans are scored with.
 
         That is the first one, as long as it is to be one that was not trained yet.
 
@@ -95,7 +95,7 @@ class MedzsadApp(MONAILabelApp):
         return models[name]
 
     def init_infers(self) -> dict[str, InferTask]:
-        """A task for each model."""
+        """Return a task for each model."""
         return self._tasks({})
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
@@ -103,7 +103,7 @@ class MedzsadApp(MONAILabelApp):
         return {SCORING: AnomalyScoring(self.model, self.pool)}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """The most anomalous scan first, the most uncertain first, and MONAI Label's random choice."""
+        """Return the most anomalous scan first, the most uncertain first, and MONAI Label's random choice."""
         return {
             MOST_ANOMALOUS: HighestFirst("score", "The most anomalous scan without a label"),
             MOST_UNCERTAIN: HighestFirst("uncertainty", "The scan whose label depends most on the threshold"),
@@ -145,7 +145,7 @@ class MedzsadApp(MONAILabelApp):
         return super().infer(request, store)
 
     def dicom_segmentation(self, request: dict[str, Any]) -> Path:
-        """The label of a series on a DICOMweb server, as DICOM Segmentation in a temporary file.
+        """Return the label of a series on a DICOMweb server, as DICOM Segmentation in a temporary file.
 
         Args:
             request: as of :meth:`infer`.
@@ -245,7 +245,7 @@ class MedzsadApp(MONAILabelApp):
         return is_due(self.datastore(), self.model(""))
 
     def _tasks(self, former: dict[str, InferTask]) -> dict[str, InferTask]:
-        """The tasks of the models as of now; a new dictionary, for others may read the former one."""
+        """Return the tasks of the models as of now; a new dictionary, for others may read the former one."""
         tasks = {}
         for name, model in self.models.current().items():
             task = former.get(name)
@@ -258,7 +258,7 @@ class MedzsadApp(MONAILabelApp):
         return self.models.current().get(name)
 
     def _require_image(self, store: Datastore, image: str) -> None:
-        """Raises a refusal unless the datastore can give the image; a remote one fetches it now."""
+        """Raise a refusal unless the datastore can give the image; a remote one fetches it now."""
         try:
             path = store.get_image_uri(image)
         except requests.RequestException as error:
@@ -273,7 +273,10 @@ class MedzsadApp(MONAILabelApp):
 
 
 def merged(key: str, name: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A task's request as MONAI Label puts it together: parameters may also stand below the task's name."""
+    """Return a task's request as MONAI Label puts it together.
+
+    Parameters may also stand below the task's name.
+    """
     params = params or {}
     own = params.get(name)
     return {key: name, **(own if isinstance(own, dict) else {}), **params}

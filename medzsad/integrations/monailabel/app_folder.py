@@ -23,7 +23,7 @@ __all__ = ["MedzsadApp"]
 
 
 def write_app_folder(folder: Path) -> list[Path]:
-    """Writes the app folder, or brings one of ours up to date; what was trained in it stays.
+    """Write the app folder, or bring one of ours up to date; what was trained in it stays.
 
     Returns:
         The files written.
@@ -58,7 +58,7 @@ def is_app_folder(folder: Path) -> bool:
 
 
 def require_app_folder(folder: Path) -> None:
-    """Checks that a server can be started with ``folder``.
+    """Check that a server can be started with ``folder``.
 
     Raises:
         BadInput: if it does not exist, or holds no app.

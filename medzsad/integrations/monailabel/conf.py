@@ -43,7 +43,7 @@ class AppConf:
 
     @classmethod
     def parse(cls, conf: Mapping[str, Any]) -> AppConf:
-        """The settings of ``conf``.
+        """Return the settings of ``conf``.
 
         Raises:
             BadInput: on an unknown key, or a number that is none or too small.

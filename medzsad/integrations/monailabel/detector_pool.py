@@ -57,7 +57,7 @@ class DetectorPool:
     def detector(
         self, model: OfferedModel, *, organ: str | None = None, class_name: str | None = None
     ) -> AnomalyDetector:
-        """The model's detector; of several threads that want it, one loads it.
+        """Return the model's detector; of several threads that want it, one loads it.
 
         Args:
             model: the model.
@@ -105,7 +105,7 @@ class DetectorPool:
         return told
 
     def predict(self, model: OfferedModel, scan: Path, parameters: InferParameters) -> ScanPrediction:
-        """What ``medzsad predict`` says of a scan.
+        """Return what ``medzsad predict`` says of a scan.
 
         Raises:
             BadInput: if the scan cannot be read, or a parameter does not fit it.

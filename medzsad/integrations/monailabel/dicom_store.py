@@ -42,7 +42,7 @@ class ScanStore(DICOMWebDatastore):
 
     @cached(cache=TTLCache(maxsize=16, ttl=settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY))
     def list_images(self) -> list[str]:
-        """The series that may be scans."""
+        """Return the series that may be scans."""
         found = self._client.search_for_series(search_filters=self._search_filter)
         return [_value(series, "0020000E") for series in found if _value(series, "00080060") not in NO_SCANS]
 
@@ -51,7 +51,7 @@ class ScanStore(DICOMWebDatastore):
         return Path(self._datastore.image_path()).resolve() / image_id
 
     def get_image_uri(self, image_id: str) -> str:
-        """The series as NIfTI, fetched and converted when it is asked for first.
+        """Return the series as NIfTI, fetched and converted when it is asked for first.
 
         Requests and the scoring process may want the same series at once, and a connection may break: one at
         a time, and only whole series count.
@@ -106,7 +106,7 @@ class ScanStore(DICOMWebDatastore):
 
 
 def as_scan_store(store: Datastore) -> Datastore:
-    """A DICOMweb store as :class:`ScanStore`; other stores as they are."""
+    """Return a DICOMweb store as :class:`ScanStore`; other stores as they are."""
     if type(store) is DICOMWebDatastore:
         # MONAI Label makes it from a dozen settings; only the way it lists images is another one.
         store.__class__ = ScanStore
@@ -114,8 +114,9 @@ def as_scan_store(store: Datastore) -> Datastore:
 
 
 def modality_of(store: Datastore, image: str) -> str | None:
-    """The modality that the store knows of an image, for :func:`medzsad.read_scan`; None where it knows none.
+    """Return the modality that the store knows of an image, for :func:`medzsad.read_scan`.
 
+    None where it knows none.
     A DICOM series comes as NIfTI, which does not say how it was acquired.
     """
     known = _KNOWN.get(str(store.get_image_info(image).get("Modality", "")))

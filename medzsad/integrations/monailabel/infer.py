@@ -45,7 +45,7 @@ class AnomalyInfer(InferTask):
         self.name, self._find, self._pool = name, find, pool
 
     def is_valid(self) -> bool:
-        """Always: models that are not ready are not offered."""
+        """Return True: models that are not ready are not offered."""
         return True
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:

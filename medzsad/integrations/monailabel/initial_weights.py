@@ -45,7 +45,7 @@ class StartingPoint:
     described: str
 
     def recipe(self, name: str, data: tuple[DataSource, ...], parameters: TrainParameters) -> Recipe:
-        """The training as a recipe."""
+        """Return the training as a recipe."""
         from medzsad.training.augmentation import Augmentation
         from medzsad.training.objectives import LossWeights
         from medzsad.training.recipe import Optimiser, Recipe
@@ -66,7 +66,7 @@ class StartingPoint:
 
 
 def find_start(wanted: str, models: ModelList, settings: AppConf) -> StartingPoint:
-    """The starting point that a request names.
+    """Return the starting point that a request names.
 
     Args:
         wanted: ``"newest"``, ``"untrained"``, or a model's name.
@@ -106,7 +106,7 @@ def check_start(wanted: str, models: ModelList, settings: AppConf) -> None:
 
 
 def _model(wanted: str, models: ModelList, settings: AppConf) -> OfferedModel | None:
-    """The HeadCLIP that a request names; None for untrained prompts."""
+    """Return the HeadCLIP that a request names; None for untrained prompts."""
     known = models.current()
     if wanted not in (NEWEST, UNTRAINED):
         if wanted not in known:
@@ -151,7 +151,7 @@ def _from_model(model: OfferedModel) -> StartingPoint:
 
 
 def _clip(settings: AppConf) -> tuple[HeadCLIPSettings, str | None, str]:
-    """Settings of an untrained detector, its CLIP's file unless the cache has it, and what that is called."""
+    """Return an untrained detector's settings, its CLIP's file unless the cache has it, and its name."""
     files = {name: file for name, file in catalogue().files.items() if file.kind == "clip"}
     given = settings.clip_weights
     if given and given not in files:

@@ -55,7 +55,7 @@ class ModelList:
         self._trained_first = bool(names) and names[0] not in given
 
     def current(self) -> dict[str, OfferedModel]:
-        """The models by name, as of now."""
+        """Return the models by name, as of now."""
         trained = [_trained(version) for version in self.versions.all()]
         if trained:
             newest = trained[0]

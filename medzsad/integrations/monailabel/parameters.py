@@ -65,7 +65,7 @@ class InferParameters:
 
     @classmethod
     def parse(cls, request: Mapping[str, Any]) -> InferParameters:
-        """The parameters of a request; keys that are not ours are MONAI Label's own, and left alone.
+        """Return the parameters of a request; keys that are not ours are MONAI Label's own, and left alone.
 
         Raises:
             BadInput: on a value that is impossible; what must fit the scan is checked when it is read.
@@ -103,7 +103,10 @@ class InferParameters:
 
     @staticmethod
     def choices() -> dict[str, Any]:
-        """What 3D Slicer shows of it under "Options": defaults, and lists to choose from, defaults first."""
+        """Return what 3D Slicer shows of it under "Options".
+
+        Defaults, and lists to choose from, defaults first.
+        """
         return {
             "threshold": DEFAULT,
             "plane": [str(plane) for plane in Plane],

@@ -14,7 +14,7 @@ NOT_FOUND, UNUSABLE, UNREACHABLE, UNAVAILABLE = 404, 422, 502, 503
 
 
 def refusal(error: MedzsadError | str, *, path: str | Path | None = None, shown: str = "") -> HTTPException:
-    """The answer to a request that cannot be served.
+    """Return the answer to a request that cannot be served.
 
     Args:
         error: why; a model that is not ready is the server's fault (503), all else the request's (422).
@@ -29,18 +29,18 @@ def refusal(error: MedzsadError | str, *, path: str | Path | None = None, shown:
 
 
 def not_found(reason: str) -> HTTPException:
-    """The answer to a request for something that does not exist."""
+    """Return the answer to a request for something that does not exist."""
     return HTTPException(NOT_FOUND, reason)
 
 
 def unreachable(reason: str) -> HTTPException:
-    """The answer to a request that another server would be needed for."""
+    """Return the answer to a request that another server would be needed for."""
     return HTTPException(UNREACHABLE, reason)
 
 
 @contextlib.contextmanager
 def refusing(path: str | Path | None = None, shown: str = "") -> Iterator[None]:
-    """Turns errors of ours into refusals; see :func:`refusal`."""
+    """Turn errors of ours into refusals; see :func:`refusal`."""
     try:
         yield
     except MedzsadError as error:

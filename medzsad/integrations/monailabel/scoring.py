@@ -53,7 +53,7 @@ class AnomalyScoring(ScoringMethod):
         self._find, self._pool = find, pool
 
     def check(self, request: Mapping[str, Any]) -> _Asked:
-        """What a request asks for.
+        """Return what a request asks for.
 
         Raises:
             HTTPException: 422 on a parameter that cannot be used.
@@ -131,7 +131,7 @@ class AnomalyScoring(ScoringMethod):
 
 
 def scores_of(info: dict[str, Any]) -> dict[str, Any]:
-    """The scores in an image's info; empty if there are none."""
+    """Return the scores in an image's info; empty if there are none."""
     scores = info.get(KEY)
     return scores if isinstance(scores, dict) else {}
 

@@ -46,7 +46,7 @@ class ServerSettings:
         return self.studies.startswith(("http://", "https://"))
 
     def command(self) -> list[str]:
-        """The server's command line: MONAI Label's own launcher, in this Python."""
+        """Return the server's command line: MONAI Label's own launcher, in this Python."""
         studies = self.studies if self.is_remote else str(Path(self.studies).expanduser().resolve())
         command = [sys.executable, "-m", "monailabel.main", "start_server"]
         command += ["--app", str(self.app.resolve()), "--studies", studies]
@@ -56,7 +56,10 @@ class ServerSettings:
         return command
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """The server's environment: ``base``, which wins over our defaults, and this Python in front."""
+        """Return the server's environment.
+
+        ``base``, which wins over our defaults, and this Python in front.
+        """
         environment = {**DEFAULTS, **base}
         # MONAI Label calls `python` and DICOM tools by name, for its background tasks among others.
         folders = [str(Path(sys.executable).parent), environment.get("PATH", "")]
@@ -66,7 +69,7 @@ class ServerSettings:
         return environment
 
     def check(self, environment: Mapping[str, str]) -> None:
-        """Finds what would make the server fail or behave oddly, before it is started.
+        """Find what would make the server fail or behave oddly, before it is started.
 
         Raises:
             ModelNotReady: if MONAI Label is not installed.
@@ -89,7 +92,7 @@ class ServerSettings:
 
 
 def require_monailabel() -> None:
-    """Checks that MONAI Label can be imported, without importing it.
+    """Check that MONAI Label can be imported, without importing it.
 
     Raises:
         ModelNotReady: if it is not installed.

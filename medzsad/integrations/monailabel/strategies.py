@@ -32,7 +32,7 @@ class HighestFirst(Strategy):
         self.key = key
 
     def info(self) -> dict[str, Any]:
-        """What 3D Slicer shows."""
+        """Return what 3D Slicer shows."""
         return {**super().info(), "config": {"skip_seconds": HANDED_OUT_SECONDS}}
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:

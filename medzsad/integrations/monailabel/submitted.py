@@ -36,7 +36,7 @@ class Submitted:
 
 
 def collect(datastore: Datastore, folder: Path, *, plane: CutPlane = "auto") -> Submitted:
-    """Lists the final labels, and brings those that are not on their image's grid there.
+    """List the final labels, and bring those that are not on their image's grid there.
 
     Whatever is above 0 in a label is anomalous.
 
@@ -83,7 +83,7 @@ def collect(datastore: Datastore, folder: Path, *, plane: CutPlane = "auto") -> 
 
 
 def _volume_label(label: Path, image: Path, converted: Path) -> tuple[Path, bool]:
-    """A label on the grid of ``image`` as NIfTI, and whether anything is marked in it."""
+    """Return a label on the grid of ``image`` as NIfTI, and whether anything is marked in it."""
     import nibabel
 
     if not is_nifti(image):
@@ -98,7 +98,7 @@ def _volume_label(label: Path, image: Path, converted: Path) -> tuple[Path, bool
 
 
 def _resampled(label: Path, image: Path) -> np.ndarray:
-    """A label of any format and extent at the voxels of ``image``: bool (X, Y, Z)."""
+    """Return a label of any format and extent at the voxels of ``image``: bool (X, Y, Z)."""
     import SimpleITK
 
     try:
@@ -120,7 +120,7 @@ def _resampled(label: Path, image: Path) -> np.ndarray:
 
 
 def _flat_label(label: Path, image: Path, converted: Path) -> tuple[Path, bool]:
-    """A label of a 2D image as PNG (255 is marked), and whether anything is marked in it."""
+    """Return a label of a 2D image as PNG (255 is marked), and whether anything is marked in it."""
     import SimpleITK
     from PIL import Image
 

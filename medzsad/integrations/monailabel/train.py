@@ -65,7 +65,7 @@ class TrainParameters:
 
     @classmethod
     def parse(cls, request: Mapping[str, Any]) -> TrainParameters:
-        """The parameters of a request; other keys are MONAI Label's own.
+        """Return the parameters of a request; other keys are MONAI Label's own.
 
         Raises:
             BadInput: on a value that is impossible.
@@ -107,7 +107,7 @@ class HeadclipTraining(TrainTask):
         self.versions, self.models, self.settings = versions, models, settings
 
     def config(self) -> dict[str, Any]:
-        """What 3D Slicer shows under "Options"."""
+        """Return what 3D Slicer shows under "Options"."""
         default = TrainParameters()
         return {
             "epochs": default.epochs,
@@ -233,7 +233,7 @@ def _check(found: Submitted) -> None:
 
 
 def _limited(recipe: Recipe, slices: int, parameters: TrainParameters) -> Recipe:
-    """The recipe, with as many slices an epoch as ``max_steps`` allows."""
+    """Return the recipe, with as many slices an epoch as ``max_steps`` allows."""
     if not parameters.max_steps or _steps(recipe, slices) <= parameters.max_steps:
         return recipe
     epochs = min(parameters.epochs, parameters.max_steps)

@@ -61,15 +61,15 @@ class Versions:
         return found
 
     def newest(self) -> Version | None:
-        """The newest version; None before the first training."""
+        """Return the newest version; None before the first training."""
         return next(iter(self.all()), None)
 
     def latest_run(self) -> Path | None:
-        """The folder of the newest training, finished or not."""
+        """Return the folder of the newest training, finished or not."""
         return max(self._folders(), default=(0, None))[1]
 
     def begin(self) -> Path:
-        """The folder of a new version; not made yet. What stopped trainings left behind is deleted.
+        """Return the folder of a new version; not made yet. What stopped trainings left behind is deleted.
 
         Only to be called while no other training runs.
 
@@ -89,7 +89,7 @@ class Versions:
         return self.folder / f"{NAME}-{number:04d}"
 
     def publish(self, folder: Path, record: dict[str, Any]) -> Version:
-        """Makes a trained folder a version; the record gets the adapter's digest.
+        """Make a trained folder a version; the record gets the adapter's digest.
 
         Raises:
             ModelNotReady: if it holds no adapter.
@@ -116,7 +116,7 @@ def is_version_name(name: str) -> bool:
 
 
 def digest_of(path: Path) -> str:
-    """The beginning of a file's sha256.
+    """Return the beginning of a file's sha256.
 
     Raises:
         ModelNotReady: if the file cannot be read.

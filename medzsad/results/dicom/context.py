@@ -77,7 +77,7 @@ class DicomContext:
 
     @classmethod
     def of(cls, prediction: ScanPrediction) -> DicomContext:
-        """Reads the headers again.
+        """Read the headers again.
 
         Raises:
             BadInput: no DICOM source, or one without what DICOM results must refer to.
@@ -108,11 +108,11 @@ class DicomContext:
         return {key: value.encode("ascii", "replace").decode() for key, value in parameters.items()}
 
     def series_uid(self, kind: str) -> str:
-        """The same for every run with the same source, model and settings."""
+        """Return the same for every run with the same source, model and settings."""
         return self._uid("series", kind)
 
     def instance_uid(self, kind: str, index: int = 0) -> str:
-        """The same for every run with the same result: stored again, it is no further object."""
+        """Return the same for every run with the same result: stored again, it is no further object."""
         return self._uid("instance", kind, index, self._content)
 
     def tracking_uid(self, number: int) -> str:
@@ -120,7 +120,7 @@ class DicomContext:
         return self._uid("candidate", number, self._content)
 
     def names(self, kind: str, description: str) -> dict[str, Any]:
-        """The arguments that every highdicom object takes: identifiers, numbers and equipment."""
+        """Return the arguments that every highdicom object takes: identifiers, numbers and equipment."""
         from medzsad import __version__
 
         source = self.original.get("SeriesNumber")
@@ -138,12 +138,12 @@ class DicomContext:
         }
 
     def region(self) -> Code | None:
-        """The anatomic region that the source names, if it is known."""
+        """Return the anatomic region that the source names, if it is known."""
         name = str(self.original.get("BodyPartExamined") or "").strip().upper()
         return code(REGIONS[name][0], "SCT", REGIONS[name][1]) if name in REGIONS else None
 
     def reference(self, index: int) -> Dataset:
-        """An item that refers to an acquired image as the source of processing."""
+        """Return an item that refers to an acquired image as the source of processing."""
         from highdicom.sr import CodedConcept
         from pydicom import Dataset
 
@@ -157,7 +157,7 @@ class DicomContext:
         return item
 
     def finish(self, dataset: Result, *, image: bool = True) -> Result:
-        """Gives a result the identity of its source, as it stands there, and the source's frame numbers.
+        """Give a result the identity of its source, as it stands there, and the source's frame numbers.
 
         Args:
             dataset: changed in place, and returned.
@@ -171,7 +171,7 @@ class DicomContext:
         return dataset
 
     def _number_frames(self, dataset: Dataset) -> None:
-        """Refers to the source's frames by their numbers in the file: highdicom saw them put in order."""
+        """Refer to the source's frames by their numbers in the file: highdicom saw them put in order."""
         done = set()  # segments of one image share its reference
         for group in dataset.get("PerFrameFunctionalGroupsSequence") or []:
             for derivation in group.get("DerivationImageSequence") or []:
@@ -198,16 +198,14 @@ class DicomContext:
 
 
 def code(value: str, scheme: str, meaning: str) -> Code:
-    """A coded concept."""
+    """Return a coded concept."""
     from pydicom.sr.coding import Code
 
     return Code(value, scheme, meaning)
 
 
 def require_highdicom() -> None:
-    """Raises:
-    BadInput: highdicom is not installed.
-    """
+    """Raise BadInput unless highdicom is installed."""
     import importlib.util
 
     if importlib.util.find_spec("highdicom") is None:
@@ -215,9 +213,7 @@ def require_highdicom() -> None:
 
 
 def check_source(scan: Scan, kinds: Iterable[str] = ()) -> None:
-    """Raises:
-    BadInput: DICOM results (of these ``kinds``, as in :data:`KINDS`) cannot be made for this scan.
-    """
+    """Raise BadInput where DICOM results (``kinds`` of :data:`KINDS`) cannot be made for this scan."""
     if not scan.frames:
         raise BadInput(f"{scan.source} is not DICOM: DICOM results need DICOM input; leave `dicom` out.")
     placed = bool(scan.frames[0].header.get("FrameOfReferenceUID")) and _has_position(scan)
@@ -249,7 +245,7 @@ def check_source(scan: Scan, kinds: Iterable[str] = ()) -> None:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """highdicom and pydicom quote patients' names in warnings and logs; here they stay silent."""
+    """Silence highdicom and pydicom, which quote patients' names in warnings and logs."""
     loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom")]
     before = [logger.level for logger in loggers]
     try:
@@ -298,7 +294,7 @@ def _full_header(path: Path) -> Dataset:
 
 
 def _reordered(header: Dataset, indices: list[int]) -> Dataset:
-    """A multi-frame header that has only these frames, in this order, with what they share in its place."""
+    """Return a multi-frame header with only these frames, in this order, and what they share in its place."""
     header = copy.deepcopy(header)
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if groups:
@@ -312,7 +308,7 @@ def _reordered(header: Dataset, indices: list[int]) -> Dataset:
 
 
 def _usable(header: Dataset, scan: Scan) -> Dataset:
-    """The header with what highdicom insists on."""
+    """Return the header with what highdicom insists on."""
     header = copy.deepcopy(header)
     # Empty, whatever they are: highdicom refuses odd dates and quotes odd names. What the source says is put
     # into the results as it stands, in the end.

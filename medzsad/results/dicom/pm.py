@@ -66,7 +66,7 @@ def _refer_to_images(context: DicomContext, result: ParametricMap) -> None:
 
 
 def coding_schemes() -> list[Any]:
-    """What the codes of ours belong to."""
+    """Return what the codes of ours belong to."""
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
     ours: dict[str, Any] = {"name": "Codes of medzsad", "responsible_organization": "medzsad"}

@@ -88,7 +88,7 @@ def _spacing(frame: Frame) -> tuple[int, int] | None:
 
 
 def _orientation(axis: np.ndarray) -> str:
-    """The side of the patient that an axis (LPS) points to most."""
+    """Return the side of the patient that an axis (LPS) points to most."""
     largest = int(np.abs(axis).argmax())
     return ("LPH" if axis[largest] > 0 else "RAF")[largest]
 

@@ -19,7 +19,7 @@ ARTIFICIAL_INTELLIGENCE = ("123110", "DCM", "Artificial Intelligence")
 
 
 def binary_segmentation(context: DicomContext) -> Segmentation:
-    """The mask (BINARY): segments 1 to N are the lesion candidates in the order of the report.
+    """Return the mask (BINARY): segments 1 to N are the lesion candidates in the order of the report.
 
     What else is in the mask (specks too small to be listed, and candidates beyond the fiftieth) is one more
     segment. An empty mask is one empty segment. The union of all segments is the mask.
@@ -52,7 +52,7 @@ def binary_segmentation(context: DicomContext) -> Segmentation:
 
 
 def fractional_segmentation(context: DicomContext) -> Segmentation:
-    """The map (FRACTIONAL, PROBABILITY): one segment, all images, 0 to 255 for 0 to 1."""
+    """Return the map (FRACTIONAL, PROBABILITY): one segment, all images, 0 to 255 for 0 to 1."""
     return _segmentation(
         context,
         "seg-fractional",

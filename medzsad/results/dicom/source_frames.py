@@ -51,7 +51,7 @@ class SourceFrames:
 
 
 def source_frames(prediction: ScanPrediction) -> SourceFrames:
-    """The prediction on the images that its scan was read from.
+    """Return the prediction on the images that its scan was read from.
 
     Raises:
         BadInput: the scan was not read from DICOM.

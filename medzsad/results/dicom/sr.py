@@ -53,7 +53,7 @@ IMAGING = ("363679005", "SCT", "Imaging procedure")
 
 
 def measurement_report(context: DicomContext, segmentation: Dataset) -> Comprehensive3DSR:
-    """The report: first the scan as a whole, then each lesion candidate that has a segment of its own.
+    """Return the report: first the scan as a whole, then each lesion candidate that has a segment of its own.
 
     Args:
         context: what is reported.

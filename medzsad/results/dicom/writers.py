@@ -29,7 +29,7 @@ DICOM_FORMATS = tuple(f"{PREFIX}{name}" for name in OBJECTS)
 
 
 def parse_dicom(text: str | None) -> tuple[str, ...]:
-    """The formats of :meth:`ScanPrediction.save` that ``--dicom`` asks for.
+    """Return the formats of :meth:`ScanPrediction.save` that ``--dicom`` asks for.
 
     >>> parse_dicom("sr,sc")
     ('dicom-seg', 'dicom-sr', 'dicom-sc')

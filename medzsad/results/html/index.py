@@ -47,7 +47,7 @@ class IndexEntry:
 
 
 def index_entry(prediction: ScanPrediction, report: Path) -> IndexEntry:
-    """A prediction's line, with its picture drawn; the prediction itself need not be kept."""
+    """Return a prediction's line, with its picture drawn; the prediction itself need not be kept."""
     volumes = [lesion.volume_ml for lesion in prediction.lesions if lesion.volume_ml is not None]
     return IndexEntry(
         prediction.scan.name,
@@ -62,7 +62,7 @@ def index_entry(prediction: ScanPrediction, report: Path) -> IndexEntry:
 
 
 def thumbnail(prediction: ScanPrediction) -> bytes:
-    """The highest-scoring slice under its map as PNG, at most :data:`THUMBNAIL` pixels wide and high."""
+    """Return highest-scoring slice under its map as PNG, at most :data:`THUMBNAIL` pixels wide and high."""
     from PIL import Image
 
     from medzsad.results.montage import Montage
@@ -78,7 +78,7 @@ def thumbnail(prediction: ScanPrediction) -> bytes:
 
 
 def write_index(entries: list[IndexEntry], folder: Path, *, total: int | None = None) -> Path:
-    """Writes ``index.html`` to ``folder``, highest score first; it loads nothing but the reports on a click.
+    """Write ``index.html`` to ``folder``, highest score first; it loads nothing but the reports on a click.
 
     ``total`` is the number of scans where not all are listed.
 

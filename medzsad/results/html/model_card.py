@@ -28,7 +28,7 @@ class CardSummary:
 
 
 def summarise_card(prediction: ScanPrediction) -> CardSummary:
-    """What is known of the model of a prediction."""
+    """Return what is known of the model of a prediction."""
     from medzsad.zoo.catalogue import catalogue, weights_folder
 
     name = str(prediction.settings.get("model") or "unknown")

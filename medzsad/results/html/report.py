@@ -36,7 +36,7 @@ DIRECTIONS = ("RL", "AP", "SI")  # where a positive and a negative coordinate li
 def save_html_report(
     prediction: ScanPrediction, path: str | os.PathLike[str], *, with_identity: bool = False
 ) -> None:
-    """Writes the report of a prediction.
+    """Write the report of a prediction.
 
     Args:
         prediction: the prediction.
@@ -50,7 +50,7 @@ def save_html_report(
 def render_html_report(
     prediction: ScanPrediction, *, with_identity: bool = False, volumes: ViewerVolumes | None = None
 ) -> str:
-    """The report as HTML; ``volumes`` are packed anew if they are not given."""
+    """Return the report as HTML; ``volumes`` are packed anew if they are not given."""
     document = report(prediction)
     volumes = viewer_volumes(prediction) if volumes is None else volumes
     scripts = {"viewer_library": asset("niivue/niivue.umd.js"), "script": asset("report.js")}
@@ -128,7 +128,7 @@ def _viewer_data(prediction: ScanPrediction, volumes: ViewerVolumes) -> dict[str
 
 
 def _window_choices(scan: Scan) -> dict[str, str]:
-    """The grey levels that a CT is read in: ``LOW,HIGH`` in HU, and their name."""
+    """Return the grey levels that a CT is read in: ``LOW,HIGH`` in HU, and their name."""
     if scan.modality is not Modality.CT:
         return {}
     return {"": "as the detector saw it"} | {
@@ -138,7 +138,7 @@ def _window_choices(scan: Scan) -> dict[str, str]:
 
 
 def _best_slice(prediction: ScanPrediction) -> tuple[int, ...]:
-    """The middle of the highest-scoring slice; of the volume if no slice was scored."""
+    """Return the middle of the highest-scoring slice; of the volume if no slice was scored."""
     voxel = [size // 2 for size in prediction.scan.shape]
     best = max(prediction.slice_scores, key=lambda score: score.score, default=None)
     if best is not None:

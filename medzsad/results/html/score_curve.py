@@ -56,7 +56,7 @@ def score_curve(plane: Plane, scores: list[SliceScore], slices: int, threshold: 
 
 
 def _runs(scores: list[SliceScore]) -> list[list[SliceScore]]:
-    """The scores, cut where slices are missing."""
+    """Return the scores, cut where slices are missing."""
     runs: list[list[SliceScore]] = []
     for score in sorted(scores, key=lambda score: score.index):
         if runs and score.index == runs[-1][-1].index + 1:

@@ -81,7 +81,7 @@ def viewer_volumes(
 
 
 def block_affine(affine: np.ndarray, factors: tuple[int, int, int]) -> np.ndarray:
-    """The affine of a volume whose voxels are blocks of ``factors`` voxels: centres match."""
+    """Return the affine of a volume whose voxels are blocks of ``factors`` voxels: centres match."""
     step = np.diag([*map(float, factors), 1.0])
     step[:3, 3] = (np.array(factors, dtype=float) - 1) / 2
     return affine @ step

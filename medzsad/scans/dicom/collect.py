@@ -43,7 +43,7 @@ class Collected:
     unreadable: Counter[str] = field(default_factory=Counter)
 
     def notes(self) -> list[str]:
-        """What was left out, a line for each kind."""
+        """Return what was left out, a line for each kind."""
         faulty = Counter(error.reason for errors in self.faulty.values() for error in errors)
         parts = (
             ("DICOM files without an image were left out", self.without_image),
@@ -228,7 +228,7 @@ def _listed(labels: Iterable[str | None], most: int = 8) -> str:
 
 
 def _short_names(names: Iterable[str]) -> list[str]:
-    """The ends of names, as long as it takes to tell them apart."""
+    """Return the ends of names, as long as it takes to tell them apart."""
     names = list(names)
     length = 8
     while len({name[-length:] for name in names}) < len(names):

@@ -220,7 +220,7 @@ def read_dataset(path: Path, *, with_pixels: bool = True) -> Dataset:
 
 
 def quiet() -> warnings.catch_warnings:
-    """A context in which pydicom's warnings, which may quote patient data, are not shown."""
+    """Return a context in which pydicom's warnings, which may quote patient data, are not shown."""
     return warnings.catch_warnings(action="ignore")
 
 
@@ -282,7 +282,7 @@ def _is_class(header: Dataset, *classes: str) -> bool:
 
 
 def _words(header: Dataset, name: str) -> str:
-    """A text as it is compared: capitals and the marks between the parts of a name do not count."""
+    """Return a text as it is compared: capitals and the marks between the parts of a name do not count."""
     try:
         with quiet():
             text = str(header.get(name) or "")
@@ -296,7 +296,7 @@ def _hash(texts: Iterable[str]) -> str:
 
 
 def _keyed(header: Dataset, path: Path) -> Dataset:
-    """The header with its key, and without what only served to make it."""
+    """Return the header with its key, and without what only served to make it."""
     key = series_key(header, path)
     for name in (*PERSON_TAGS, *SERIES_TAGS):
         if name in header:

@@ -133,7 +133,10 @@ def _volumes(
 
 
 def _size(group: list[_File]) -> tuple[bool, int]:
-    """What sorts series as ``choose_series`` does: captures last, the most images of one kind first."""
+    """Return what sorts series as ``choose_series`` does.
+
+    Captures last, the most images of one kind first.
+    """
     kinds = Counter(file.kind for file in group if file.kind) or Counter([()])
     return all(file.is_capture for file in group), -kinds.most_common(1)[0][1]
 

@@ -258,7 +258,7 @@ def _nuclear_frames(header: Dataset, path: Path, count: int, image_type: list[st
 
 
 def _per_frame(header: Dataset, name: str, count: int) -> list[float] | None:
-    """A vector with a number for each frame."""
+    """Return a vector with a number for each frame."""
     values = header.get(name)
     if count == 1 and _number(values) is not None:
         return [float(values)]
@@ -281,7 +281,7 @@ def _private_b_value(header: Dataset) -> float | None:
 
 
 def _axes(values: Any, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Unit vectors along the columns' and the rows' index, exactly perpendicular."""
+    """Return unit vectors along the columns' and the rows' index, exactly perpendicular."""
     cosines = _vector(values, 6)
     if cosines is None:
         return None
@@ -344,7 +344,7 @@ def _vector(values: Any, length: int) -> np.ndarray | None:
 
 
 def _plain(value: Any) -> Any:
-    """A value that can be compared and sorted."""
+    """Return a value that can be compared and sorted."""
     if value is None or value == "":
         return None
     number = _number(value)

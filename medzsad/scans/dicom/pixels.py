@@ -70,7 +70,7 @@ class PixelReader:
         )
 
     def padding(self, frame: Frame) -> float | None:
-        """The value, after rescaling, of pixels that the header declares as padding."""
+        """Return the value, after rescaling, of pixels that the header declares as padding."""
         raw = frame.header.get("PixelPaddingValue")
         if raw is None or frame.samples != 1 or frame.header.get("ModalityLUTSequence"):
             return None
@@ -132,7 +132,7 @@ def _decode(dataset: Dataset, path: Path) -> np.ndarray:
 
 
 def _pixel_array(dataset: Dataset) -> tuple[np.ndarray, str]:
-    """Decoded pixels and the colour space they are in, which pydicom 2 leaves to its plugins."""
+    """Return decoded pixels and the colour space they are in, which pydicom 2 leaves to its plugins."""
     from pydicom import __version_info__
 
     modern = int(__version_info__[0]) >= 3
@@ -145,7 +145,10 @@ def _pixel_array(dataset: Dataset) -> tuple[np.ndarray, str]:
 
 
 def _looked_up(pixels: np.ndarray, dataset: Dataset, path: Path) -> tuple[np.ndarray, int]:
-    """The values that a table in the header gives for stored ones, instead of a slope; and their bits."""
+    """Return the values that a table in the header gives for stored ones, instead of a slope.
+
+    And their bits.
+    """
     try:
         from pydicom.pixels import apply_modality_lut
     except ImportError:  # pydicom 2
@@ -183,7 +186,7 @@ def _eight_bit(pixels: np.ndarray, dataset: Dataset, colour_space: str) -> np.nd
 
 
 def stored_bits(pixels: np.ndarray, header: Dataset) -> np.ndarray:
-    """The values alone of pixels that have bits to spare: high bits cleared, or filled with the sign.
+    """Return the values alone of pixels that have bits to spare: high bits cleared, or filled with the sign.
 
     Old files keep overlay graphics there, others what was there before. pydicom does the same from version 3
     on, but not to every compressed file.
@@ -214,7 +217,7 @@ def _complete_meta(dataset: Dataset) -> None:
 
 
 def _why_undecoded(dataset: Dataset, error: Exception) -> str:
-    """The rest of the sentence that starts with the file's name."""
+    """Return the rest of the sentence that starts with the file's name."""
     from pydicom.uid import UID
 
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))

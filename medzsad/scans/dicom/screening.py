@@ -30,7 +30,7 @@ REASONS = (
 
 
 def one_kind(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
-    """The largest group of images with one size, orientation and pixel spacing; scouts and
+    """Return the largest group of images with one size, orientation and pixel spacing; scouts and
     captures only if all are.
 
     Returns:
@@ -89,7 +89,7 @@ def check_directions(frames: list[Frame], kept: list[Frame], source: object) -> 
 
 
 def _slices(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
-    """The images without scouts and captures, unless there is nothing else, and a note on these."""
+    """Return the images without scouts and captures, unless there is nothing else, and a note on these."""
     notes = []
     for name, is_other in (
         ("scout (localizer)", lambda frame: frame.is_scout),
@@ -107,7 +107,7 @@ def _kind(
     orientations: list[tuple[np.ndarray, np.ndarray]],
     spacings: list[tuple[float, float]],
 ) -> tuple[object, ...]:
-    """What images of one volume have in common; the lists collect what was seen so far."""
+    """Return what images of one volume have in common; the lists collect what was seen so far."""
     orientation = -1
     if frame.axes is not None:
         orientation = _number_in(orientations, frame.axes, _same_axes)
@@ -116,7 +116,7 @@ def _kind(
 
 
 def _number_in(seen: list[T], value: T, alike: Callable[[T, T], bool]) -> int:
-    """The number of the first value seen that this one is like; it is added where there is none."""
+    """Return the number of the first value seen that this one is like; it is added where there is none."""
     number = next((index for index, other in enumerate(seen) if alike(other, value)), len(seen))
     if number == len(seen):
         seen.append(value)

@@ -64,7 +64,7 @@ def stack_grid(
     thickness: float | None = None,
     source: object = "the series",
 ) -> StackGrid:
-    """The regular grid for slices that are parallel and sorted along their normal.
+    """Return the regular grid for slices that are parallel and sorted along their normal.
 
     Args:
         positions: (N, 3) LPS mm of each slice's first pixel, at distinct depths.
@@ -190,7 +190,7 @@ def _planes(
 
 
 def _common_spacing(gaps: np.ndarray) -> float:
-    """The smallest gap that is no rare exception."""
+    """Return the smallest gap that is no rare exception."""
     for gap in np.sort(gaps):
         alike = gaps[np.abs(gaps - gap) <= 0.1 * gap]
         if len(alike) >= COMMON_SHARE * len(gaps):
@@ -199,7 +199,10 @@ def _common_spacing(gaps: np.ndarray) -> float:
 
 
 def _shift_note(shifts_mm: np.ndarray, depths: np.ndarray) -> tuple[str, float, float | None]:
-    """What the shift within the planes is: its note, its size in mm, and the tilt in degrees if it is one."""
+    """Return what the shift within the planes is.
+
+    Its note, its size in mm, and the tilt in degrees if it is one.
+    """
     drift = shifts_mm - shifts_mm[0]
     size = float(np.linalg.norm(drift, axis=1).max())
     line = depths[:, None] / depths[-1] * drift[-1] if depths[-1] else np.zeros_like(drift)
@@ -218,7 +221,7 @@ def _shift_note(shifts_mm: np.ndarray, depths: np.ndarray) -> tuple[str, float, 
 
 
 def _shifted(pixels: np.ndarray, grid: StackGrid, index: int) -> np.ndarray:
-    """The slice within the grid's outline, linearly interpolated; NaN where it saw nothing."""
+    """Return the slice within the grid's outline, linearly interpolated; NaN where it saw nothing."""
     columns, rows = grid.shape[:2]
     if (rows, columns) == pixels.shape[:2]:
         return pixels

@@ -119,7 +119,7 @@ class _Digests:
 
 
 def _places(frames: Volume) -> dict[int, int]:
-    """The place of each image (by ``id``), numbered along the normal."""
+    """Return the place of each image (by ``id``), numbered along the normal."""
     normal = frames[0].normal
     near = min(SAME_PLACE_MM, SAME_PLACE_PIXELS * min(frames[0].spacing or (1.0,)))
     places: dict[int, int] = {}
@@ -134,7 +134,7 @@ def _places(frames: Volume) -> dict[int, int]:
 def _volumes(
     frames: Volume, places: dict[int, int], digest: Callable[[Frame], bytes], source: Path
 ) -> tuple[list[Volume], list[str], int]:
-    """The volumes in order, what tells them apart, and how many duplicates were dropped."""
+    """Return the volumes in order, what tells them apart, and how many duplicates were dropped."""
     labels, keys = _labels_by_keys(frames, places)
     dropped = 0
     volumes: list[Volume] = []
@@ -310,7 +310,7 @@ def _is_even(depths: np.ndarray) -> bool:
 
 
 def _main_volume(volumes: list[Volume], places: dict[int, int]) -> int | None:
-    """The volume beside which the others are only rescanned slices; None if there is none."""
+    """Return the volume beside which the others are only rescanned slices; None if there is none."""
     sizes = [len(one) for one in volumes]
     largest = int(np.argmax(sizes))
     covered = {places[id(frame)] for one in volumes for frame in one}

@@ -107,7 +107,7 @@ def access_headers(given: Iterable[str] = ()) -> dict[str, str]:
 
 
 def fetch_series(remote: RemoteSeries, folder: Path, headers: dict[str, str]) -> Path:
-    """Downloads a series.
+    """Download a series.
 
     Without a series UID, the study's series are told apart by their headers, as those of a folder are.
 
@@ -138,7 +138,7 @@ def fetch_series(remote: RemoteSeries, folder: Path, headers: dict[str, str]) ->
 
 
 def store_files(server: str, files: Sequence[Path], headers: dict[str, str]) -> int:
-    """Sends DICOM files, one by one; the server must confirm each.
+    """Send DICOM files, one by one; the server must confirm each.
 
     Returns:
         How many were sent.
@@ -200,7 +200,7 @@ def _frames(client: DICOMwebClient, remote: RemoteSeries, uid: str) -> list[Fram
 
 
 def _header(entry: dict[str, Any]) -> Dataset:
-    """A header from DICOM JSON, with no more in it than :data:`~medzsad.scans.dicom.files.TAGS`."""
+    """Return a header from DICOM JSON, with no more in it than :data:`~medzsad.scans.dicom.files.TAGS`."""
     from pydicom import Dataset
     from pydicom.datadict import keyword_for_tag
     from pydicom.dataset import FileMetaDataset
@@ -223,7 +223,7 @@ def _save(instance: Dataset, path: Path) -> None:
 
 @contextmanager
 def connected(server: str, headers: dict[str, str], what: str) -> Iterator[DICOMwebClient]:
-    """A client; whatever goes wrong with it is said in one line, without headers."""
+    """Return a client; whatever goes wrong with it is said in one line, without headers."""
     try:
         import requests
         from dicomweb_client import DICOMwebClient
@@ -288,5 +288,5 @@ def _why(status: int) -> str:
 
 
 def _shown(url: str) -> str:
-    """A URL without what may be a password."""
+    """Return a URL without what may be a password."""
     return re.sub(r"(://)[^/@]*@", r"\1", url).partition("?")[0]

@@ -19,7 +19,7 @@ def is_query(text: str) -> bool:
 
 
 def find_studies(text: str, headers: dict[str, str]) -> list[str]:
-    """The studies that a query finds.
+    """Return the studies that a query finds.
 
     Args:
         text: see :func:`is_query`; filters are DICOM keywords or tags, such as ``ModalitiesInStudy=MR`` and
