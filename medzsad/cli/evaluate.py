@@ -9,6 +9,7 @@ import click
 
 from medzsad.cli.options import tell, threads_option
 from medzsad.cli.progress import progress_of
+from medzsad.cli.terminal import show_log
 from medzsad.errors import BadInput
 from medzsad.storage.text_files import whole_number
 
@@ -147,6 +148,7 @@ def evaluate(
 
     Exit code: 0 done, 2 bad input or options, 1 internal error; of a suite, that of a set that failed.
     """
+    show_log(None if quiet else _say)
     if suite is not None:
         given: dict[str, object] = {"--dataset": dataset, "--root": root, "--shard": shard}
         given |= {option: options.pop(name, None) for name, option in NOT_OF_SUITES.items()}

@@ -11,6 +11,7 @@ import click
 
 from medzsad import __version__
 from medzsad.cli.options import tell
+from medzsad.cli.terminal import guard, show_log
 from medzsad.errors import BadInput, MedzsadError, explained
 
 # Command -> (module, one line for --help).
@@ -89,6 +90,8 @@ def run(arguments: list[str] | None = None) -> int:
             return known.exit_code
         click.echo(f"internal error: {internal_error_line(error)}", err=True)
         return 1
+    finally:
+        show_log(None)  # what a command asked for is its own
 
 
 def _refuse_empty(arguments: list[str]) -> None:
@@ -103,8 +106,6 @@ def _refuse_empty(arguments: list[str]) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    from medzsad.cli.terminal import guard
-
     guard()
     sys.exit(run())
 

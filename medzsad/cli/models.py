@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from medzsad.cli.options import tell
+from medzsad.cli.terminal import show_log
 
 
 @click.group()
@@ -63,6 +64,7 @@ def fetch(names: tuple[str, ...], quiet: bool) -> None:
     from medzsad.zoo.catalogue import catalogue, find_entry
     from medzsad.zoo.fetch import prepare
 
+    show_log()
     known = catalogue()
     jobs = []
     for name in names:  # all names are checked before the first download
@@ -166,6 +168,7 @@ def time_(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
     from medzsad.zoo.benchmark import measure_backends
 
     say = None if quiet else tell
+    show_log(say)
     record = measure_backends(name, say=say, **options)
     if as_json:
         click.echo(json.dumps(time_facts(record), indent=2))

@@ -10,6 +10,7 @@ import click
 
 from medzsad.cli.options import threads_option
 from medzsad.cli.progress import StatusLine, progress_of
+from medzsad.cli.terminal import show_log
 from medzsad.errors import BadInput, MedzsadError
 
 
@@ -191,6 +192,7 @@ def predict(
     if options["with_identity"] and not options["report"]:
         raise BadInput("--with-identity names the patient in the HTML report; add --report.")
     say = None if quiet else status.say
+    show_log(say)
     if is_cohort(inputs, out, jobs, ray, shard, retry_failed):
         if store or server is not None:
             raise BadInput(

@@ -7,7 +7,12 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any, TextIO
+
+from medzsad.cli.options import tell
+
+LOG = logging.getLogger("medzsad")
 
 # Control characters, less those of lines and progress bars; what terminals obey in a file name is spelt out.
 _CONTROL = re.compile(r"[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -54,3 +59,30 @@ def guard() -> None:
         warnings.simplefilter("ignore")
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def show_log(say: Callable[[str], None] | None = tell) -> None:
+    """Print what the library logs, until the command ends (``cli.main.run`` calls ``show_log(None)``).
+
+    Records of the ``medzsad`` logger at level INFO and above are meant; without this call none is printed.
+
+    Args:
+        say: prints one message; by default on stderr, with settings as options. None prints no more.
+    """
+    for handler in [handler for handler in LOG.handlers if isinstance(handler, _Said)]:
+        LOG.removeHandler(handler)
+    if say is not None:
+        LOG.addHandler(_Said(say))
+    LOG.setLevel(logging.NOTSET if say is None else logging.INFO)
+    LOG.propagate = say is None  # a library that sets up a root logger would have all printed twice
+
+
+class _Said(logging.Handler):
+    """Hands the text of each record to ``say``."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())

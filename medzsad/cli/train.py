@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from medzsad.cli.options import threads_option
+from medzsad.cli.terminal import show_log
 from medzsad.errors import BadInput
 
 
@@ -74,13 +75,15 @@ def train(
         return
     from medzsad.training.train import train as run_training
 
+    say = None if quiet else click.echo
+    show_log(say)
     result = run_training(
         recipe,
         folder,
         device=device,
         fresh=fresh,
         clip_weights=clip_weights,
-        say=None if quiet else click.echo,
+        say=say,
     )
     if not result.is_first:
         raise click.exceptions.Exit(0 if result.finished else 130)
