@@ -1,15 +1,20 @@
-"""From a detector to an ONNX model, whoever is to run it. Needs onnx and onnxscript."""
+"""From a detector to an ONNX model, whoever is to run it. Needs onnx and onnxscript.
+
+Graphs have no Python: they are made of what :meth:`~medzsad.detectors.base.AnomalyDetector.for_graph` gives.
+Every graph is compared with PyTorch before it is used.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from medzsad.detectors.prediction import resize_maps
 from medzsad.errors import BadInput, ModelNotReady, certain
 
 if TYPE_CHECKING:
@@ -25,21 +30,57 @@ OPSET = 18  # the oldest that the graphs need, which most runtimes know
 LARGEST = 2**31 - 2**20  # bytes of weights that fit into one file, by protobuf's limit
 
 
-def convert(
-    module: nn.Module, detector: AnomalyDetector, *, opset: int = OPSET, texts: Tensor | None = None
-) -> ONNXProgram:
+class ImageSide(nn.Module):
+    """What a detector computes of pre-processed images, as a pure function of tensors.
+
+    Args:
+        detector: from :meth:`AnomalyDetector.for_graph`.
+    """
+
+    def __init__(self, detector: AnomalyDetector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, inputs: Tensor, texts: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Map (B, h, w) of the method's own resolution, score (B,) and probability (B,), float32 in [0, 1].
+
+        Of a detector that marks the brain, also its map (B, h, w).
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+            texts: float32 (2, D), of a detector with :meth:`~AnomalyDetector.graph_texts`.
+        """
+        detect: Callable[..., Any] = self.detector.detect
+        raw = detect(inputs) if texts is None else detect(inputs, texts)
+        maps, score = (value.float().clamp(0, 1) for value in raw[:2])
+        # Where both are one number, the exporter trips over two outputs that are computed alike.
+        same = raw.image_probability is raw.image_score
+        probability = score.clone() if same else raw.image_probability.float().clamp(0, 1)
+        return maps, score, probability, *(extra.float() for extra in raw[3:])
+
+
+class WholeDetector(ImageSide):
+    """All that :class:`AnomalyDetector` does to images of its size, without its checks."""
+
+    def forward(self, images: Tensor, texts: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (B, H, W), score (B,) and probability (B,) of images (B, 3, H, W); all float32 in [0, 1]."""
+        maps, score, probability = super().forward(self.detector.preprocess(images), texts)
+        return resize_maps(maps, tuple(images.shape[-2:])), score, probability
+
+
+def convert(module: ImageSide, *, opset: int = OPSET, texts: Tensor | None = None) -> ONNXProgram:
     """Return an ONNX model for any number of images, without traces of where its code lies.
 
     Args:
         module: images float32 (B, 3, S, S), and texts if given, to the tensors of :data:`OUTPUTS`
             and, of a detector that marks the brain, :data:`BRAIN`.
-        detector: what it is made of, at the size S (:func:`~medzsad.backends.export_modules.at_size`).
         opset: of :data:`OPSETS`.
         texts: float32 (2, D), an example of the graph's second input; None for a graph without one.
 
     Raises:
         BadInput: if an operation has no counterpart, or the weights are too large for one file.
     """
+    detector = module.detector
     example = [torch.rand(2, 3, detector.image_size, detector.image_size, device=detector.device)]
     shapes: list[dict[int, Any] | None] = [{0: torch.export.Dim("batch", min=1)}]
     if texts is not None:

@@ -20,11 +20,11 @@ from medzsad.backends.convert import (
     OPSET,
     OPSETS,
     OUTPUTS,
+    WholeDetector,
     convert,
     probe_images,
     require_packages,
 )
-from medzsad.backends.export_modules import WholeDetector, at_size, image_side
 from medzsad.backends.runtimes import open_onnx
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.storage.atomic import replacing
@@ -77,16 +77,13 @@ def export_onnx(
         raise BadInput(f"{path}: a folder; give the name of the file to write, such as {path / 'model.onnx'}")
     require_packages(("onnx", "onnxruntime", "onnxscript"), what="export onnx", extra="onnx")
     side = detector.image_size if size is None else size
+    source = detector.for_graph(side)
     try:
-        with (
-            torch.no_grad(),
-            at_size(detector, side),
-            replacing(path, suffix=".onnx") as temporary,
-        ):
-            program = convert(WholeDetector(image_side(detector)), detector, opset=opset)
-            program.model.metadata_props.update(metadata(detector))
+        with torch.no_grad(), replacing(path, suffix=".onnx") as temporary:
+            program = convert(WholeDetector(source), opset=opset)
+            program.model.metadata_props.update(metadata(source))
             program.save(temporary, external_data=False)
-            difference = largest_difference(temporary, detector, side)
+            difference = largest_difference(temporary, source)
             if not difference <= TOLERANCE:
                 raise BadInput(
                     f"{detector.name}: not exported, because ONNX Runtime's numbers differ from PyTorch's by "
@@ -116,12 +113,12 @@ def metadata(detector: AnomalyDetector) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
 
 
-def largest_difference(path: Path, detector: AnomalyDetector, side: int) -> float:
+def largest_difference(path: Path, detector: AnomalyDetector) -> float:
     """How far ONNX Runtime's numbers are from the detector's own, on :func:`probe_images`."""
     session = open_onnx(path)
     worst = 0.0
     for count in BATCHES:
-        images = probe_images(side, count)
+        images = probe_images(detector.image_size, count)
         for expected, value in zip(detector(images), session(images.numpy()), strict=True):
             difference = (expected.cpu() - torch.from_numpy(value)).abs().max()
             worst = max(worst, float(difference.nan_to_num(nan=torch.inf)))

@@ -9,16 +9,10 @@ from typing import Literal, TypedDict
 import torch
 from torch import Tensor
 
-from medzsad.detectors.adaclip.model import AdaCLIP
-from medzsad.detectors.adaclip.scoring import layer_probability_maps
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.detectors.headclip.model import HeadCLIP
-from medzsad.detectors.scoring import upsample
-from medzsad.errors import BadInput, ModelNotReady, certain
+from medzsad.detectors.protocols import as_trainable, trainable_class
+from medzsad.errors import BadInput, certain
 from medzsad.training.losses import DICE, BinaryDiceLoss, FocalLoss, ImageCrossEntropy
-
-Trained = HeadCLIP | AdaCLIP
-"""The detectors that are trained here."""
 
 
 class TrainingBatch(TypedDict, total=False):
@@ -76,8 +70,13 @@ class LossWeights:
 
     @classmethod
     def of_method(cls, method: str) -> LossWeights:
-        """Return the published ones: pixel 4 for HeadCLIP and AnomalyCLIP; 1 and Dice of rows for AdaCLIP."""
-        return cls(pixel=1.0, dice="rows") if method == AdaCLIP.method else cls()
+        """Return the published ones: pixel 4 for HeadCLIP and AnomalyCLIP; 1 and Dice of rows for AdaCLIP.
+
+        Raises:
+            ModelNotReady: if the method is not trained here.
+        """
+        published = trainable_class(method).published_loss
+        return cls(pixel=published.pixel, dice=published.dice)
 
 
 class Objective:
@@ -104,9 +103,7 @@ class Objective:
         gamma: float = 2.0,
         alpha: tuple[float, float] | str | None = None,
     ) -> None:
-        if not isinstance(detector, Trained):
-            raise ModelNotReady(f"method {detector.method!r} has no training; use headclip or adaclip")
-        self.detector = detector
+        self.detector, self.trainable = detector, as_trainable(detector)
         self.weights = LossWeights.of_method(detector.method) if weights is None else weights
         self.focal = FocalLoss(gamma, alpha)
         self.dice = BinaryDiceLoss(over=self.weights.dice)
@@ -131,11 +128,14 @@ class Objective:
         if mask is not None:
             mask = mask.to(device, non_blocking=True)
         size = None if mask is None else tuple(mask.shape[-2:])
-        image_loss, maps = self._compare(batch, label, size)
+        judgement = self.trainable.judge(
+            batch.get("image"), size, frozen=batch.get("frozen"), class_names=batch.get("class_name")
+        )
+        image_loss = self._image_loss(judgement.image_logits, label)
         pixel = {
             name: torch.zeros((), device=label.device) for name in ("focal", "dice_abnormal", "dice_normal")
         }
-        for probabilities in maps:
+        for probabilities in judgement.layers:
             kept = probabilities if has_mask is None else probabilities[has_mask]
             pixel["focal"] = pixel["focal"] + self.focal(kept, mask)
             pixel["dice_abnormal"] = pixel["dice_abnormal"] + self.dice(kept[:, 1], mask)
@@ -148,16 +148,7 @@ class Objective:
             **{name: value.detach() for name, value in pixel.items()},
         }
 
-    def _compare(
-        self, batch: TrainingBatch, label: Tensor, size: Sequence[int] | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the image-level loss and, per layer, probabilities (B, 2, *size); none without a size."""
-        inputs, frozen = batch.get("image"), batch.get("frozen")
-        if isinstance(self.detector, AdaCLIP):
-            ada = self.detector.compare(inputs, frozen=frozen, class_names=batch.get("class_name"))
-            maps = [] if size is None else list(layer_probability_maps(ada, size).values())
-            return self.focal(ada.image_logits.softmax(-1), label), maps
-        comparison = self.detector.compare(inputs, frozen=frozen)
-        layers = comparison.patch_probabilities.values()
-        maps = [] if size is None else [upsample(p, size) for p in layers]
-        return self.cross_entropy(comparison.image_logits, label), maps
+    def _image_loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        if self.trainable.published_loss.image == "focal":
+            return self.focal(logits.softmax(-1), label)
+        return self.cross_entropy(logits, label)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
+from medzsad.detectors.protocols import as_trainable
 from medzsad.training.card import card_text, training_facts
 from medzsad.training.curves import draw_curves
-from medzsad.training.head_picture import draw_head_weights
-from medzsad.training.objectives import Trained
 from medzsad.training.recipe import Recipe, file_name
 from medzsad.training.run_folder import RunFolder, write_bytes
 from medzsad.training.sources import OpenedSource
@@ -37,7 +37,7 @@ class Reporter:
         self,
         folder: RunFolder,
         recipe: Recipe,
-        detector: Trained,
+        detector: AnomalyDetector,
         training: Sequence[OpenedSource],
         validation: Sequence[OpenedSource],
         *,
@@ -71,7 +71,7 @@ class Reporter:
     def keep_random_clip(self) -> None:
         """Random CLIP weights cannot be had elsewhere, and ``--model RUN`` needs them."""
         if self.recipe.detector.clip_weights is None:
-            tensors = self.detector.clip.state_dict()
+            tensors = as_trainable(self.detector).clip.state_dict()
             write_bytes(
                 self.folder.clip, save({n: t.detach().cpu().contiguous() for n, t in tensors.items()})
             )
@@ -99,12 +99,13 @@ class Reporter:
             self.draw()
 
     def draw(self) -> None:
-        """Draws the curves, and HeadCLIP's head weights of the best adapter."""
+        """Draw the curves, and what of the best adapter can be seen: HeadCLIP's head weights."""
         self._drawn = time.perf_counter()
         draw_curves(self.folder.read_log(), self.folder.curves, title=self.recipe.name)
-        if self.recipe.method == "headclip" and self.folder.adapter.is_file():
-            picture = draw_head_weights(read_checkpoint(self.folder.adapter))
-            self.folder.write_picture(self.folder.head_weights, picture)
+        if self.folder.adapter.is_file():
+            picture = as_trainable(self.detector).picture(read_checkpoint(self.folder.adapter))
+            if picture is not None:
+                self.folder.write_picture(self.folder.head_weights, picture)
 
     def _facts(self, step: int) -> dict[str, object]:
         epochs = step / self.steps_per_epoch

@@ -8,15 +8,15 @@ from typing import Any, cast
 import torch
 from ignite.engine import Engine
 
+from medzsad.detectors.base import DTYPES, AnomalyDetector
 from medzsad.errors import BadInput
 from medzsad.training.building import rate_factor, trainable
 from medzsad.training.distributed import Processes
 from medzsad.training.frozen_features import FeatureCache
-from medzsad.training.objectives import Objective, Trained, TrainingBatch
+from medzsad.training.objectives import Objective, TrainingBatch
 from medzsad.training.recipe import Recipe
 
 PARTS = ("loss", "image_loss", "focal", "dice_abnormal", "dice_normal")
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Stepper:
@@ -40,7 +40,7 @@ class Stepper:
     def __init__(
         self,
         recipe: Recipe,
-        detector: Trained,
+        detector: AnomalyDetector,
         objective: Objective,
         optimiser: torch.optim.Optimizer,
         *,
