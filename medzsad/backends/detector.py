@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medzsad.backends.runtimes import Runtime, version_of
-from medzsad.backends.store import Say, digest_of, stored_graph
+from medzsad.backends.store import digest_of, stored_graph
 from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.prediction import divided
@@ -34,7 +34,6 @@ class GraphDetector(AnomalyDetector):
         source: the detector, in float32, on the CPU.
         backend: ``"openvino"`` or ``"onnx"``.
         precision: what matrices are multiplied in: ``"fp32"``, and with OpenVINO also ``"bf16"``.
-        say: is told when a graph is made.
         use: ``"images"``, or ``"slices"`` where ``source`` is one for volumes.
 
     Raises:
@@ -51,7 +50,6 @@ class GraphDetector(AnomalyDetector):
         backend: str,
         precision: str = "fp32",
         *,
-        say: Say | None = None,
         use: str = "images",
     ) -> None:
         super().__init__(image_size=source.image_size, threshold=source.threshold)
@@ -69,7 +67,7 @@ class GraphDetector(AnomalyDetector):
         self._texts: GraphTexts | None = source.graph_texts()
         self.register_buffer("text_features", None if self._texts is None else self._texts.features)
         self._graphs = [
-            _Graph(one, digest_of(one, f"{use} {i}"), backend, precision, say)
+            _Graph(one, digest_of(one, f"{use} {i}"), backend, precision)
             for i, one in enumerate(source.networks())
         ]
         self._route = source.route  # a plain function, which keeps no weights
@@ -81,7 +79,7 @@ class GraphDetector(AnomalyDetector):
         if use == "images" and source.for_volume() is not source:
             for colour in (False, True):
                 make = functools.partial(
-                    GraphDetector, source.for_volume(colour=colour), backend, precision, say=say, use="slices"
+                    GraphDetector, source.for_volume(colour=colour), backend, precision, use="slices"
                 )
                 self._volumes[colour] = _Once(make)
         else:
@@ -197,11 +195,9 @@ class _Once:
 class _Graph:
     """One graph, opened when it is first needed; from then on the weights it was made of are let go."""
 
-    def __init__(
-        self, source: AnomalyDetector, digest: str, backend: str, precision: str, say: Say | None
-    ) -> None:
+    def __init__(self, source: AnomalyDetector, digest: str, backend: str, precision: str) -> None:
         self._open: Callable[[], Runtime] | None = functools.partial(
-            stored_graph, source, digest, backend, precision, say
+            stored_graph, source, digest, backend, precision
         )
         self._runtime: Runtime | None = None
         self._guard = threading.Lock()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import logging
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from medzsad.storage.locking import locked
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 FORMAT = 2  # raised whenever the same detector would give another graph
 TOLERANCES = {"fp32": 1e-3, "bf16": 5e-2}
 """Largest difference from PyTorch's float32 with which a graph is used: more is no rounding, but a fault."""
@@ -69,16 +69,15 @@ def graph_path(digest: str) -> Path:
     return cache_folder() / "graphs" / f"{key}.onnx"
 
 
-def stored_graph(
-    detector: AnomalyDetector, digest: str, backend: str, precision: str, say: Say | None = None
-) -> Runtime:
+def stored_graph(detector: AnomalyDetector, digest: str, backend: str, precision: str) -> Runtime:
     """Return the graph of a detector, from the cache; made and compared with PyTorch where it is not there.
+
+    That it is made, which takes long, is logged.
 
     Args:
         detector: in float32, on the CPU.
         digest: :func:`digest_of` it.
         backend, precision: for :func:`~medzsad.backends.runtimes.open_graph`.
-        say: is told when a graph is made.
 
     Raises:
         BadInput: if the detector cannot be a graph.
@@ -89,15 +88,14 @@ def stored_graph(
     found = _opened(path, runner, backend, precision)
     if found is not None:
         return found
-    tell = say or (lambda _: None)
     waiting = f"{detector.name}: another process is making its graph; waiting"
-    with locked(path.with_suffix(".lock"), on_wait=lambda: tell(waiting)):
+    with locked(path.with_suffix(".lock"), on_wait=lambda: logger.info(waiting)):
         found = _opened(path, runner, backend, precision)  # the other process did it
         if found is not None:
             return found
         compared = _facts(path).get("compared", {})
         if not compared or runner in compared:  # there is none, or it cannot be opened
-            tell(
+            logger.info(
                 f"{detector.name}: making a graph for images of {detector.image_size} px, which takes a "
                 f"while; this is done once, the graph stays in {path.parent}"
             )

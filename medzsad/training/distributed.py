@@ -3,6 +3,9 @@
 Gradients are averaged by one all-reduce of what trains, a few million numbers at most, instead of by
 ``DistributedDataParallel``: that would wait for parameters which some settings never use (AdaCLIP's first
 static text prompt), and must be told of each step that takes several backward passes.
+
+These are torch's own collectives: ``ignite.distributed`` does not take the backend ``cpu:gloo,cuda:nccl``, with
+which gradients go over NCCL and Python objects over gloo.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ PATIENCE = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class Processes:
-    """Return this process among those that train together.
+    """This process among those that train together.
 
     Attributes:
         rank: 0 is the one that writes files and lines.
@@ -50,7 +53,7 @@ class Processes:
 
     @contextlib.contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Return the first process runs the block before the others do; if it fails there, they fail too."""
+        """Let the first process run the block before the others do; if it fails there, they fail too."""
         if self.is_first:
             failed = True
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import cast
@@ -13,26 +14,23 @@ from medzsad.training.run_folder import RunFolder
 from medzsad.training.state import Progress
 from medzsad.training.validation import Figures, chosen_figure
 
+logger = logging.getLogger(__name__)
 LINE = ("image_loss", "focal", "dice_abnormal", "dice_normal")
 
 
 class StepLog:
-    """A line of JSON per step into the run's log; now and then one for people.
+    """A line of JSON per step into the run's log; now and then one for people into Python's.
 
     Lines of the log hold no times, so that the logs of equal runs are equal.
 
     Args:
         folder: of the run.
-        say: gets lines for people; None for none.
-        every: steps between them.
+        every: steps between lines for people.
         images: per step, of all processes.
     """
 
-    def __init__(
-        self, folder: RunFolder, say: Callable[[str], None] | None, *, every: int, images: int
-    ) -> None:
+    def __init__(self, folder: RunFolder, *, every: int, images: int) -> None:
         self.folder = folder
-        self.say = say
         self.every = every
         self.images = images
         self._mark = (time.perf_counter(), 0)
@@ -50,11 +48,11 @@ class StepLog:
         values = {name: value for name, value in output.items() if name != "stop"}
         self.folder.append_log({"step": step, "epoch": engine.state.epoch, **values})
         total = certain(engine.state.epoch_length) * certain(engine.state.max_epochs)
-        if self.say is not None and (step % self.every == 0 or step == total):
+        if step % self.every == 0 or step == total:
             now, (then, first) = time.perf_counter(), self._mark
             per_step = (now - then) / max(1, step - first)
             parts = ", ".join(f"{name.replace('_', ' ')} {output[name]:.4f}" for name in LINE)
-            self.say(
+            logger.info(
                 f"epoch {engine.state.epoch}/{engine.state.max_epochs}  step {step}/{total}  loss "
                 f"{output['loss']:.4f} ({parts})  lr {output['lr']:.3g}  "
                 f"{self.images / per_step:.1f} images/s  {_duration(per_step * (total - step))} left"
@@ -113,8 +111,7 @@ class Validation:
         every: epochs; the last one is always measured.
         progress: gets what was found.
         on_best: called when the figure is the highest so far.
-        log: whose log gets a line; None for none.
-        say: gets a line for people; None for none.
+        log: whose log gets a line, and that tells people; None in processes that write nothing.
     """
 
     def __init__(
@@ -126,7 +123,6 @@ class Validation:
         progress: Progress,
         on_best: Callable[[Engine], None],
         log: RunFolder | None = None,
-        say: Callable[[str], None] | None = None,
     ) -> None:
         self.measure = measure
         self.metric = metric
@@ -134,7 +130,6 @@ class Validation:
         self.progress = progress
         self.on_best = on_best
         self.log = log
-        self.say = say
 
     def attach(self, engine: Engine) -> None:
         """Follows the epochs of ``engine``."""
@@ -161,10 +156,10 @@ class Validation:
         if is_best:
             self.progress.best, self.progress.best_step = chosen, step
             self.on_best(engine)
-        if self.say is not None:
+        if self.log is not None:
             parts = "; ".join(f"{name}: {_figures(figures)}" for name, figures in results.items())
             mark = ", the best so far" if is_best else ""
-            self.say(f"epoch {epoch}  validation {self.metric} {100 * chosen:.1f} %{mark}  ({parts})")
+            logger.info(f"epoch {epoch}  validation {self.metric} {100 * chosen:.1f} %{mark}  ({parts})")
 
 
 def _figures_of(engine: Engine) -> dict[str, float]:

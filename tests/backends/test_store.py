@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -40,14 +41,15 @@ def there(made: Path, cache_dir: Path) -> None:
 
 
 @pytest.fixture
-def load() -> Callable[..., tuple[GraphDetector, list[str]]]:
-    """A graph detector, and what was said when it was loaded."""
+def load(caplog: pytest.LogCaptureFixture) -> Callable[..., tuple[GraphDetector, list[str]]]:
+    """A graph detector, and what was logged when it was loaded."""
 
     def call(name: str = "asymmetry", backend: str = "onnx") -> tuple[GraphDetector, list[str]]:
-        said: list[str] = []
-        graph = GraphDetector(make(name), backend, say=said.append)
-        graph(probe_images(graph.image_size, 1))
-        return graph, said
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "medzsad"):
+            graph = GraphDetector(make(name), backend)
+            graph(probe_images(graph.image_size, 1))
+        return graph, list(caplog.messages)
 
     return call
 
