@@ -18,19 +18,16 @@ from torch.utils.data import DataLoader
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.devices import float32_products, resolve_device, resolve_precision
 from medzsad.training.building import begin_with, build_detector, build_optimiser, check_clip_weights
-from medzsad.training.distributed import Processes, device_of, joined
+from medzsad.training.engine import Checkpoints, StepLog, Stepper, Validation
 from medzsad.training.frozen_features import FeatureCache
-from medzsad.training.handlers import Checkpoints, StepLog, Validation
 from medzsad.training.objectives import Objective
-from medzsad.training.process_control import determinism, quiet_worker, stop_signals
+from medzsad.training.processes import Processes, determinism, device_of, joined, quiet_worker, stop_signals
 from medzsad.training.recipe import Recipe
 from medzsad.training.reporting import Reporter
 from medzsad.training.run_folder import RunFolder, environment
-from medzsad.training.sampling import EpochPlan, StepBatches
 from medzsad.training.sources import describe, open_all
 from medzsad.training.state import Progress, load_state, save_state
-from medzsad.training.stepping import Stepper
-from medzsad.training.training_set import InputFormat, TrainingSet
+from medzsad.training.training_set import EpochPlan, InputFormat, StepBatches, TrainingSet
 from medzsad.training.validation import Validator, check_metric
 
 logger = logging.getLogger(__name__)

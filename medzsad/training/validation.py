@@ -15,7 +15,7 @@ from medzsad.errors import BadInput
 from medzsad.metrics.cumulative import PixelMetrics
 from medzsad.metrics.image import image_metrics
 from medzsad.metrics.undefined import Undefined
-from medzsad.training.distributed import Processes
+from medzsad.training.processes import Processes
 from medzsad.training.sources import OpenedSource
 from medzsad.training.training_set import InputFormat, TrainingSet
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from medzsad.backends.convert import probe_images
 from medzsad.backends.detector import GraphDetector
+from medzsad.backends.onnx_export import probe_images
 from medzsad.backends.records import Record, Timing, cpu_name, write_record
 from medzsad.backends.runtimes import require_backend
 from medzsad.backends.store import digest_of

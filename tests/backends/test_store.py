@@ -11,8 +11,8 @@ import torch
 from graph_cases import make
 
 from medzsad.backends import store
-from medzsad.backends.convert import probe_images
 from medzsad.backends.detector import GraphDetector
+from medzsad.backends.onnx_export import probe_images
 from medzsad.backends.store import digest_of, graph_path
 from medzsad.errors import ModelNotReady, OutputNotWritable
 

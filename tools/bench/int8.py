@@ -26,7 +26,7 @@ from machine import best, describe
 from PIL import Image
 from torch import Tensor
 
-from medzsad.backends.convert import OUTPUTS, ImageSide, convert
+from medzsad.backends.onnx_export import OUTPUTS, ImageSide, convert
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.scans.pillow import FORMATS
 
