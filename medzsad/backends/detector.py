@@ -11,19 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from medzsad.backends.export_modules import check_detector, networks_of, takes_texts
 from medzsad.backends.runtimes import Runtime, version_of
-from medzsad.backends.store import Say, digest_of, stored_graph
+from medzsad.backends.store import digest_of, stored_graph
 from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.mini.model import is_colour
-from medzsad.detectors.zero_shot.base import about, encode_words
-from medzsad.detectors.zero_shot.settings import TrainingFreeSettings
+from medzsad.detectors.prediction import divided
 from medzsad.errors import BadInput, ModelNotReady, certain
 
 if TYPE_CHECKING:
-    from medzsad.detectors.clip.backbone import FrozenCLIP
-    from medzsad.detectors.clip.generic import GenericCLIP
+    from medzsad.detectors.protocols import GraphTexts
 
 
 class GraphDetector(AnomalyDetector):
@@ -38,7 +34,6 @@ class GraphDetector(AnomalyDetector):
         source: the detector, in float32, on the CPU.
         backend: ``"openvino"`` or ``"onnx"``.
         precision: what matrices are multiplied in: ``"fp32"``, and with OpenVINO also ``"bf16"``.
-        say: is told when a graph is made.
         use: ``"images"``, or ``"slices"`` where ``source`` is one for volumes.
 
     Raises:
@@ -55,7 +50,6 @@ class GraphDetector(AnomalyDetector):
         backend: str,
         precision: str = "fp32",
         *,
-        say: Say | None = None,
         use: str = "images",
     ) -> None:
         super().__init__(image_size=source.image_size, threshold=source.threshold)
@@ -65,21 +59,18 @@ class GraphDetector(AnomalyDetector):
         self._threshold = source.threshold
         self._settings, self._backend_version = source.settings, version_of(backend)
         with _pointing_to_torch():
-            check_detector(source)
+            source.check_graph()
         # Tells weights apart for whoever looks at the state, as the cache of evaluations does.
         digest = bytes.fromhex(digest_of(source, use))
         self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
         self.seen_classes, self._class_name = source.seen_classes, source.class_name
-        self._words: TrainingFreeSettings | None = None
-        self._rebuild_clip: Callable[[], FrozenCLIP | GenericCLIP] | None = None
-        self.register_buffer("text_features", None)
-        if takes_texts(source):
-            self._words, self._rebuild_clip = source.config, source.clip.rebuild
-            self.text_features = source.text_features.clone()
+        self._texts: GraphTexts | None = source.graph_texts()
+        self.register_buffer("text_features", None if self._texts is None else self._texts.features)
         self._graphs = [
-            _Graph(one, digest_of(one, f"{use} {i}"), backend, precision, say)
-            for i, one in enumerate(networks_of(source))
+            _Graph(one, digest_of(one, f"{use} {i}"), backend, precision)
+            for i, one in enumerate(source.networks())
         ]
+        self._route = source.route  # a plain function, which keeps no weights
         # By whether the volume is one in colour; functions, to be no part of this module's state.
         self._volumes: dict[bool, Callable[[], GraphDetector]] = {}
         self.neighbour_mm, self.tells_colours = source.neighbour_mm, source.tells_colours
@@ -88,7 +79,7 @@ class GraphDetector(AnomalyDetector):
         if use == "images" and source.for_volume() is not source:
             for colour in (False, True):
                 make = functools.partial(
-                    GraphDetector, source.for_volume(colour=colour), backend, precision, say=say, use="slices"
+                    GraphDetector, source.for_volume(colour=colour), backend, precision, use="slices"
                 )
                 self._volumes[colour] = _Once(make)
         else:
@@ -128,18 +119,15 @@ class GraphDetector(AnomalyDetector):
         wanted = list(dict.fromkeys(names))
         if not self.uses_organ or (organ is None and wanted == [self.class_name]):
             return dict.fromkeys(wanted, self)
-        if self._rebuild_clip is None:
+        if self._texts is None or not self._texts.can_change:
             raise ModelNotReady(
                 f"{self.name}: its graph holds texts about {self.class_name!r}; use `backend` torch"
             )
-        clip = self._rebuild_clip()
         found: dict[str, AnomalyDetector] = {}
-        for name in wanted:
-            words: TrainingFreeSettings = about(self._words, organ, name)
+        for name, texts in self._texts.for_classes(wanted, organ).items():
             found[name] = other = self._copy()
-            other._words, other._class_name = words, name
-            other._settings = {**self._settings, "organ": words.organ, "class_name": name}
-            other.text_features = encode_words(clip, words)
+            other._texts, other._class_name, other.text_features = texts, name, texts.features
+            other._settings = {**self._settings, **texts.settings}
         return found
 
     def use_precision(self, precision: str) -> None:
@@ -172,19 +160,7 @@ class GraphDetector(AnomalyDetector):
             return type(one)(*(value[:0] for value in one))
         if len(self._graphs) == 1:
             return self._graphs[0](inputs, self.text_features)
-        # Image by image, so that an image's numbers do not depend on what else is in the batch.
-        coloured = is_colour(inputs)
-        whole: list[Tensor] = []
-        for chosen, graph in zip((~coloured, coloured), self._graphs, strict=True):
-            if chosen.all():
-                return graph(inputs)
-            if not chosen.any():
-                continue
-            part = graph(inputs[chosen])
-            whole = whole or [value.new_empty(len(inputs), *value.shape[1:]) for value in part]
-            for target, value in zip(whole, part, strict=True):
-                target[chosen] = value
-        return Prediction(*whole)
+        return divided(inputs, self._route(inputs), self._graphs)
 
     def to_checkpoint(self) -> Checkpoint:
         """Raise ModelNotReady: the weights are in the graph."""
@@ -219,11 +195,9 @@ class _Once:
 class _Graph:
     """One graph, opened when it is first needed; from then on the weights it was made of are let go."""
 
-    def __init__(
-        self, source: AnomalyDetector, digest: str, backend: str, precision: str, say: Say | None
-    ) -> None:
+    def __init__(self, source: AnomalyDetector, digest: str, backend: str, precision: str) -> None:
         self._open: Callable[[], Runtime] | None = functools.partial(
-            stored_graph, source, digest, backend, precision, say
+            stored_graph, source, digest, backend, precision
         )
         self._runtime: Runtime | None = None
         self._guard = threading.Lock()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from medzsad import __version__
 from medzsad.backends.runtimes import PACKAGES, version_of
 from medzsad.storage.cache import cache_folder, landing
 
+logger = logging.getLogger(__name__)
 MAP_BOUND, SCORE_BOUND = 1e-2, 1e-3
 """Largest differences from PyTorch's float32, of maps and of scores, with which ``auto`` takes a backend."""
 
@@ -104,30 +105,27 @@ def write_record(digest: str, record: Record) -> None:
         temporary.write_text(json.dumps(asdict(record)))
 
 
-def choose(
-    digest: str, precision: str, model: str, say: Callable[[str], None] | None = None
-) -> tuple[str, str]:
-    """Backend and precision for ``--backend auto`` on the CPU.
+def choose(digest: str, precision: str, model: str) -> tuple[str, str]:
+    """Return backend and precision for ``--backend auto`` on the CPU; what was taken and why is logged.
 
     Args:
         digest: of the detector.
         precision: that was asked for; with ``"auto"`` the fastest one, too, is chosen.
         model: what to call it.
-        say: is told what was taken and why.
 
     Returns:
         The backend, and its precision; ``"torch"`` and ``precision`` where nothing was measured.
     """
-    record, tell = read_record(digest), say or (lambda _: None)
+    record = read_record(digest)
     best = None if record is None else record.fastest(precision)
     if record is None:
-        tell(f"backend: torch (not measured on this machine; medzsad models time {model} measures)")
+        logger.info(f"backend: torch (not measured on this machine; medzsad models time {model} measures)")
         return "torch", precision
     if best is None:
-        tell(f"backend: torch (nothing measured in {precision} is within the bounds)")
+        logger.info(f"backend: torch (nothing measured in {precision} is within the bounds)")
         return "torch", precision
     ratio = best.rate / record.timings[0].rate
-    tell(
+    logger.info(
         f"backend: {best.backend} {best.precision} (the fastest measured on this machine: {best.rate:.3g} "
         f"images/s, {ratio:.2f} times torch fp32)"
     )

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from medzsad.backends.convert import INPUT, TEXTS, require_packages
+from medzsad.backends.onnx_export import INPUT, TEXTS, require_packages
 from medzsad.detectors import devices
 from medzsad.errors import ModelNotReady
 

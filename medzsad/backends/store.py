@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import logging
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from medzsad import __version__
-from medzsad.backends.convert import TEXTS, convert, probe_images
-from medzsad.backends.export_modules import at_size, image_side, takes_texts
+from medzsad.backends.onnx_export import TEXTS, ImageSide, convert, probe_images
 from medzsad.backends.runtimes import Runtime, open_graph, version_of
 from medzsad.errors import ModelNotReady
 from medzsad.storage.cache import cache_folder, in_megabytes, landing, require_space
@@ -27,11 +26,10 @@ from medzsad.storage.locking import locked
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 FORMAT = 2  # raised whenever the same detector would give another graph
 TOLERANCES = {"fp32": 1e-3, "bf16": 5e-2}
 """Largest difference from PyTorch's float32 with which a graph is used: more is no rounding, but a fault."""
-TEXT_SETTINGS = ("organ", "class_name", "ensemble")
 _EXPORTERS = ("torch", "onnx", "onnxscript")
 _ROOM = 1.1  # of a file, over its weights
 
@@ -45,18 +43,19 @@ def digest_of(detector: AnomalyDetector, use: str = "images") -> str:
         detector: with weights that were not rounded.
         use: what it is used for that settings need not tell, such as slices of a volume.
     """
-    given = takes_texts(detector)
+    given = detector.graph_texts()
+    left_out = () if given is None else given.settings
     settings = {**detector.settings, "image_size": detector.image_size, "precision": "fp32"}
     facts = {
         "format": FORMAT,
         "medzsad": __version__,
         "method": detector.method,
-        "settings": {k: v for k, v in settings.items() if not (given and k in TEXT_SETTINGS)},
+        "settings": {k: v for k, v in settings.items() if k not in left_out},
         "use": use,
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, tensor in sorted([*detector.named_parameters(), *detector.named_buffers()]):
-        if given and name == TEXTS:
+        if given is not None and name == TEXTS:
             continue
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -70,16 +69,15 @@ def graph_path(digest: str) -> Path:
     return cache_folder() / "graphs" / f"{key}.onnx"
 
 
-def stored_graph(
-    detector: AnomalyDetector, digest: str, backend: str, precision: str, say: Say | None = None
-) -> Runtime:
+def stored_graph(detector: AnomalyDetector, digest: str, backend: str, precision: str) -> Runtime:
     """Return the graph of a detector, from the cache; made and compared with PyTorch where it is not there.
+
+    That it is made, which takes long, is logged.
 
     Args:
         detector: in float32, on the CPU.
         digest: :func:`digest_of` it.
         backend, precision: for :func:`~medzsad.backends.runtimes.open_graph`.
-        say: is told when a graph is made.
 
     Raises:
         BadInput: if the detector cannot be a graph.
@@ -90,15 +88,14 @@ def stored_graph(
     found = _opened(path, runner, backend, precision)
     if found is not None:
         return found
-    tell = say or (lambda _: None)
     waiting = f"{detector.name}: another process is making its graph; waiting"
-    with locked(path.with_suffix(".lock"), on_wait=lambda: tell(waiting)):
+    with locked(path.with_suffix(".lock"), on_wait=lambda: logger.info(waiting)):
         found = _opened(path, runner, backend, precision)  # the other process did it
         if found is not None:
             return found
         compared = _facts(path).get("compared", {})
         if not compared or runner in compared:  # there is none, or it cannot be opened
-            tell(
+            logger.info(
                 f"{detector.name}: making a graph for images of {detector.image_size} px, which takes a "
                 f"while; this is done once, the graph stays in {path.parent}"
             )
@@ -136,9 +133,10 @@ def _facts(path: Path) -> dict[str, Any]:
 def _make(detector: AnomalyDetector, path: Path) -> None:
     weights = sum(p.numel() * p.element_size() for p in detector.parameters())
     require_space(path, int(weights * _ROOM), f"the graph of {detector.name} ({in_megabytes(weights)})")
-    with torch.no_grad(), at_size(detector, detector.image_size):
-        texts = detector.text_features if takes_texts(detector) else None
-        program = convert(image_side(detector), detector, texts=texts)
+    with torch.no_grad():
+        texts = detector.graph_texts()
+        module = ImageSide(detector.for_graph(detector.image_size))
+        program = convert(module, texts=None if texts is None else texts.features)
     with landing(path) as temporary:
         program.save(temporary, external_data=False)
 
@@ -159,8 +157,9 @@ def _compare(runtime: Runtime, detector: AnomalyDetector, backend: str, precisio
         inputs = detector.preprocess(images)
         # One by one, because that is all the memory that a large model's windows need.
         expected = [torch.cat(parts) for parts in zip(*map(detector.detect, inputs.split(1)), strict=True)]
-        texts = [detector.text_features.numpy()] if takes_texts(detector) else []
-        values = runtime(inputs.contiguous().numpy(), *texts)
+        texts = detector.graph_texts()
+        given = [] if texts is None else [texts.features.numpy()]
+        values = runtime(inputs.contiguous().numpy(), *given)
     worst = 0.0
     for one, other in zip(expected, values, strict=True):
         difference = (one.float().clamp(0, 1) - torch.from_numpy(other)).abs().max()

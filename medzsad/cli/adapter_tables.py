@@ -32,7 +32,7 @@ def adapter_facts(name: str) -> dict[str, Any]:
         "parameters": sum(tensor.numel() for tensor in checkpoint.tensors.values()),
     }
     if checkpoint.method == "headclip":
-        from medzsad.training.head_picture import head_weights_table, read_head_weights
+        from medzsad.detectors.headclip.head_picture import head_weights_table, read_head_weights
 
         facts["head_weights"] = {
             path: {str(layer): scale.tolist() for layer, scale in layers.items()}

@@ -94,7 +94,7 @@ def onnx(
     It takes images, float32 (batch, 3, PIXELS, PIXELS) in [0, 1], and gives anomaly_map, image_score and
     image_probability. Prompts and texts are fixed. Needs: pip install "medzsad[onnx]"
     """
-    from medzsad.backends.onnx_file import OPSET, export_onnx
+    from medzsad.backends.onnx_export import OPSET, export_onnx
     from medzsad.zoo.loading import load_detector
 
     detector = load_detector(

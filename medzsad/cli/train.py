@@ -75,15 +75,13 @@ def train(
         return
     from medzsad.training.train import train as run_training
 
-    say = None if quiet else click.echo
-    show_log(say)
+    show_log(None if quiet else click.echo)
     result = run_training(
         recipe,
         folder,
         device=device,
         fresh=fresh,
         clip_weights=clip_weights,
-        say=say,
     )
     if not result.is_first:
         raise click.exceptions.Exit(0 if result.finished else 130)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,42 +14,17 @@ from torch import Tensor, nn
 
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.devices import float32_products
+from medzsad.detectors.prediction import Prediction, SlicePrediction, resize_maps
+from medzsad.detectors.protocols import GraphTexts
 from medzsad.detectors.volume_rules import NO_RULES, VolumeRules
-from medzsad.errors import ModelNotReady
+from medzsad.errors import BadInput, ModelNotReady
 from medzsad.limits import check_batch
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+Module = TypeVar("Module", bound=nn.Module)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What autocast multiplies matrices in, by :attr:`AnomalyDetector.precision`; fp32 and tf32 go without."""
-
-
-class Prediction(NamedTuple):
-    """What a detector says of a batch of B images.
-
-    Attributes:
-        anomaly_map: float32 (B, H, W) in [0, 1]; 1 is most anomalous.
-        image_score: float32 (B,) in [0, 1]; ranks images (for HeadCLIP the joint anomaly score).
-        image_probability: float32 (B,) in [0, 1]; the detector's image-level probability of "abnormal" alone.
-    """
-
-    anomaly_map: Tensor
-    image_score: Tensor
-    image_probability: Tensor
-
-
-class SlicePrediction(NamedTuple):
-    """The same of B slices by a detector that :attr:`~AnomalyDetector.marks_brain`.
-
-    Attributes:
-        anomaly_map, image_score, image_probability: see :class:`Prediction`.
-        brain: float32 (B, H, W) in [0, 1], the probability of brain.
-    """
-
-    anomaly_map: Tensor
-    image_score: Tensor
-    image_probability: Tensor
-    brain: Tensor
 
 
 class AnomalyDetector(nn.Module, abc.ABC):
@@ -166,10 +141,8 @@ class AnomalyDetector(nn.Module, abc.ABC):
         return dict.fromkeys(names, self)
 
     def _copy(self) -> Self:
-        """Return a detector with the same parameters, whose settings and buffers are its own."""
-        other = copy.copy(self)
-        other._buffers = dict(self._buffers)
-        return other
+        """Return a detector with the same parameters, whose settings, buffers and parts are its own."""
+        return shallow_copy(self)
 
     def for_volume(self, *, colour: bool = False) -> AnomalyDetector:
         """Return the detector for slices of one volume, whose intensities are comparable; as a rule, itself.
@@ -178,6 +151,46 @@ class AnomalyDetector(nn.Module, abc.ABC):
             colour: of a volume in colour, such as a film.
         """
         return self
+
+    def check_graph(self) -> None:
+        """Refuse what cannot be a graph (:class:`~medzsad.detectors.protocols.Exportable`, as the next four).
+
+        Raises:
+            BadInput: if the method cannot, or the weights were rounded.
+        """
+        if any(p.is_floating_point() and p.dtype != torch.float32 for p in self.parameters()):
+            raise BadInput(
+                f"{self.name}: its matrices are kept in {self.precision}; load it with precision 'fp32' to "
+                "export it"
+            )
+
+    def for_graph(self, side: int) -> Self:
+        """Return a copy as a graph can hold it, at images of ``side`` pixels and without autocast."""
+        self.check_graph()
+        check_batch(side, 2, f"an image size of {side}")
+        other = self._copy()
+        other.image_size, other.precision = side, "fp32"
+        try:
+            other._prepare_graph(self)
+        except ValueError as error:
+            raise BadInput(f"{self.name} cannot work at {side} pixels: {error}") from error
+        return other
+
+    def _prepare_graph(self, source: Self) -> None:
+        """Change this copy of ``source`` into what a graph can hold; ValueError if it cannot be so large."""
+
+    def networks(self) -> tuple[AnomalyDetector, ...]:
+        """Return itself: all images go through the same network."""
+        return (self,)
+
+    @staticmethod
+    def route(inputs: Tensor) -> Tensor:
+        """Return zeros, int64 (B,): all images go through the first network."""
+        return inputs.new_zeros(len(inputs), dtype=torch.int64)
+
+    def graph_texts(self) -> GraphTexts | None:
+        """Return None: a graph holds finished texts, if there are any."""
+        return None
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Resizes (bicubic, antialiased, as CLIP does) to ``image_size`` and normalises.
@@ -288,8 +301,9 @@ class AnomalyDetector(nn.Module, abc.ABC):
         raise ModelNotReady(f"method {cls.method!r} can only be built from a checkpoint of medzsad's own")
 
 
-def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Anomaly maps (B, h, w) to (B, *size), bilinearly; float32 in [0, 1]."""
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps
-    return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0].clamp(0, 1)
+def shallow_copy(module: Module) -> Module:
+    """Return a module with the same parameters and parts; what is replaced in it stays in ``module``."""
+    other = copy.copy(module)
+    for name in ("_parameters", "_buffers", "_modules"):
+        setattr(other, name, dict(getattr(module, name)))
+    return other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,11 @@ from medzsad.storage.text_files import parse_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from medzsad.detectors.clip.backbone import FrozenCLIP
+    from medzsad.detectors.clip.generic import GenericCLIP
+
 FORMAT = "medzsad-1"
+FINGERPRINT_TOLERANCE = 2e-3  # wider than what rounding to half precision does
 
 
 @dataclass(frozen=True)
@@ -102,3 +107,32 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ModelNotReady(f"{path}: {name} holds values that are no finite numbers; make it anew")
     return found
+
+
+def check_fingerprint(
+    stored: Sequence[float] | None,
+    clip: FrozenCLIP | GenericCLIP,
+    named: str | None,
+    *,
+    made: str = "the detector was trained with",
+) -> None:
+    """Check that ``clip`` holds the weights that a checkpoint was made with.
+
+    Args:
+        stored: the fingerprint in the checkpoint; None if it has none, which passes.
+        clip: the backbone.
+        named: what the checkpoint calls its weights, for the message.
+        made: what was done with them, for the message.
+
+    Raises:
+        ModelNotReady: if they are others. Rounding to half precision is tolerated.
+    """
+    if stored is None:
+        return
+    found = clip.fingerprint()
+    if len(stored) != len(found) or any(
+        abs(a - b) > FINGERPRINT_TOLERANCE * abs(b) for a, b in zip(stored, found, strict=True)
+    ):
+        raise ModelNotReady(
+            f"the CLIP weights given for {clip.name} are not those that {made} ({named or 'unnamed'})"
+        )

@@ -7,9 +7,9 @@ from typing import Any
 
 from monai.transforms import MapTransform
 
-from medzsad.monai.figures import FiguresHandler, fixed_threshold, scores_and_labels
 from medzsad.monai.inferer import AnomalyInferer as ScanInferer
-from medzsad.monai.listing import labelled_scans_at, scans_at
+from medzsad.monai.inferer import FiguresHandler, fixed_threshold, scores_and_labels
+from medzsad.monai.reader import labelled_scans_at, scans_at
 from medzsad.monai.transforms import LoadLabeld, SavePredictiond
 from medzsad.scans.readers import read_scan
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from medzsad.metrics.aupro import aupro
 from medzsad.metrics.bootstrap import Draws, Interval, image_intervals, intervals_of, mean_intervals
 from medzsad.metrics.bounds import Bounded
 from medzsad.metrics.curves import Curve, pr_curve, pro_curve, roc_curve
@@ -36,6 +35,7 @@ from medzsad.metrics.lesionwise import (
 )
 from medzsad.metrics.masks import as_mask
 from medzsad.metrics.pixel import (
+    aupro,
     best_dice,
     dice,
     pixel_ap,

@@ -9,10 +9,9 @@ import numpy as np
 
 from medzsad.metrics import bounds, formulas
 from medzsad.metrics.bounds import Bounded
-from medzsad.metrics.masks import match, pair_up
+from medzsad.metrics.masks import match, pair_up, region_weights
 from medzsad.metrics.pixel import count_at
 from medzsad.metrics.ranking import require_both
-from medzsad.metrics.regions import region_weights
 from medzsad.metrics.undefined import Undefined, UndefinedMetric
 
 

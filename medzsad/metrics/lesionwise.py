@@ -23,8 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medzsad.metrics.masks import match
-from medzsad.metrics.regions import label_regions
+from medzsad.metrics.masks import label_regions, match
 from medzsad.metrics.undefined import Summary, Undefined, UndefinedMetric, Value
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

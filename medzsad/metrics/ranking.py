@@ -73,7 +73,7 @@ class Ranking:
         return float(values[best]), float(self.thresholds[best])
 
     def aupro(self, fpr_limit: float = 0.3) -> float:
-        """Area under the per-region overlap curve; see :mod:`medzsad.metrics.aupro`."""
+        """Area under the per-region overlap curve; see :mod:`medzsad.metrics.pixel`."""
         limit = formulas.check_limit(fpr_limit)
         if self.weight is None:
             raise ValueError("this ranking was made without regions")

@@ -9,9 +9,8 @@ import numpy as np
 
 from medzsad.metrics import formulas
 from medzsad.metrics.bootstrap import Draws, Intervals, binned_metrics, intervals_of_blocks, missing_class
-from medzsad.metrics.masks import match, pair_up
+from medzsad.metrics.masks import match, pair_up, region_weights
 from medzsad.metrics.pixel import count_at
-from medzsad.metrics.regions import region_weights
 from medzsad.metrics.undefined import Undefined
 
 # Scores that the bins of pixel_intervals are chosen from.

@@ -12,23 +12,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medzsad.monai.figures import FiguresHandler, fixed_threshold, scores_and_labels
-    from medzsad.monai.inferer import AnomalyInferer
-    from medzsad.monai.listing import labelled_scans_at, scans_at
-    from medzsad.monai.reader import MedzsadReader
+    from medzsad.monai.inferer import AnomalyInferer, FiguresHandler, fixed_threshold, scores_and_labels
+    from medzsad.monai.reader import MedzsadReader, labelled_scans_at, scans_at
     from medzsad.monai.transforms import AnomalyMapd, LoadLabeld, SavePredictiond
 
 _HOMES = {
     "AnomalyInferer": "medzsad.monai.inferer",
     "AnomalyMapd": "medzsad.monai.transforms",
-    "FiguresHandler": "medzsad.monai.figures",
+    "FiguresHandler": "medzsad.monai.inferer",
     "LoadLabeld": "medzsad.monai.transforms",
     "MedzsadReader": "medzsad.monai.reader",
     "SavePredictiond": "medzsad.monai.transforms",
-    "fixed_threshold": "medzsad.monai.figures",
-    "labelled_scans_at": "medzsad.monai.listing",
-    "scans_at": "medzsad.monai.listing",
-    "scores_and_labels": "medzsad.monai.figures",
+    "fixed_threshold": "medzsad.monai.inferer",
+    "labelled_scans_at": "medzsad.monai.reader",
+    "scans_at": "medzsad.monai.reader",
+    "scores_and_labels": "medzsad.monai.inferer",
 }
 
 __all__ = sorted(_HOMES)

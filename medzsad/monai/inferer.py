@@ -1,18 +1,97 @@
-"""Anomaly detection as MONAI knows inference."""
+"""Anomaly detection as MONAI knows inference, and our metrics in its engines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.data.utils import collate_meta_tensor, decollate_batch
+from monai.handlers import IgniteMetricHandler
 from monai.inferers import Inferer
 from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.monai.maps import anomaly_map
+from medzsad.errors import certain
+from medzsad.predicting import predict
+from medzsad.results.prediction import ScanPrediction, SliceScore
+from medzsad.results.tensors import result_meta
+from medzsad.results.thresholds import parse_threshold
+from medzsad.scans.tensors import shows_colour, spatial_axes
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+
+
+# What MONAI's transforms ask a MetaTensor for. The rest stays behind: PydicomReader notes who was scanned.
+_KEPT = ("filename_or_obj", "original_affine", "spatial_shape", "space", "original_channel_dim")
+
+
+def channels_of(image: Tensor, modality: str | None = None) -> list[Tensor]:
+    """Return the scans that a channel-first image holds: itself, or its contrasts, each (1, *spatial)."""
+    has_alpha = getattr(image, "meta", {}).get("mode") == "LA"
+    if spatial_axes(image) == image.ndim or len(image) == 1 or has_alpha or shows_colour(image, modality):
+        return [image]
+    return [image[channel : channel + 1] for channel in range(len(image))]
+
+
+def anomaly_map(
+    image: Tensor, detector: AnomalyDetector, *, modality: str | None, **options: Any
+) -> MetaTensor:
+    """Predict one image.
+
+    Args:
+        image: see :func:`medzsad.scans.tensors.scan_of_tensor`. Of several contrasts each is predicted alone,
+            and map and scores are the means.
+        detector: the detector.
+        modality: see :func:`medzsad.read_scan`.
+        options: of :func:`medzsad.predict`.
+
+    Returns:
+        float32 (1, *spatial) in [0, 1] on the image's device, with its affine and its history of transforms.
+    """
+    parts = channels_of(image, modality)
+    prediction = _mean([predict(part, detector, modality=modality, **options) for part in parts])
+    shape = image.shape[image.ndim - spatial_axes(image) :]
+    voxels = torch.from_numpy(prediction.anomaly_map.copy("C")).reshape(1, *shape).to(image.device)
+    meta = getattr(image, "meta", {})
+    return MetaTensor(
+        voxels,
+        affine=getattr(image, "affine", torch.eye(4, dtype=torch.float64)).clone(),
+        meta={key: meta[key] for key in _KEPT if key in meta} | result_meta(prediction),
+        applied_operations=list(getattr(image, "applied_operations", ())),
+    )
+
+
+def _mean(predictions: list[ScanPrediction]) -> ScanPrediction:
+    """Return the mean over contrasts; of a slice, over those in which it was computed."""
+    first = predictions[0]
+    if len(predictions) == 1:
+        return first
+    slices: dict[tuple[str, int], list[SliceScore]] = {}
+    for prediction in predictions:
+        for score in prediction.slice_scores:
+            slices.setdefault((score.plane, score.index), []).append(score)
+    scores = [
+        replace(
+            found[0],
+            score=float(np.mean([score.score for score in found])),
+            probability=float(np.mean([score.probability for score in found])),
+        )
+        for _, found in sorted(slices.items())
+    ]
+    return replace(
+        first,
+        anomaly_map=np.asarray(np.mean([one.anomaly_map for one in predictions], axis=0, dtype=np.float32)),
+        score=float(np.mean([prediction.score for prediction in predictions])),
+        slice_scores=scores,
+        threshold=float(np.mean([prediction.threshold for prediction in predictions])),
+        settings=first.settings | {"channels": len(predictions)},
+        brain=None,
+    )
 
 
 class AnomalyInferer(Inferer):
@@ -109,3 +188,28 @@ def _items(inputs: Tensor) -> list[Tensor]:
         MetaTensor(item, affine=affine[index] if affine.ndim == 3 else affine, meta=dict(meta))
         for index, item in enumerate(inputs.as_tensor())
     ]
+
+
+class FiguresHandler(IgniteMetricHandler):
+    """Puts all figures of a metric of :mod:`medzsad.metrics` into the engine's metrics, each by its name.
+
+    The handler's own name must be one of them: ``key_val_metric: {case_ap: FiguresHandler(...)}``.
+    """
+
+    def compute(self) -> float:
+        """Return the figure that the handler is named after."""
+        figures = super().compute()
+        certain(self._engine).state.metrics.update(figures)
+        return figures[self._name]
+
+
+def scores_and_labels(output: list[dict[str, Any]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return, of an evaluator's output, each scan's score (1,), and whether anything is labelled (1,)."""
+    scores = [torch.tensor([one["pred"].meta["score"]], dtype=torch.float64) for one in output]
+    return scores, [one["label"].any().reshape(1).as_subclass(torch.Tensor) for one in output]
+
+
+def fixed_threshold(threshold: float | str | None, detector: AnomalyDetector) -> float | None:
+    """Return the threshold of the map, by default the detector's own; None if it differs between scans."""
+    rule = parse_threshold(detector.threshold if threshold is None else threshold)
+    return rule if isinstance(rule, float) else None

@@ -8,18 +8,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.clip.building import check_fingerprint
-from medzsad.detectors.registry import detector_class
+from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.checkpoint import Checkpoint, check_fingerprint
+from medzsad.detectors.protocols import as_trainable, trainable_class
 from medzsad.errors import ModelNotReady
-from medzsad.training.objectives import Trained
 from medzsad.training.recipe import Optimiser, Recipe
 from medzsad.zoo.loading import find_clip_weights
 
 GROUPS = ("prompts", "head_weights", "projections")
 
 
-def build_detector(recipe: Recipe, device: torch.device, *, clip_weights: str | None = None) -> Trained:
+def build_detector(
+    recipe: Recipe, device: torch.device, *, clip_weights: str | None = None
+) -> AnomalyDetector:
     """Return the untrained detector, with its text tower; what it learns is drawn from the recipe's seed.
 
     Args:
@@ -32,14 +33,13 @@ def build_detector(recipe: Recipe, device: torch.device, *, clip_weights: str | 
     """
     weights = check_clip_weights(recipe, clip_weights)
     torch.manual_seed(recipe.seed)
-    method: Any = detector_class(recipe.method)  # the settings are its own, which types do not tell
-    detector: Trained = method.build(recipe.detector, clip_weights=weights)
+    detector = trainable_class(recipe.method).build(recipe.detector, clip_weights=weights)
     detector.clip.checkpointing = recipe.gradient_checkpointing
     detector.precision = recipe.precision
     return detector.to(device)
 
 
-def begin_with(detector: Trained, start: Checkpoint) -> None:
+def begin_with(detector: AnomalyDetector, start: Checkpoint) -> None:
     """Give a detector what another one has learned, and the sets that it has seen.
 
     Raises:
@@ -49,9 +49,8 @@ def begin_with(detector: Trained, start: Checkpoint) -> None:
         raise ModelNotReady(f"a {start.method!r} detector is no start for {detector.method!r}")
     made = "the detector to start from was trained with"
     settings = start.settings
-    check_fingerprint(
-        settings.get("clip_fingerprint"), detector.clip, settings.get("clip_weights"), made=made
-    )
+    clip = as_trainable(detector).clip
+    check_fingerprint(settings.get("clip_fingerprint"), clip, settings.get("clip_weights"), made=made)
     for name, parameter in trainable(detector).items():
         tensor = start.tensors.get(name)
         if tensor is None or tensor.shape != parameter.shape:
@@ -74,9 +73,9 @@ def check_clip_weights(recipe: Recipe, clip_weights: str | None = None) -> str |
     return find_clip_weights(recipe.detector.backbone, named, ask=clip_weights is None)
 
 
-def trainable(detector: Trained) -> dict[str, nn.Parameter]:
+def trainable(detector: AnomalyDetector) -> dict[str, nn.Parameter]:
     """Return what training changes, by name, in a fixed order."""
-    chosen = {id(parameter) for parameter in detector.trainable_parameters()}
+    chosen = {id(parameter) for parameter in as_trainable(detector).trainable_parameters()}
     return {name: p for name, p in detector.named_parameters() if id(p) in chosen}
 
 
@@ -87,7 +86,7 @@ def group_of(name: str) -> str:
     return "projections" if "patch_token_layer" in name or "cls_token_layer" in name else "prompts"
 
 
-def build_optimiser(detector: Trained, settings: Optimiser) -> torch.optim.Optimizer:
+def build_optimiser(detector: AnomalyDetector, settings: Optimiser) -> torch.optim.Optimizer:
     """Return the optimiser, with a group for each part that there is."""
     groups: list[dict[str, Any]] = []
     for name in GROUPS:

@@ -14,21 +14,21 @@ import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from medzsad.detectors.adaclip.model import AdaCLIP
-from medzsad.detectors.headclip.model import HeadCLIP
+from medzsad.detectors.base import DTYPES, AnomalyDetector
+from medzsad.detectors.protocols import as_trainable
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.storage.atomic import replacing
 from medzsad.training.augmentation import Augmentation
 
 VERSION = 1  # raised whenever the same detector and image would give other features
 PRECISIONS = ("exact", "bf16")
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CHECK = "sha256"
 _ADVICE = "make room, keep features in bf16, choose another folder, or switch cache_features off"
 
@@ -60,7 +60,7 @@ class FeatureCache:
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        detector: HeadCLIP | AdaCLIP,
+        detector: AnomalyDetector,
         *,
         precision: str = "exact",
         compute: str | None = None,
@@ -76,17 +76,13 @@ class FeatureCache:
                 "cache_features does not go with mosaics or random rotation, scale, brightness or contrast, "
                 "which make every image new each time; use flips only, or switch cache_features off"
             )
-        if isinstance(detector, AdaCLIP) and detector.config.prompts_image and not detector.config.dynamic:
-            raise BadInput(
-                "cache_features has nothing to keep: static prompts in AdaCLIP's image tower change all "
-                "features of an image; switch it off"
-            )
-        self.detector = detector
+        self.detector, self._trainable = detector, as_trainable(detector)
+        further = self._trainable.frozen_key()
         self.precision = precision
         self.compute = detector.precision if compute is None else compute
         self.limit = limit
         self.found = self.computed = 0
-        self.folder = Path(folder) / self._key()
+        self.folder = Path(folder) / self._key(further)
         self._used: int | None = None
 
     def batch(self, images: Tensor) -> dict[str, Tensor]:
@@ -140,9 +136,9 @@ class FeatureCache:
 
     def _compute(self, image: Tensor) -> dict[str, Tensor]:
         """Features of one image (1, 3, S, S), as they are kept, on the CPU."""
-        detector, dtype = self.detector, _AUTOCAST.get(self.compute)
+        detector, dtype = self.detector, DTYPES.get(self.compute)
         with torch.no_grad(), torch.autocast(detector.device.type, dtype, enabled=dtype is not None):
-            features = detector.frozen_features(image.to(detector.device))
+            features = self._trainable.frozen_features(image.to(detector.device))
         kept = torch.bfloat16 if self.precision == "bf16" else None
         return {name: value.to("cpu", kept).contiguous() for name, value in features.items()}
 
@@ -172,7 +168,7 @@ class FeatureCache:
         free = shutil.disk_usage(existing).free
         return free if self.limit is None else max(0, min(free, self.limit - self._size()))
 
-    def _key(self) -> str:
+    def _key(self, further: Mapping[str, Any]) -> str:
         detector = self.detector
         described = {
             "version": VERSION,
@@ -180,12 +176,12 @@ class FeatureCache:
             # The class name is the texts' alone.
             "settings": {**detector.settings, "precision": self.compute, "class_name": None},
             "kept": self.precision,
-            "tower": hash_tensors(detector.clip.visual.state_dict()),
+            "tower": hash_tensors(self._trainable.clip.visual.state_dict()),
+            **{
+                k: hash_tensors(value) if isinstance(value, Mapping) else value
+                for k, value in further.items()
+            },
         }
-        if isinstance(detector, HeadCLIP):
-            fixed = [p for p in detector.head_weights.parameters() if not p.requires_grad]
-            described["first_trained_layer"] = detector.first_trained_layer
-            described["head_weights"] = hash_tensors({str(i): p for i, p in enumerate(fixed)})
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 

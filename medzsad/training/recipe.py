@@ -12,15 +12,14 @@ from typing import Any, Literal
 import yaml
 
 from medzsad.datasets.catalog import find_entry
-from medzsad.detectors.adaclip.settings import AdaCLIPSettings
-from medzsad.detectors.headclip.settings import HeadCLIPSettings
+from medzsad.detectors.protocols import TrainedSettings, trainable_class
 from medzsad.errors import BadInput
 from medzsad.limits import check_batch, check_limit
 from medzsad.training.augmentation import Augmentation
 from medzsad.training.objectives import LossWeights
 from medzsad.training.typed_yaml import compose_file, find, override, read_node, to_plain
 
-SETTINGS = {"headclip": HeadCLIPSettings, "anomalyclip": HeadCLIPSettings, "adaclip": AdaCLIPSettings}
+METHODS = ("headclip", "anomalyclip", "adaclip")
 CutPlane = Literal["auto", "axial", "coronal", "sagittal"]
 SYNTHETIC = "synthetic"
 """Data set name of images that are made for trying out; see :mod:`medzsad.training.synthetic_set`."""
@@ -168,7 +167,7 @@ class Recipe:
 
     name: str
     method: Literal["headclip", "anomalyclip", "adaclip"]
-    detector: HeadCLIPSettings | AdaCLIPSettings
+    detector: TrainedSettings
     data: tuple[DataSource, ...]
     validation: Validation = field(default_factory=Validation)
     loss: LossWeights = field(default_factory=LossWeights)
@@ -262,8 +261,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     root = compose_file(path)
     for text in overrides:
         override(root, text)
-    method = find(root, "method")
-    settings = SETTINGS.get(getattr(method, "value", ""), HeadCLIPSettings)
+    method = getattr(find(root, "method"), "value", "")
+    settings = trainable_class(method if method in METHODS else METHODS[0]).settings_class
     recipe = read_node(root, Recipe, replacing={"detector": settings})
     loss, published = find(root, "loss"), LossWeights.of_method(recipe.method)
     unsaid = {

@@ -16,7 +16,7 @@ import torch
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.results.writing import prepare_folder
 from medzsad.storage.atomic import replacing
-from medzsad.training.distributed import Processes
+from medzsad.training.processes import Processes
 from medzsad.training.recipe import Recipe, read_recipe
 from medzsad.zoo.loading import RUN_ADAPTER, RUN_CLIP
 

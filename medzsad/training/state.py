@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medzsad.detectors.clip.building import check_fingerprint
+from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.checkpoint import check_fingerprint
+from medzsad.detectors.protocols import as_trainable
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.storage.atomic import replacing
 from medzsad.training.building import trainable
-from medzsad.training.objectives import Trained
 
 FORMAT = "medzsad-training-2"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -42,7 +43,7 @@ class Progress:
 def save_state(
     path: Path,
     progress: Progress,
-    detector: Trained,
+    detector: AnomalyDetector,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     *,
@@ -77,7 +78,7 @@ def save_state(
         "format": FORMAT,
         "recipe": digest,
         "processes": processes,
-        "clip": detector.clip.fingerprint(),
+        "clip": as_trainable(detector).clip.fingerprint(),
         "progress": asdict(progress),
         "scaler": scaler.state_dict(),
     }
@@ -91,7 +92,7 @@ def save_state(
 
 def load_state(
     path: Path,
-    detector: Trained,
+    detector: AnomalyDetector,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     *,
@@ -125,7 +126,7 @@ def load_state(
         scaling = header["scaler"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: the state is damaged; start over with `fresh`") from error
-    check_fingerprint(fingerprint, detector.clip, None, made="this run was trained with")
+    check_fingerprint(fingerprint, as_trainable(detector).clip, None, made="this run was trained with")
     for name, parameter in trainable(detector).items():
         stored = tensors.get(f"parameter.{name}")
         if stored is None or stored.shape != parameter.shape:

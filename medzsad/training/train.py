@@ -18,20 +18,19 @@ from torch.utils.data import DataLoader
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.devices import float32_products, resolve_device, resolve_precision
 from medzsad.training.building import begin_with, build_detector, build_optimiser, check_clip_weights
-from medzsad.training.distributed import Processes, device_of, joined
+from medzsad.training.engine import Checkpoints, StepLog, Stepper, Validation
 from medzsad.training.frozen_features import FeatureCache
-from medzsad.training.handlers import Checkpoints, StepLog, Validation
 from medzsad.training.objectives import Objective
-from medzsad.training.process_control import determinism, quiet_worker, stop_signals
+from medzsad.training.processes import Processes, determinism, device_of, joined, quiet_worker, stop_signals
 from medzsad.training.recipe import Recipe
 from medzsad.training.reporting import Reporter
 from medzsad.training.run_folder import RunFolder, environment
-from medzsad.training.sampling import EpochPlan, StepBatches
 from medzsad.training.sources import describe, open_all
 from medzsad.training.state import Progress, load_state, save_state
-from medzsad.training.stepping import Stepper
-from medzsad.training.training_set import InputFormat, TrainingSet
+from medzsad.training.training_set import EpochPlan, InputFormat, StepBatches, TrainingSet
 from medzsad.training.validation import Validator, check_metric
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,11 @@ def train(
     fresh: bool = False,
     clip_weights: str | None = None,
     start: Checkpoint | None = None,
-    say: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Trains a detector, or goes on with a training that was stopped.
 
     Under ``torchrun`` all processes train together. On SIGINT or SIGTERM the step is finished, the state is
-    stored, and the function returns.
+    stored, and the function returns. How it goes is logged, in the first process.
 
     >>> from medzsad.training.recipe import read_recipe
     >>> train(read_recipe("configs/smoke.yaml"), "runs/smoke")            # doctest: +SKIP
@@ -79,7 +77,6 @@ def train(
         clip_weights: CLIP weights instead of those that the recipe names.
         start: what another detector of the recipe's method and settings has learned, to train on from there
             instead of from untrained prompts.
-        say: gets lines about how it goes, in the first process.
 
     Raises:
         BadInput: if the data or the folder cannot be used, or the loss is no longer a number.
@@ -87,7 +84,7 @@ def train(
         OutputNotWritable: if files cannot be written.
     """
     with joined(device) as processes, stop_signals() as asked, determinism(recipe.deterministic):
-        run = _Run(recipe, RunFolder(folder), processes, device, fresh, clip_weights, start, say, asked)
+        run = _Run(recipe, RunFolder(folder), processes, device, fresh, clip_weights, start, asked)
         return run.go()
 
 
@@ -110,11 +107,9 @@ class _Run:
         fresh: bool,
         clip_weights: str | None,
         start: Checkpoint | None,
-        say: Callable[[str], None] | None,
         asked: Callable[[], bool],
     ) -> None:
         self.recipe, self.folder, self.processes = recipe, folder, processes
-        self.say = say if processes.is_first else None
         self.device = resolve_device(device_of(device, processes))
         resolve_precision(recipe.precision, self.device)
         check_clip_weights(recipe, clip_weights)  # before volumes are cut, which may take long
@@ -236,7 +231,7 @@ class _Run:
         handlers: list[Any] = []
         if first:
             images = self.per_process * self.processes.world_size
-            handlers.append(StepLog(self.folder, self.say, every=recipe.log_every, images=images))
+            handlers.append(StepLog(self.folder, every=recipe.log_every, images=images))
         if self.validation:
             size = recipe.validation.batch_size
             validator = Validator(self.validation, self.inputs, batch_size=size, processes=self.processes)
@@ -248,7 +243,6 @@ class _Run:
                     progress=self.progress,
                     on_best=self._save_best,
                     log=self.folder if first else None,
-                    say=self.say,
                 )
             )
         if first:
@@ -288,8 +282,8 @@ class _Run:
         return cache
 
     def _tell(self, line: str) -> None:
-        if self.say is not None:
-            self.say(line)
+        if self.processes.is_first:
+            logger.info(line)
 
     def _tell_data(self) -> None:
         for word, sources in (("training", self.training), ("validation", self.validation)):

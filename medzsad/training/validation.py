@@ -10,14 +10,13 @@ import torch
 from torch.utils.data import default_collate
 
 from medzsad.datasets.class_names import by_class
-from medzsad.detectors.base import AnomalyDetector, resize_maps
+from medzsad.detectors.base import DTYPES, AnomalyDetector, resize_maps
 from medzsad.errors import BadInput
 from medzsad.metrics.cumulative import PixelMetrics
 from medzsad.metrics.image import image_metrics
 from medzsad.metrics.undefined import Undefined
-from medzsad.training.distributed import Processes
+from medzsad.training.processes import Processes
 from medzsad.training.sources import OpenedSource
-from medzsad.training.stepping import DTYPES
 from medzsad.training.training_set import InputFormat, TrainingSet
 
 IMAGE = ("image_auroc", "image_ap", "image_f1_max", "image_mad")

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from medzsad.backends.convert import probe_images
 from medzsad.backends.detector import GraphDetector
+from medzsad.backends.onnx_export import probe_images
 from medzsad.backends.records import Record, Timing, cpu_name, write_record
 from medzsad.backends.runtimes import require_backend
-from medzsad.backends.store import Say, digest_of
+from medzsad.backends.store import digest_of
 from medzsad.detectors.devices import resolve_precision
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.inference.slicewise import default_batch_size
@@ -25,6 +25,7 @@ from medzsad.zoo.loading import load_detector
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector, Prediction
 
+Say = Callable[[str], None]
 COMPARED = 8  # images, half of them in colour
 SECONDS, RUNS = 4.0, 3  # at least, for each figure
 
@@ -113,7 +114,7 @@ def time_backends(
         try:
             require_backend(backend)
             tell(f"{detector.name}: {backend} {precision}")
-            add(GraphDetector(detector, backend, precision, say=say), backend, precision)
+            add(GraphDetector(detector, backend, precision), backend, precision)
         except ModelNotReady as error:
             tell(f"left out: {error}")
     if bf16:

@@ -58,8 +58,8 @@ def load_detector(
         backend: what computes: ``"torch"``; ``"openvino"`` or ``"onnx"`` (ONNX Runtime), on the CPU, in fp32
             unless OpenVINO is asked for bf16; or ``"auto"``, what ``medzsad models time`` measured to be the
             fastest of those whose numbers are PyTorch's, with the fastest precision where that is ``"auto"``.
-        say: is told, in a line, when a graph is made for a backend, what ``"auto"`` takes, and that texts
-            name something which they did not name in training.
+        say: is told, in a line, that texts name something which they did not name in training. That a graph
+            is made for a backend, and what ``"auto"`` takes, is logged.
 
     Raises:
         ModelNotReady: on an unknown name, device, precision or backend, or weights that are missing or
@@ -119,7 +119,7 @@ def load_spec(spec: DetectorSpec, *, say: Callable[[str], None] | None = None) -
     if backend != "torch":
         from medzsad.backends.detector import GraphDetector
 
-        return GraphDetector(detector, backend, graph_precision, say=say)
+        return GraphDetector(detector, backend, graph_precision)
     detector.use_precision(chosen)
     return detector.to(torch_device).eval().requires_grad_(False)
 
@@ -327,5 +327,5 @@ def _choose_backend(
     from medzsad.backends.records import choose
     from medzsad.backends.store import digest_of
 
-    backend, chosen = choose(digest_of(detector), precision, name, say)
+    backend, chosen = choose(digest_of(detector), precision, name)
     return backend, unmeasured if chosen == "auto" else chosen, chosen

@@ -14,8 +14,8 @@ import torch
 from graph_cases import fused_adaclip, make
 from torch import Tensor
 
-from medzsad.backends.convert import probe_images
 from medzsad.backends.detector import GraphDetector
+from medzsad.backends.onnx_export import probe_images
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.errors import ModelNotReady
 from medzsad.evaluation.prediction_cache import weights_hash

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -59,18 +60,20 @@ def test_another_processor_has_no_record(monkeypatch) -> None:
         ((TORCH, TOO_FAR), "bf16", ("torch", "bf16"), "nothing measured in bf16 is within the bounds"),
     ],
 )
-def test_the_fastest_within_the_bounds_is_taken_and_said(timings, precision, expected, words) -> None:
+def test_the_fastest_within_the_bounds_is_taken_and_said(timings, precision, expected, words, caplog) -> None:
     keep(*timings)
-    said: list[str] = []
-    assert choose("digest", precision, "our", said.append) == expected
-    assert len(said) == 1
-    assert words in said[0]
+    with caplog.at_level(logging.INFO, "medzsad"):
+        assert choose("digest", precision, "our") == expected
+    (said,) = caplog.messages
+    assert words in said
 
 
-def test_without_a_record_it_is_torch_and_said_how_to_measure() -> None:
-    said: list[str] = []
-    assert choose("digest", "auto", "our", said.append) == ("torch", "auto")
-    assert said == ["backend: torch (not measured on this machine; medzsad models time our measures)"]
+def test_without_a_record_it_is_torch_and_said_how_to_measure(caplog) -> None:
+    with caplog.at_level(logging.INFO, "medzsad"):
+        assert choose("digest", "auto", "our") == ("torch", "auto")
+    assert caplog.messages == [
+        "backend: torch (not measured on this machine; medzsad models time our measures)"
+    ]
 
 
 def test_nan_is_not_within_the_bounds() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,8 @@ import torch
 from graph_cases import make
 
 from medzsad.backends import store
-from medzsad.backends.convert import probe_images
 from medzsad.backends.detector import GraphDetector
+from medzsad.backends.onnx_export import probe_images
 from medzsad.backends.store import digest_of, graph_path
 from medzsad.errors import ModelNotReady, OutputNotWritable
 
@@ -40,14 +41,15 @@ def there(made: Path, cache_dir: Path) -> None:
 
 
 @pytest.fixture
-def load() -> Callable[..., tuple[GraphDetector, list[str]]]:
-    """A graph detector, and what was said when it was loaded."""
+def load(caplog: pytest.LogCaptureFixture) -> Callable[..., tuple[GraphDetector, list[str]]]:
+    """A graph detector, and what was logged when it was loaded."""
 
     def call(name: str = "asymmetry", backend: str = "onnx") -> tuple[GraphDetector, list[str]]:
-        said: list[str] = []
-        graph = GraphDetector(make(name), backend, say=said.append)
-        graph(probe_images(graph.image_size, 1))
-        return graph, said
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "medzsad"):
+            graph = GraphDetector(make(name), backend)
+            graph(probe_images(graph.image_size, 1))
+        return graph, list(caplog.messages)
 
     return call
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from medzsad.backends.onnx_file import probe_images
+from medzsad.backends.onnx_export import probe_images
 from medzsad.zoo.download import hash_file
 from medzsad.zoo.loading import load_detector
 

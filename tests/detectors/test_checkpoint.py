@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from graph_cases import CLIP
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from medzsad.detectors.checkpoint import FORMAT, Checkpoint, read_checkpoint, save_checkpoint
+from medzsad.detectors.checkpoint import (
+    FINGERPRINT_TOLERANCE,
+    FORMAT,
+    Checkpoint,
+    check_fingerprint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.errors import ModelNotReady, OutputNotWritable
 
 CHECKPOINT = Checkpoint(
@@ -78,3 +87,14 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
         save_file({"a": torch.zeros(1)}, path, metadata={"medzsad": metadata})
         with pytest.raises(ModelNotReady, match=message):
             read_checkpoint(path)
+
+
+def test_a_fingerprint_tells_weights_apart() -> None:
+    clip = FrozenCLIP.build(CLIP, None)
+    found = clip.fingerprint()
+    check_fingerprint(None, clip, "openai")
+    check_fingerprint(found, clip, "openai")
+    check_fingerprint([x * (1 + FINGERPRINT_TOLERANCE / 2) for x in found], clip, "openai")
+    for wrong in ([x * (1 + 2 * FINGERPRINT_TOLERANCE) for x in found], found[:2]):
+        with pytest.raises(ModelNotReady, match=r"not those that it saw \(openai\)"):
+            check_fingerprint(wrong, clip, "openai", made="it saw")

@@ -17,7 +17,7 @@ import medzsad
 from medzsad.detectors.references import Brightness
 from medzsad.errors import BadInput
 from medzsad.metrics.cumulative import ImageMetrics
-from medzsad.monai import AnomalyInferer, FiguresHandler, SavePredictiond, scores_and_labels
+from medzsad.monai import AnomalyInferer, FiguresHandler, SavePredictiond, fixed_threshold, scores_and_labels
 
 
 def test_a_volume_without_any_meta_gets_a_map_of_its_shape(detector) -> None:
@@ -135,3 +135,14 @@ def test_it_runs_in_an_evaluator_over_volumes_of_different_shape(
             saved = medzsad.read_scan(tmp_path / "out" / f"case {index}_{kind}.nii.gz")
             np.testing.assert_allclose(saved.voxels, array, atol=1e-6)
             np.testing.assert_allclose(saved.affine, expected.affine, atol=1e-5)
+
+
+def test_a_threshold_that_depends_on_the_scan_is_no_fixed_one() -> None:
+    detector = Brightness()
+    assert fixed_threshold(None, detector) == 0.5
+    assert fixed_threshold(0.25, detector) == 0.25
+    assert fixed_threshold("p99", detector) is None
+    detector.threshold = "otsu"
+    assert fixed_threshold(None, detector) is None
+    with pytest.raises(BadInput):
+        fixed_threshold("high", detector)

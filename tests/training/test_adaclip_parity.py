@@ -30,10 +30,10 @@ from medzsad.detectors.adaclip.prompts import AdaCLIPAdapter
 from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.training.building import build_optimiser
-from medzsad.training.distributed import Processes
+from medzsad.training.engine import Stepper
 from medzsad.training.objectives import Objective
+from medzsad.training.processes import Processes
 from medzsad.training.recipe import Recipe, read_recipe
-from medzsad.training.stepping import Stepper
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "tests" / "parity" / "adaclip_training.safetensors"

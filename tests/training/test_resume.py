@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -88,7 +89,9 @@ def assert_equal(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_an_epoch(whole: Path, tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_an_epoch(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     process = start(tmp_path / "run")
     wait_for_step(tmp_path / "run", 2 * STEPS_PER_EPOCH + 5)
     process.send_signal(signal.SIGKILL)
@@ -98,9 +101,9 @@ def test_killed_in_the_middle_of_an_epoch(whole: Path, tmp_path: Path) -> None:
     # What a kill in the middle of a line would leave.
     with (tmp_path / "run" / "log.jsonl").open("a") as log:
         log.write('{"step": 99, "lo')
-    lines: list[str] = []
-    result = train(recipe(), tmp_path / "run", device="cpu", say=lines.append)
-    assert f"going on after step {done} of {STEPS}" in lines
+    with caplog.at_level(logging.INFO, "medzsad"):
+        result = train(recipe(), tmp_path / "run", device="cpu")
+    assert f"going on after step {done} of {STEPS}" in caplog.messages
     assert result.finished
     assert_equal(tmp_path / "run", whole)
 
@@ -144,12 +147,12 @@ def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "Stepper", Impatient)
 
 
-def test_a_finished_run_stays_as_it_is(whole: Path) -> None:
+def test_a_finished_run_stays_as_it_is(whole: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept = [path for path in whole.rglob("*") if path.suffix in (".safetensors", ".jsonl")]
     before = {path: path.read_bytes() for path in kept}
-    lines: list[str] = []
-    assert train(recipe(), whole, device="cpu", say=lines.append).finished
-    assert "finished already" in lines[-1]
+    with caplog.at_level(logging.INFO, "medzsad"):
+        assert train(recipe(), whole, device="cpu").finished
+    assert "finished already" in caplog.messages[-1]
     assert all(path.read_bytes() == content for path, content in before.items())
 
 

@@ -18,8 +18,8 @@ from medzsad.detectors.checkpoint import read_checkpoint
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.evaluation.evaluate import evaluate
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.training.card import card_text
 from medzsad.training.recipe import read_recipe
+from medzsad.training.reporting import card_text
 from medzsad.training.run_folder import RunFolder
 from medzsad.training.train import train
 from medzsad.zoo.loading import load_detector

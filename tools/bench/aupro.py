@@ -21,7 +21,7 @@ import numpy as np
 from scipy import ndimage
 from skimage import measure
 
-from medzsad.metrics.aupro import aupro
+from medzsad.metrics.pixel import aupro
 
 
 def make_set(images: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

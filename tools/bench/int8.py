@@ -26,8 +26,7 @@ from machine import best, describe
 from PIL import Image
 from torch import Tensor
 
-from medzsad.backends.convert import OUTPUTS, convert
-from medzsad.backends.export_modules import at_size, image_side, networks_of
+from medzsad.backends.onnx_export import OUTPUTS, ImageSide, convert
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.scans.pillow import FORMATS
 
@@ -86,9 +85,9 @@ def main() -> None:
     if args.mini:
         from medzsad.zoo.loading import load_detector
 
-        detector: AnomalyDetector = networks_of(
-            load_detector("medzsad-mini", device="cpu", precision="fp32")
-        )[0]
+        detector: AnomalyDetector = load_detector("medzsad-mini", device="cpu", precision="fp32").networks()[
+            0
+        ]
     else:
         detector = random_detector({"method": "anomalyclip", "side": args.image_size})
     detector = detector.eval().requires_grad_(False)
@@ -97,8 +96,8 @@ def main() -> None:
     inputs = detector.preprocess(images)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
-        with torch.no_grad(), at_size(detector, detector.image_size):
-            convert(image_side(detector), detector).save(path, external_data=False)
+        with torch.no_grad():
+            convert(ImageSide(detector.for_graph(detector.image_size))).save(path, external_data=False)
         batches = list(inputs[: args.calibrate].split(1))
         sides: dict[str, Callable[[], Run]] = {
             "torch fp32": lambda: in_torch(detector, "fp32"),

@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medzsad.detectors.adaclip.prompts import AdaCLIPAdapter, read_published
 from medzsad.detectors.adaclip.scoring import (
@@ -24,13 +24,13 @@ from medzsad.detectors.adaclip.scoring import (
 )
 from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.adaclip.texts import prompted_texts
+from medzsad.detectors.adaclip.training import AdaCLIPTraining
 from medzsad.detectors.base import AnomalyDetector, Prediction
-from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.checkpoint import Checkpoint, check_fingerprint
 from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.detectors.clip.building import (
     Weights,
     build_clip,
-    check_fingerprint,
     public_settings,
     require_named_weights,
 )
@@ -39,7 +39,7 @@ from medzsad.detectors.organs import name_of
 from medzsad.errors import BadInput, ModelNotReady, certain
 
 
-class AdaCLIP(AnomalyDetector):
+class AdaCLIP(AdaCLIPTraining):
     """Detector with a text about what the images show.
 
     Dynamic text prompts (``"D"`` on branch ``"L"``, as in the published weights) make the text features
@@ -58,7 +58,6 @@ class AdaCLIP(AnomalyDetector):
     """
 
     method: str = "adaclip"
-    clip: FrozenCLIP
     text_features: Tensor  # None if each image has its own
     uses_organ: bool = True
     bounded_in_bf16: ClassVar[bool] = False  # with logits of 100 times a cosine, scores move by up to 3e-3
@@ -204,10 +203,6 @@ class AdaCLIP(AnomalyDetector):
             other._finished = encoded
         return found
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """Return what training changes: prompts, their generators and projections."""
-        return list(self.adapter.parameters())
-
     @torch.no_grad()
     def finish_texts(self, clip: FrozenCLIP | None = None) -> None:
         """Encode the texts once and keep their features, after which the text tower may be dropped.
@@ -248,24 +243,6 @@ class AdaCLIP(AnomalyDetector):
             own = certain(frozen)[rows] if self.config.text_depends_on_image else None
             features |= dict(zip(rows, self._texts_of(own, name).expand(len(rows), -1, -1), strict=True))
         return torch.stack([features[row] for row in range(len(class_names))])
-
-    def frozen_features(self, inputs: Tensor) -> dict[str, Tensor]:
-        """All of the images that training does not change, to be computed once per image and kept.
-
-        Args:
-            inputs: float32 (B, 3, S, S), normalised.
-
-        Returns:
-            Tensors with B first, without a graph. With prompts in the image tower: ``image`` (B, D), plain
-            CLIP's feature, if prompts are made from it, else nothing. Without: ``image`` and ``layer.L``
-            (B, patches, C) of each output layer L.
-        """
-        clip, config, output = self.clip, self.config, certain(self.config.output_layers)
-        if config.prompts_image:
-            return {"image": self._frozen_feature(clip.embed(inputs))} if config.dynamic else {}
-        run = clip.run_blocks(clip.embed(inputs), layers=output, class_only=True)
-        layers = {f"layer.{layer}": run.layers[layer][:, 1:] for layer in output}
-        return {"image": clip.class_feature(run.tokens), **layers}
 
     def encode(
         self,
@@ -341,6 +318,25 @@ class AdaCLIP(AnomalyDetector):
             comparison.image_logits.softmax(-1)[:, 1],
             comparison.class_logits.softmax(-1)[:, 1],
         )
+
+    def check_graph(self) -> None:
+        """See the base class.
+
+        Raises:
+            BadInput: also of fused patches.
+        """
+        super().check_graph()
+        if self.config.fusion != "off":
+            raise BadInput(
+                f"{self.name}: AdaCLIP groups patches by k-means for its image score (fusion "
+                f"{self.config.fusion!r}), which ONNX cannot express; only fusion 'off' can be exported"
+            )
+
+    def _prepare_graph(self, source: Self) -> None:
+        self.clip = source.clip.at_size(self.image_size)
+        if not self.config.text_depends_on_image and self.clip.text is not None:
+            self.text_features = source.encode_texts().detach()[0]
+            self.clip.drop_text_tower()
 
     def to_checkpoint(self) -> Checkpoint:
         """Return what was learned, finished text features if there are any, and settings.
@@ -437,11 +433,6 @@ class AdaCLIP(AnomalyDetector):
                 length = 1 + self.config.prompt_length
                 self._tokens[name] = state_tokens(clip or self.clip, name, min_length=length)
         return self._tokens[name]
-
-    @torch.no_grad()
-    def _frozen_feature(self, embedded: Tensor) -> Tensor:
-        """Plain CLIP's image features (B, D), which dynamic prompts are made from."""
-        return self.clip.class_feature(self.clip.run_blocks(embedded, class_only=True).tokens)
 
     def _texts_of(self, frozen: Tensor | None, class_name: str, clip: FrozenCLIP | None = None) -> Tensor:
         # In full precision: the logits are a hundred times the cosines, and rounding here cost more than in

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from medzsad.detectors.base import shallow_copy
 from medzsad.detectors.clip.blocks import dual_block, plain_block
 from medzsad.detectors.clip.configuration import (
     NO_TEXT,
@@ -212,6 +213,21 @@ class FrozenCLIP(nn.Module):
         if self.rebuild is None:
             raise ModelNotReady(f"{self.name}: its text tower was dropped, and cannot be had again")
         return self.rebuild().to(self.visual.proj.device)
+
+    def at_size(self, side: int) -> FrozenCLIP:
+        """Return a CLIP of the same weights for images of ``side`` pixels alone.
+
+        The position embedding is resized once, here.
+
+        Raises:
+            ValueError: as :meth:`grid`.
+        """
+        grid = self.grid((side, side))
+        positions = nn.Parameter(self.position_embedding(grid).clone(), requires_grad=False)
+        other, visual = shallow_copy(self), shallow_copy(self.visual)
+        visual.positional_embedding, visual.grid_size = positions, grid
+        other.visual, other._kept = visual, {}
+        return other
 
     def grid(self, images: Tensor | Sequence[int]) -> tuple[int, int]:
         """Rows and columns of patches of images (B, 3, H, W), or of a height and a width.

@@ -1,9 +1,9 @@
-"""From a detector's settings to its backbone, and whether that is the one it was made with."""
+"""From a detector's settings to its backbone."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any, Protocol
@@ -15,7 +15,6 @@ from medzsad.detectors.clip.generic import GenericCLIP, is_generic
 from medzsad.errors import ModelNotReady
 
 Weights = str | os.PathLike[str] | Mapping[str, Tensor]
-FINGERPRINT_TOLERANCE = 2e-3  # wider than what rounding to half precision does
 
 
 class BackboneSettings(Protocol):
@@ -88,32 +87,3 @@ def require_named_weights(config: BackboneSettings, clip_weights: Weights | None
     """
     if clip_weights is None and config.clip_weights is None and not is_generic(config.backbone):
         raise ModelNotReady("the checkpoint names no CLIP weights; give `clip_weights`")
-
-
-def check_fingerprint(
-    stored: Sequence[float] | None,
-    clip: FrozenCLIP | GenericCLIP,
-    named: str | None,
-    *,
-    made: str = "the detector was trained with",
-) -> None:
-    """Check that ``clip`` holds the weights that a checkpoint was made with.
-
-    Args:
-        stored: the fingerprint in the checkpoint; None if it has none, which passes.
-        clip: the backbone.
-        named: what the checkpoint calls its weights, for the message.
-        made: what was done with them, for the message.
-
-    Raises:
-        ModelNotReady: if they are others. Rounding to half precision is tolerated.
-    """
-    if stored is None:
-        return
-    found = clip.fingerprint()
-    if len(stored) != len(found) or any(
-        abs(a - b) > FINGERPRINT_TOLERANCE * abs(b) for a, b in zip(stored, found, strict=True)
-    ):
-        raise ModelNotReady(
-            f"the CLIP weights given for {clip.name} are not those that {made} ({named or 'unnamed'})"
-        )

@@ -161,6 +161,15 @@ class GenericCLIP(nn.Module):
             raise ModelNotReady(f"{self.name}: its text tower was dropped, and cannot be had again")
         return self.rebuild().to(next(self.visual.parameters()).device)
 
+    def at_size(self, side: int) -> GenericCLIP:
+        """Return this CLIP, which has one size.
+
+        Raises:
+            ValueError: as :meth:`grid`.
+        """
+        self.grid(torch.empty(1, 3, side, side))
+        return self
+
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of images (B, 3, H, W).
 

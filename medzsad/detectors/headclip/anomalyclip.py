@@ -7,6 +7,7 @@ from typing import Any, NoReturn, Self
 
 from torch import Tensor, nn
 
+from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.detectors.headclip.prompts import PromptLearner
@@ -55,6 +56,10 @@ class AnomalyCLIP(HeadCLIP):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return what training changes: the prompts."""
         return [] if self.prompts is None else list(self.prompts.parameters())
+
+    @classmethod
+    def picture(cls, checkpoint: Checkpoint) -> None:
+        """Return None: all head weights are 1."""
 
     def _tower_settings(self) -> dict[str, Any]:
         # Multiplying by 1 would pass over all tokens of every layer twice.

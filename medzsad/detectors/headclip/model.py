@@ -10,18 +10,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medzsad.detectors.base import AnomalyDetector, Prediction
-from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.base import Prediction
+from medzsad.detectors.checkpoint import Checkpoint, check_fingerprint
 from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.detectors.clip.building import (
     Weights,
     build_clip,
-    check_fingerprint,
     public_settings,
     require_named_weights,
 )
@@ -31,6 +30,7 @@ from medzsad.detectors.headclip.head_weights import HeadWeights
 from medzsad.detectors.headclip.layouts import tower_of
 from medzsad.detectors.headclip.prompts import PromptLearner, load_anomalyclip_prompts
 from medzsad.detectors.headclip.settings import HeadCLIPSettings
+from medzsad.detectors.headclip.training import Comparison, HeadCLIPTraining
 from medzsad.detectors.organs import OBJECT
 from medzsad.detectors.scoring import (
     abnormality,
@@ -44,19 +44,7 @@ from medzsad.detectors.scoring import (
 from medzsad.errors import ModelNotReady, certain
 
 
-class Comparison(NamedTuple):
-    """How alike a batch of images is to "normal" (index 0) and "abnormal" (index 1); losses start here.
-
-    Attributes:
-        image_logits: float32 (B, 2).
-        patch_probabilities: per layer, float32 (B, 2, rows, columns).
-    """
-
-    image_logits: Tensor
-    patch_probabilities: dict[int, Tensor]
-
-
-class HeadCLIP(AnomalyDetector):
+class HeadCLIP(HeadCLIPTraining):
     """The main method. To predict it needs its image tower only: finished text features are stored.
 
     Args:
@@ -75,8 +63,6 @@ class HeadCLIP(AnomalyDetector):
     """
 
     method: str = "headclip"
-    clip: FrozenCLIP
-    prompts: PromptLearner | None
     text_features: Tensor
 
     def __init__(
@@ -235,51 +221,12 @@ class HeadCLIP(AnomalyDetector):
         """Always ``"object"``: the prompts are object-agnostic."""
         return OBJECT.class_name
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """Return what training changes: the prompts and the head weights."""
-        prompts = [] if self.prompts is None else list(self.prompts.parameters())
-        return prompts + list(self.head_weights.parameters())
-
     def encode_texts(self) -> Tensor:
         """Text features (2, D), L2-normalised: from the prompts if there is a text tower, else as stored."""
         if self.clip.text is None or self.prompts is None:
             return self.text_features
         with torch.autocast(self.device.type, enabled=False):
             return self.prompts(self.clip)
-
-    @property
-    def first_trained_layer(self) -> int:
-        """The first layer (from 1) whose head weights train; one more than there are if none do."""
-        weights = self.head_weights
-        trained = [
-            min(layers)
-            for path, layers in weights.layers.items()
-            if layers and getattr(weights, path).requires_grad
-        ]
-        return min(trained, default=self.clip.depth + 1)
-
-    def frozen_features(self, inputs: Tensor) -> dict[str, Tensor]:
-        """All of the images that training does not change, to be computed once per image and kept.
-
-        Args:
-            inputs: float32 (B, 3, S, S), normalised.
-
-        Returns:
-            Tensors with B first, without a graph. If no head weight trains: ``image`` (B, D) and
-            ``patches.L`` (B, 1 + patches, D) of each patch layer L. Else ``tokens`` (B, 1 + patches, C) that
-            enter the first trained layer; ``path``, the same of the V-V path if it began before; and
-            ``patches.L`` of the patch layers before.
-        """
-        clip, config, first = self.clip, self.config, self.first_trained_layer
-        run = clip.run_blocks(clip.embed(inputs), span=(1, first - 1), **self._tower_settings())
-        frozen = {f"patches.{layer}": clip.project(tokens) for layer, tokens in run.layers.items()}
-        if first > clip.depth:
-            frozen["image"] = clip.class_feature(run.tokens, norm=config.class_norm)
-            return frozen
-        frozen["tokens"] = run.tokens
-        if run.path is not None:
-            frozen["path"] = run.path
-        return frozen
 
     def encode_images(
         self, inputs: Tensor | None, *, frozen: Mapping[str, Tensor] | None = None
@@ -345,6 +292,11 @@ class HeadCLIP(AnomalyDetector):
         probability = comparison.image_logits.softmax(-1)[:, 1]
         pooled = pool_map(maps, self.config.pool, self.config.pool_percent)
         return Prediction(maps, joint_score(probability, pooled, self.config.joint_weight), probability)
+
+    def _prepare_graph(self, source: Self) -> None:
+        self.clip = source.clip.at_size(self.image_size)
+        self.text_features = source.encode_texts().detach()
+        self.clip.drop_text_tower()
 
     def to_checkpoint(self) -> Checkpoint:
         """Prompts, head weights, finished text features and settings, without the backbone's weights."""

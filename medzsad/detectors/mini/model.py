@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +23,10 @@ from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.mini.conditions import by_conditions
 from medzsad.detectors.mini.network import FOREGROUND_LEVEL, MiniNetwork
 from medzsad.detectors.mini.slices import SliceNetwork
+from medzsad.detectors.prediction import divided
 from medzsad.detectors.volume_rules import MEASURED_RULES, VolumeRules
 from medzsad.errors import ModelNotReady
 
@@ -113,6 +116,8 @@ class MedzsadMini(AnomalyDetector):
     tells_colours: bool = True
     volume_rules: VolumeRules = MEASURED_RULES
     bounded_in_bf16: ClassVar[bool] = False  # scores move by up to 2e-3, most of it from the first stages
+    is_graph: bool = False
+    """Whether this is a copy that a graph is made of, which cannot divide a batch."""
 
     def __init__(
         self,
@@ -204,25 +209,35 @@ class MedzsadMini(AnomalyDetector):
         Args:
             inputs: float32 (B, 3, image_size, image_size) in [0, 1].
         """
-        (kind, network), *second = self.networks_in_use()
-        if not second:
-            return self._detect(network, inputs, kind)
-        # Image by image, so that an image's numbers do not depend on what else is in the batch.
-        coloured = is_colour(inputs)
-        (colour_kind, colour_network) = second[0]
-        if not coloured.any():
-            return self._detect(network, inputs, kind)
-        if coloured.all():
-            return self._detect(colour_network, inputs, colour_kind)
-        parts = [
-            (coloured, self._detect(colour_network, inputs[coloured], colour_kind)),
-            (~coloured, self._detect(network, inputs[~coloured], kind)),
-        ]
-        whole = [value.new_empty(len(inputs), *value.shape[1:]) for value in parts[0][1]]
-        for chosen, part in parts:
-            for target, value in zip(whole, part, strict=True):
-                target[chosen] = value
-        return Prediction(*whole)
+        used = [partial(self._detect, network, kind=kind) for kind, network in self.networks_in_use()]
+        if len(used) == 1:
+            return used[0](inputs)
+        chosen = self.route(inputs)
+        return by_conditions(inputs, chosen, used) if self.is_graph else divided(inputs, chosen, used)
+
+    @staticmethod
+    def route(inputs: Tensor) -> Tensor:
+        """Return 1 for images in colour, else 0: int64 (B,)."""
+        return is_colour(inputs).long()
+
+    def networks(self) -> tuple[MedzsadMini, ...]:
+        """Return a detector for each network in use, with the weights of that network alone."""
+        if not (self.colour_network or self.slice_network):
+            return (self,)
+        parts = []
+        for kind, network in self.networks_in_use():
+            alone = self._copy()
+            for part in ("network", *PREFIXES):
+                alone._modules[part] = None
+            alone._modules["slice_network" if network is self.slice_network else "network"] = network
+            alone.kind = kind
+            parts.append(alone)
+        return tuple(parts)
+
+    def _prepare_graph(self, source: Self) -> None:
+        if self.image_size % 16:
+            raise ValueError(f"image size {self.image_size} is no multiple of 16")
+        self.is_graph = True
 
     def _detect(self, network: MiniNetwork, inputs: Tensor, kind: str) -> Prediction | SlicePrediction:
         batch = inputs.shape[0]

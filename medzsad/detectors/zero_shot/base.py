@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+import abc
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,12 +12,11 @@ import torch
 from torch import Tensor
 
 from medzsad.detectors.base import CLIP_MEAN, CLIP_STD, AnomalyDetector, Prediction
-from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.checkpoint import Checkpoint, check_fingerprint
 from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.detectors.clip.building import (
     Weights,
     build_any_clip,
-    check_fingerprint,
     public_settings,
     require_named_weights,
 )
@@ -148,15 +148,32 @@ class TrainingFreeDetector(AnomalyDetector):
                 other.config, other.text_features = configs[name], encode_words(clip, configs[name])
         return {name: found[name] for name in configs}
 
-    def abnormal_probability(self, features: Tensor) -> Tensor:
+    @abc.abstractmethod
+    def detect(self, inputs: Tensor, texts: Tensor | None = None) -> Prediction:
+        """Predicts; the map is of the size of ``inputs``.
+
+        Args:
+            inputs: float32 (B, 3, S, S), normalised.
+            texts: float32 (2, D), instead of the detector's own text features.
+        """
+
+    def abnormal_probability(self, features: Tensor, texts: Tensor | None = None) -> Tensor:
         """Probability of "abnormal" (...) for features (..., D) of any length; float32."""
-        return similarity_logits(features, self.text_features, self.config.temperature).softmax(-1)[..., 1]
+        texts = self.text_features if texts is None else texts
+        return similarity_logits(features, texts, self.config.temperature).softmax(-1)[..., 1]
 
     def prediction(self, maps: Tensor, probability: Tensor) -> Prediction:
         """Return the map (B, H, W) and image probabilities (B,), with the image score made from them."""
         return Prediction(
             maps, joint_score(probability, pool_map(maps), self.config.joint_weight), probability
         )
+
+    def _prepare_graph(self, source: Self) -> None:
+        self.clip = source.clip.at_size(self.image_size)
+
+    def graph_texts(self) -> Words:
+        """Return the texts, of which a graph holds nothing."""
+        return Words(self.config, self.text_features.clone(), self.clip.rebuild)
 
     def to_checkpoint(self) -> Checkpoint:
         """Finished text features and settings, without the backbone's weights."""
@@ -205,6 +222,54 @@ class TrainingFreeDetector(AnomalyDetector):
         made = "the detector's texts were encoded with"
         check_fingerprint(fingerprint, clip, config.clip_weights, made=made)
         return cls(clip, config, text_features=text_features, threshold=threshold).eval()
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts about one class, and how to have those about another; see :class:`.protocols.GraphTexts`.
+
+    Attributes:
+        config: the settings that choose them.
+        features: float32 (2, D).
+        rebuild: gives a CLIP with its text tower; None if there is none to be had.
+    """
+
+    config: TrainingFreeSettings
+    features: Tensor
+    rebuild: Callable[[], FrozenCLIP | GenericCLIP] | None
+
+    @property
+    def class_name(self) -> str:
+        """What they say that images show."""
+        return _class_name(self.config)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of theirs, as the detector's."""
+        return {
+            "organ": self.config.organ,
+            "class_name": self.class_name,
+            "ensemble": self.config.ensemble,
+        }
+
+    @property
+    def can_change(self) -> bool:
+        """Whether a text tower can be had."""
+        return self.rebuild is not None
+
+    def for_classes(self, names: Iterable[str], organ: str | None) -> dict[str, Words]:
+        """Return texts about each of several classes.
+
+        Raises:
+            BadInput: if the organ is unknown.
+            ModelNotReady: if the text tower cannot be had, or a name is too long for it.
+        """
+        clip = certain(self.rebuild)()
+        configs = {name: about(self.config, organ, name) for name in names}
+        return {
+            name: replace(self, config=config, features=encode_words(clip, config))
+            for name, config in configs.items()
+        }
 
 
 def about(config: Any, organ: str | None, class_name: str | None) -> Any:

@@ -28,12 +28,8 @@ class PlainCLIP(TrainingFreeDetector):
     settings_class: ClassVar[type[TrainingFreeSettings]] = PlainCLIPSettings
     config: PlainCLIPSettings
 
-    def detect(self, inputs: Tensor) -> Prediction:
-        """Predicts; the map is of the size of ``inputs``.
-
-        Args:
-            inputs: float32 (B, 3, S, S), normalised.
-        """
+    def detect(self, inputs: Tensor, texts: Tensor | None = None) -> Prediction:
+        """See the base class."""
         clip, config = self.clip, self.config
         grid = clip.grid(inputs)
         if config.dense == "vv":
@@ -46,6 +42,6 @@ class PlainCLIP(TrainingFreeDetector):
             run = clip.run_blocks(clip.embed(inputs))
             tokens = run.tokens
         patches = clip.project(tokens[:, -grid[0] * grid[1] :])  # without the class token
-        maps = upsample(self.abnormal_probability(patches).unflatten(1, grid), tuple(inputs.shape[-2:]))
-        maps = gaussian_smooth(maps, config.smoothing_sigma)
-        return self.prediction(maps, self.abnormal_probability(clip.class_feature(run.tokens)))
+        probability = self.abnormal_probability(patches, texts).unflatten(1, grid)
+        maps = gaussian_smooth(upsample(probability, tuple(inputs.shape[-2:])), config.smoothing_sigma)
+        return self.prediction(maps, self.abnormal_probability(clip.class_feature(run.tokens), texts))

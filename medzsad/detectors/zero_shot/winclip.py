@@ -7,7 +7,7 @@ class token.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -25,13 +25,14 @@ class WinCLIP(TrainingFreeDetector):
     """Training-free detector with windows of 2x2 and 3x3 patches. Arguments: see the base class.
 
     Attributes:
-        chunk_tokens: tokens that go through the transformer at once at most; bounds memory alone.
+        chunk_tokens: tokens that go through the transformer at once at most; bounds memory alone. None for
+            all windows of all images at once.
     """
 
     method: str = "winclip"
     settings_class: ClassVar[type[TrainingFreeSettings]] = WinCLIPSettings
     config: WinCLIPSettings
-    chunk_tokens: int = 8192
+    chunk_tokens: int | None = 8192
 
     def window_features(self, tokens: Tensor, grid: tuple[int, int], side: int) -> Tensor:
         """Class features of all windows.
@@ -50,6 +51,9 @@ class WinCLIP(TrainingFreeDetector):
         patches = window_patches(grid, side).to(tokens.device) + prefix
         shared = torch.arange(prefix, device=tokens.device).expand(len(patches), -1)
         index = torch.cat([shared, patches], 1)
+        if self.chunk_tokens is None:
+            run = self.clip.run_blocks(tokens[:, index].flatten(0, 1), class_only=True)
+            return self.clip.class_feature(run.tokens).unflatten(0, (-1, len(index)))
         sequences = torch.cartesian_prod(
             torch.arange(len(tokens), device=tokens.device), torch.arange(len(index), device=tokens.device)
         )
@@ -60,20 +64,20 @@ class WinCLIP(TrainingFreeDetector):
             features.append(self.clip.class_feature(run.tokens))
         return torch.cat(features).unflatten(0, (len(tokens), len(index)))
 
-    def detect(self, inputs: Tensor) -> Prediction:
-        """Predicts; the map is of the size of ``inputs``.
+    def _prepare_graph(self, source: Self) -> None:
+        super()._prepare_graph(source)
+        self.chunk_tokens = None  # a graph has no loop over parts of a batch
 
-        Args:
-            inputs: float32 (B, 3, S, S), normalised.
-        """
+    def detect(self, inputs: Tensor, texts: Tensor | None = None) -> Prediction:
+        """See the base class."""
         clip, grid = self.clip, self.clip.grid(inputs)
         tokens = clip.embed(inputs)
         probability = self.abnormal_probability(
-            clip.class_feature(clip.run_blocks(tokens, class_only=True).tokens)
+            clip.class_feature(clip.run_blocks(tokens, class_only=True).tokens), texts
         )
         scales = [probability[:, None, None].expand(-1, *grid)]
         for side in self.config.scales:
-            windows = self.abnormal_probability(self.window_features(tokens, grid, side))
+            windows = self.abnormal_probability(self.window_features(tokens, grid, side), texts)
             scales.append(spread_windows(windows, grid, side))
         maps = upsample(harmonic_mean(torch.stack(scales)), tuple(inputs.shape[-2:]))
         return self.prediction(gaussian_smooth(maps, self.config.smoothing_sigma), probability)

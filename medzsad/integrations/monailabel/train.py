@@ -193,7 +193,6 @@ class HeadclipTraining(TrainTask):
                 device=str(device),
                 clip_weights=start.clip_weights,
                 start=start.learned,
-                say=logger.info,
             )
         except BaseException:
             shutil.rmtree(run, ignore_errors=True)

@@ -1,15 +1,20 @@
-"""Several processes training together, as ``torchrun`` starts them; one process is the special case.
+"""What a training does to its process and with others: ranks, signals, deterministic algorithms.
 
-Gradients are averaged by one all-reduce of what trains, a few million numbers at most, instead of by
+Several processes train together as ``torchrun`` starts them; one is the special case. Gradients are
+averaged by one all-reduce of what trains, a few million numbers at most, instead of by
 ``DistributedDataParallel``: that would wait for parameters which some settings never use (AdaCLIP's first
-static text prompt), and must be told of each step that takes several backward passes.
+static text prompt), and must be told of each step that takes several backward passes. These are torch's own
+collectives: ``ignite.distributed`` does not take the backend ``cpu:gloo,cuda:nccl``, with which gradients
+go over NCCL and Python objects over gloo.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,7 +31,7 @@ PATIENCE = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class Processes:
-    """Return this process among those that train together.
+    """One of the processes that train together: this one.
 
     Attributes:
         rank: 0 is the one that writes files and lines.
@@ -50,7 +55,7 @@ class Processes:
 
     @contextlib.contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Return the first process runs the block before the others do; if it fails there, they fail too."""
+        """Let the first process run the block before the others do; if it fails there, they fail too."""
         if self.is_first:
             failed = True
             try:
@@ -134,3 +139,50 @@ def device_of(device: str, processes: Processes) -> str:
     if processes.world_size > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{processes.local_rank}"
     return "cpu" if processes.world_size > 1 and device == "auto" else device
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """SIGINT and SIGTERM ask to stop after the step; a second one interrupts at once.
+
+    Yields:
+        Whether it was asked to stop. Outside the main thread, which alone gets signals, it never was.
+    """
+    asked = threading.Event()
+
+    def ask(*_: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def quiet_worker(_: int) -> None:
+    """For processes that read images, which Ctrl-C reaches too: they go on until the step is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the loader ends them
+
+
+@contextlib.contextmanager
+def determinism(wanted: bool) -> Iterator[None]:
+    """Deterministic algorithms within the block; operations that have none warn (not on the CPU)."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    former = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(former, warn_only=warned)

@@ -1,38 +1,149 @@
-"""What happens between the steps: lines, checkpoints, validation. Handlers for MONAI's engines."""
+"""One optimiser step, and what happens between the steps: the parts of MONAI's engine.
+
+A step accumulates, in mixed precision, averages over processes and clips. Between steps come lines,
+checkpoints and validation.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
+import torch
 from ignite.engine import Engine, Events
 
-from medzsad.errors import certain
+from medzsad.detectors.base import DTYPES, AnomalyDetector
+from medzsad.errors import BadInput, certain
+from medzsad.training.building import rate_factor, trainable
+from medzsad.training.frozen_features import FeatureCache
+from medzsad.training.objectives import Objective, TrainingBatch
+from medzsad.training.processes import Processes
+from medzsad.training.recipe import Recipe
 from medzsad.training.run_folder import RunFolder
 from medzsad.training.state import Progress
 from medzsad.training.validation import Figures, chosen_figure
 
+PARTS = ("loss", "image_loss", "focal", "dice_abnormal", "dice_normal")
+
+
+class Stepper:
+    """The ``iteration_update`` of a :class:`monai.engines.SupervisedTrainer`.
+
+    An iteration of the engine is a step of the optimiser: its batch is cut into ``recipe.accumulate`` parts,
+    which go through the detector one after another.
+
+    Args:
+        recipe: precision, accumulation, learning rates, clipping.
+        detector, objective, optimiser: what trains.
+        processes: which train together.
+        steps: of the whole training.
+        features: where frozen features are kept; None to compute them each time.
+        wants_to_stop: whether this process was asked to stop.
+
+    Attributes:
+        scaler: of the loss in fp16; it does nothing in other precisions.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        detector: AnomalyDetector,
+        objective: Objective,
+        optimiser: torch.optim.Optimizer,
+        *,
+        processes: Processes,
+        steps: int,
+        features: FeatureCache | None = None,
+        wants_to_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.recipe = recipe
+        self.detector = detector
+        self.objective = objective
+        self.optimiser = optimiser
+        self.processes = processes
+        self.steps = steps
+        self.features = features
+        self.wants_to_stop = wants_to_stop
+        self.parameters = list(trainable(detector).values())
+        self.scaler = torch.amp.GradScaler(detector.device.type, enabled=recipe.precision == "fp16")
+
+    def __call__(self, engine: Engine, batch: dict[str, Any]) -> dict[str, float]:
+        """Make a step.
+
+        Returns:
+            The losses of :class:`~medzsad.training.objectives.Objective`, means over the step and over all
+            processes; ``gradient``, the gradient's norm before clipping; ``lr``, the highest rate; and
+            ``stop``, above 0 if any process was asked to stop.
+
+        Raises:
+            BadInput: if the loss is no longer a number.
+        """
+        step = engine.state.iteration - 1
+        self.optimiser.zero_grad(set_to_none=True)
+        totals = dict.fromkeys(PARTS, 0.0)
+        for part in self._parts(batch):
+            losses = self._losses(part)
+            self.scaler.scale(losses["loss"] / self.recipe.accumulate).backward()
+            values = torch.stack([losses[name].detach() for name in PARTS]).tolist()  # one wait for a GPU
+            for name, value in zip(PARTS, values, strict=True):
+                totals[name] += value / self.recipe.accumulate
+        totals["stop"] = float(self.wants_to_stop())
+        totals = self.processes.mean(totals, self.detector.device)
+        if not abs(totals["loss"]) < float("inf"):
+            raise BadInput(
+                f"the loss of step {step + 1} is not a number; lower optimiser.lr, set optimiser.clip_norm, "
+                "or use precision fp32"
+            )
+        self.processes.average_gradients(self.parameters)
+        self.scaler.unscale_(self.optimiser)
+        limit = self.recipe.optimiser.clip_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, float("inf") if limit is None else limit)
+        factor = rate_factor(self.recipe.optimiser, step, self.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["full_lr"] * factor
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return {
+            **totals,
+            "gradient": float(norm),
+            "lr": max(group["lr"] for group in self.optimiser.param_groups),
+        }
+
+    def _losses(self, part: dict[str, Any]) -> dict[str, torch.Tensor]:
+        device = self.detector.device
+        images = part["image"].to(device, non_blocking=True)
+        inputs = {**part, "image": images}
+        if self.features is not None:
+            inputs["frozen"] = self.features.batch(images)
+        dtype = DTYPES.get(self.recipe.precision)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            return self.objective(cast(TrainingBatch, inputs))
+
+    def _parts(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        size = self.recipe.batch_size
+        for start in range(0, size * self.recipe.accumulate, size):
+            yield {key: value[start : start + size] for key, value in batch.items()}
+
+
+logger = logging.getLogger(__name__)
 LINE = ("image_loss", "focal", "dice_abnormal", "dice_normal")
 
 
 class StepLog:
-    """A line of JSON per step into the run's log; now and then one for people.
+    """A line of JSON per step into the run's log; now and then one for people into Python's.
 
     Lines of the log hold no times, so that the logs of equal runs are equal.
 
     Args:
         folder: of the run.
-        say: gets lines for people; None for none.
-        every: steps between them.
+        every: steps between lines for people.
         images: per step, of all processes.
     """
 
-    def __init__(
-        self, folder: RunFolder, say: Callable[[str], None] | None, *, every: int, images: int
-    ) -> None:
+    def __init__(self, folder: RunFolder, *, every: int, images: int) -> None:
         self.folder = folder
-        self.say = say
         self.every = every
         self.images = images
         self._mark = (time.perf_counter(), 0)
@@ -50,11 +161,11 @@ class StepLog:
         values = {name: value for name, value in output.items() if name != "stop"}
         self.folder.append_log({"step": step, "epoch": engine.state.epoch, **values})
         total = certain(engine.state.epoch_length) * certain(engine.state.max_epochs)
-        if self.say is not None and (step % self.every == 0 or step == total):
+        if step % self.every == 0 or step == total:
             now, (then, first) = time.perf_counter(), self._mark
             per_step = (now - then) / max(1, step - first)
             parts = ", ".join(f"{name.replace('_', ' ')} {output[name]:.4f}" for name in LINE)
-            self.say(
+            logger.info(
                 f"epoch {engine.state.epoch}/{engine.state.max_epochs}  step {step}/{total}  loss "
                 f"{output['loss']:.4f} ({parts})  lr {output['lr']:.3g}  "
                 f"{self.images / per_step:.1f} images/s  {_duration(per_step * (total - step))} left"
@@ -113,8 +224,7 @@ class Validation:
         every: epochs; the last one is always measured.
         progress: gets what was found.
         on_best: called when the figure is the highest so far.
-        log: whose log gets a line; None for none.
-        say: gets a line for people; None for none.
+        log: whose log gets a line, and that tells people; None in processes that write nothing.
     """
 
     def __init__(
@@ -126,7 +236,6 @@ class Validation:
         progress: Progress,
         on_best: Callable[[Engine], None],
         log: RunFolder | None = None,
-        say: Callable[[str], None] | None = None,
     ) -> None:
         self.measure = measure
         self.metric = metric
@@ -134,7 +243,6 @@ class Validation:
         self.progress = progress
         self.on_best = on_best
         self.log = log
-        self.say = say
 
     def attach(self, engine: Engine) -> None:
         """Follows the epochs of ``engine``."""
@@ -161,14 +269,14 @@ class Validation:
         if is_best:
             self.progress.best, self.progress.best_step = chosen, step
             self.on_best(engine)
-        if self.say is not None:
+        if self.log is not None:
             parts = "; ".join(f"{name}: {_figures(figures)}" for name, figures in results.items())
             mark = ", the best so far" if is_best else ""
-            self.say(f"epoch {epoch}  validation {self.metric} {100 * chosen:.1f} %{mark}  ({parts})")
+            logger.info(f"epoch {epoch}  validation {self.metric} {100 * chosen:.1f} %{mark}  ({parts})")
 
 
 def _figures_of(engine: Engine) -> dict[str, float]:
-    """Return what :class:`~medzsad.training.stepping.Stepper` returned; ignite takes it for a number."""
+    """Return what :class:`~medzsad.training.engine.Stepper` returned; ignite takes it for a number."""
     return cast("dict[str, float]", engine.state.output)
 
 

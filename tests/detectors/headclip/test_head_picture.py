@@ -14,9 +14,9 @@ import torch
 from medzsad.detectors.adaclip.model import AdaCLIP
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.headclip.anomalyclip import AnomalyCLIP
+from medzsad.detectors.headclip.head_picture import draw_head_weights, head_weights_table, read_head_weights
 from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.errors import ModelNotReady
-from medzsad.training.head_picture import draw_head_weights, head_weights_table, read_head_weights
 
 Build = Callable[..., HeadCLIP]
 
