@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from medzsad.datasets.class_names import by_class
+from medzsad.datasets.catalog import by_class
 from medzsad.datasets.images import resize_mask
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.base import resize_maps

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medzsad.datasets.class_names import by_class
+from medzsad.datasets.catalog import by_class
 from medzsad.datasets.samples import SampleSet
 from medzsad.evaluation.evaluate import check_batches, framing_and_cache
 from medzsad.evaluation.image_predictions import is_shown_grey, predict_images

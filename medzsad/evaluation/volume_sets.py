@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.datasets.class_names import by_class
+from medzsad.datasets.catalog import by_class
 from medzsad.datasets.samples import SampleSet, VolumeSample
 from medzsad.errors import BadInput
 from medzsad.evaluation.outcome import ClassOutcome, Figure
