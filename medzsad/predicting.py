@@ -25,6 +25,7 @@ from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, planes_to_sli
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
     from medzsad.inference.slicewise import SliceWiseOutput
+    from medzsad.settings import DetectorSpec
 
 # The volume score is the mean of this many highest slice scores: one odd slice alone should not decide.
 TOP_SLICES = 3
@@ -32,7 +33,7 @@ TOP_SLICES = 3
 
 def predict(
     scan: Scan | str | os.PathLike[str] | Any,
-    detector: AnomalyDetector | str = "medzsad-mini",
+    detector: AnomalyDetector | DetectorSpec | str = "medzsad-mini",
     *,
     plane: Plane | str = "auto",
     window: str | None = None,
@@ -65,8 +66,8 @@ def predict(
         scan: a NIfTI, NRRD, MetaImage or MGZ file, a DICOM file or series folder, a PNG, JPEG or TIFF image,
             a :class:`Scan`, or what else :func:`medzsad.read_scan` takes: a NumPy array with ``affine``, a
             MONAI ``MetaTensor``, a nibabel or a SimpleITK image.
-        detector: a name or checkpoint for :func:`medzsad.load_detector`, or a detector (load it once for
-            many scans).
+        detector: a name or checkpoint for :func:`medzsad.load_detector`, a
+            :class:`~medzsad.settings.DetectorSpec`, or a detector (load it once for many scans).
         plane: ``"auto"`` (acquisition plane), ``"axial"``, ``"coronal"``, ``"sagittal"`` or ``"all"`` (the
             mean of the three).
         window: CT window (see :mod:`medzsad.scans.intensity`); by default it is chosen and noted.
@@ -103,17 +104,15 @@ def predict(
     from medzsad.detectors.volume_rules import NO_RULES, rules_for
     from medzsad.inference.brain import brain_region
     from medzsad.inference.slicewise import SliceWisePredictor
-    from medzsad.zoo.loading import load_detector
+    from medzsad.settings import DetectorSpec
+    from medzsad.zoo.loading import load_spec
 
     if isinstance(detector, str):
-        detector = load_detector(
-            detector,
-            device=device,
-            precision=precision,
-            organ=organ,
-            class_name=class_name,
-            backend=backend,
+        detector = DetectorSpec(
+            detector, device, precision, organ=organ, class_name=class_name, backend=backend
         )
+    if isinstance(detector, DetectorSpec):
+        detector = load_spec(detector)
     if not scan.is_2d:
         detector = detector.for_volume(colour=scan.is_colour)
     note = window_note(window) if detector.tells_colours or detector.neighbour_mm is not None else None

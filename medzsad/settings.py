@@ -26,7 +26,7 @@ from pydantic.dataclasses import dataclass as validated
 from pydantic_core import ArgsKwargs, CoreSchema, PydanticCustomError, core_schema
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from medzsad.errors import BadInput, MedzsadError, certain
+from medzsad.errors import BadInput, MedzsadError, ModelNotReady, certain
 from medzsad.storage.text_files import compose_yaml, read_text
 
 Kind = TypeVar("Kind", bound="Settings")
@@ -143,7 +143,7 @@ class Settings:
         return TypeAdapter(type(self)).dump_python(self, mode="json", warnings=False)
 
 
-class DetectorSpec(Settings):
+class DetectorSpec(Settings, refusal=ModelNotReady):
     """Which detector, and on what it computes: all that :func:`medzsad.load_detector` is told.
 
     Attributes:

@@ -162,5 +162,5 @@ def test_a_file_that_holds_no_keys(tmp_path: Path) -> None:
 
 def test_a_detector_is_asked_for_by_words() -> None:
     assert DetectorSpec("mini", organ="brain") == DetectorSpec.from_dict({"model": "mini", "organ": "brain"})
-    with pytest.raises(BadInput, match="DetectorSpec settings: organ: expected a text, got 3"):
+    with pytest.raises(ModelNotReady, match="DetectorSpec settings: organ: expected a text, got 3"):
         DetectorSpec(organ=3)

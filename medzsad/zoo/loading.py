@@ -15,6 +15,7 @@ from medzsad.detectors.checkpoint import read_checkpoint
 from medzsad.detectors.devices import resolve_precision
 from medzsad.detectors.registry import detector_class
 from medzsad.errors import ModelNotReady
+from medzsad.settings import DetectorSpec
 from medzsad.storage import cache
 from medzsad.zoo.catalogue import ZooEntry, catalogue, find_clip, find_entry, weight_files
 from medzsad.zoo.fetch import how_to_get, require_ready
@@ -66,40 +67,54 @@ def load_detector(
             to get them.
         OutputNotWritable: if a graph for a backend cannot be stored in the cache.
     """
-    torch_device, graph_precision = resolve_backend(backend, device, precision)
-    chosen: str = resolve_precision(precision, torch_device)
-    text = os.fspath(name)
-    weights = None if clip_weights is None else os.fspath(clip_weights)
-    given = None if adapter is None else Path(adapter).expanduser()
-    asked = {"organ": organ, "class_name": class_name}
+    spec = DetectorSpec(
+        model=os.fspath(name),
+        device=str(device),
+        precision=precision,
+        clip_weights=None if clip_weights is None else os.fspath(clip_weights),
+        adapter=None if adapter is None else os.fspath(adapter),
+        organ=organ,
+        class_name=class_name,
+        backend=backend,
+    )
+    return load_spec(spec, say=say)
+
+
+def load_spec(spec: DetectorSpec, *, say: Callable[[str], None] | None = None) -> AnomalyDetector:
+    """Return the detector that a spec asks for; see :func:`load_detector`."""
+    torch_device, graph_precision = resolve_backend(spec.backend, spec.device, spec.precision)
+    chosen: str = resolve_precision(spec.precision, torch_device)
+    name, weights, backend = spec.model, spec.clip_weights, spec.backend
+    given = None if spec.adapter is None else Path(spec.adapter).expanduser()
+    asked = {"organ": spec.organ, "class_name": spec.class_name}
     shown = {key: value for key, value in asked.items() if value is not None}
-    run = run_adapter(text)
+    run = run_adapter(name)
     if run is not None:
         # A run that began with random CLIP weights keeps them beside what it learned.
         beside = run.parent / RUN_CLIP
         weights = str(beside) if weights is None and beside.is_file() else weights
         detector = _from_checkpoint(run if given is None else given, None, weights, shown)
         detector.name = run.parent.resolve().name
-    elif text.endswith(".safetensors"):
-        path = Path(text).expanduser()
+    elif name.endswith(".safetensors"):
+        path = Path(name).expanduser()
         detector = _from_checkpoint(path if given is None else given, None, weights, shown)
         detector.name = path.stem
-    elif Path(text).is_file():
-        raise ModelNotReady(f"{text}: not a medzsad checkpoint; expected a .safetensors file")
+    elif Path(name).is_file():
+        raise ModelNotReady(f"{name}: not a medzsad checkpoint; expected a .safetensors file")
     else:
-        entry = find_entry(text)
+        entry = find_entry(name)
         detector = _from_entry(entry, weights, given, shown)
-        detector.name = text
+        detector.name = name
         if given is None:
             detector.seen = entry.seen or detector.seen
     detector.eval().requires_grad_(False)
     if shown and say is not None:
         _tell_unseen(detector, say)
-    if precision == "auto" and not detector.bounded_in_bf16:
+    if spec.precision == "auto" and not detector.bounded_in_bf16:
         chosen = "fp32"
     if backend == "auto":
         backend, chosen, graph_precision = _choose_backend(
-            detector, text, torch_device, precision, chosen, say
+            detector, name, torch_device, spec.precision, chosen, say
         )
     if backend != "torch":
         from medzsad.backends.detector import GraphDetector
