@@ -173,8 +173,7 @@ def _facts(entry: DatasetEntry) -> Iterator[str]:
 
 
 def _report(report: CheckReport) -> Iterator[str]:
-    from medzsad.datasets.files import relative_id
-    from medzsad.datasets.reading import KINDS
+    from medzsad.datasets.reading import KINDS, relative_id
 
     samples = report.samples
     yield f"{samples.name}: layout {samples.layout}, {samples.split} split, in {samples.root}"

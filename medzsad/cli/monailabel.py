@@ -23,7 +23,7 @@ def init(folder: Path) -> None:
 
     A folder that holds something else is refused; an app folder is brought up to date.
     """
-    from medzsad.integrations.monailabel.app_folder import write_app_folder
+    from medzsad.integrations.monailabel.server import write_app_folder
 
     for path in write_app_folder(folder):
         click.echo(str(path))
@@ -82,9 +82,13 @@ def start(
 
     Exit code: 2 bad options, 0 stopped.
     """
-    from medzsad.integrations.monailabel.app_folder import require_app_folder
-    from medzsad.integrations.monailabel.conf import AppConf
-    from medzsad.integrations.monailabel.server import ServerSettings, require_monailabel, run_server
+    from medzsad.integrations.monailabel.parameters import AppConf
+    from medzsad.integrations.monailabel.server import (
+        ServerSettings,
+        require_app_folder,
+        require_monailabel,
+        run_server,
+    )
 
     require_monailabel()
     require_app_folder(app)
@@ -94,8 +98,7 @@ def start(
     settings.check(environment)
     checked = AppConf.parse(settings.conf)
     if checked.model_names:
-        from medzsad.integrations.monailabel.model_list import ModelList
-        from medzsad.integrations.monailabel.versions import Versions
+        from medzsad.integrations.monailabel.models import ModelList, Versions
 
         ModelList(checked.model_names, Versions(app))
     raise click.exceptions.Exit(run_server(settings.command(), environment))

@@ -1,15 +1,19 @@
-"""The catalogue of data sets. Reading it imports neither numpy nor torch."""
+"""The catalogue of data sets, and what texts call their classes. Neither numpy nor torch is imported."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from medzsad.detectors.organs import OBJECT
 from medzsad.errors import BadInput
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
 
 GENERIC = ("mvtec", "images-masks", "yes-no")
 VOLUMETRIC = ("datalist", "image-label-folders", "cases")
@@ -28,9 +32,9 @@ class DatasetEntry:
         source: home page, or where it can be got.
         licence: as its own page states it; ``"unknown"`` if it states none that we know of.
         tree: its published folder layout, for people.
-        own_layouts: its own layouts, the published one first (:data:`medzsad.datasets.layouts.READERS`).
+        own_layouts: its own layouts, the published one first (:data:`medzsad.datasets.opening.READERS`).
         class_name: what an image shows, for texts; None where the classes say it.
-        names: what a method's own code calls it in texts, by method (:mod:`medzsad.datasets.class_names`).
+        names: what a method's own code calls it in texts, by method (:mod:`medzsad.datasets.catalog`).
         counts: how many images a split has as published, where that is known.
         organ: name in :mod:`medzsad.detectors.organs`.
         modality: how its images came about, a name of :class:`medzsad.scans.scan.Modality`; None of data of
@@ -130,3 +134,60 @@ def _catalogue() -> dict[str, Any]:
     import yaml
 
     return yaml.safe_load((Path(__file__).parent / "catalog.yaml").read_text(encoding="utf-8"))
+
+
+NAMED_LAYOUTS = ("mvtec", "bmad", "visa", "ksdd", "dagm", "dagm-balanced", "meta.json")
+"""Layouts that name classes, by folders or in a list; in others a class is called like the set's folder."""
+
+
+def name_in_texts(dataset: str, layout: str, class_name: str, method: str) -> str:
+    """Return what texts of a method call a class.
+
+    AdaCLIP and WinCLIP put a class's name into their texts. Their authors' code and the public
+    re-implementations take the name of the class's folder as it is, underscores included; AdaCLIP's code
+    makes hyphens spaces, which :func:`~medzsad.detectors.clip.state_prompts.state_prompts` does for all
+    methods. The first rule that fits, unless `class_name` or `organ` says what it is to be:
+
+    1. The name that a method's own code has for the set: ``names`` in ``catalog.yaml`` (AdaCLIP:
+       ``brain_mri``).
+    2. For a set of one class, the catalogue's ``class_name`` (``brain``): AnomalyCLIP's, for papers' sets.
+    3. The class's folder, or its name in the set's own list: ``metal_nut``.
+    4. ``object``, where nothing names a class: one's own ``images/`` and ``masks/``, or volumes.
+
+    Args:
+        dataset: the set's name in the catalogue; others have no rule of their own.
+        layout: that it was found in (:data:`medzsad.datasets.opening.READERS`).
+        class_name: of its samples.
+        method: of the detector, e.g. ``"adaclip"``.
+    """
+    entry = entries().get(dataset)
+    if entry is not None and method in entry.names:
+        return entry.names[method]
+    if entry is not None and entry.class_name is not None:
+        return entry.class_name
+    named = layout in NAMED_LAYOUTS and bool(class_name.replace("-", " ").strip())
+    return class_name if named else OBJECT.class_name
+
+
+def by_class(
+    detector: AnomalyDetector,
+    dataset: str,
+    layout: str,
+    classes: Iterable[str],
+    *,
+    class_name: str | None = None,
+) -> dict[str, AnomalyDetector]:
+    """Return a detector for each class of a data set, whose texts speak of it; all share their weights.
+
+    Args:
+        detector: a loaded detector; it stays as it is.
+        dataset, layout: see :func:`name_in_texts`.
+        classes: of the set's samples.
+        class_name: what texts call all of them instead.
+
+    Raises:
+        BadInput, ModelNotReady: see :meth:`AnomalyDetector.for_classes`.
+    """
+    names = {one: class_name or name_in_texts(dataset, layout, one, detector.method) for one in classes}
+    told = detector.for_classes(names.values())
+    return {one: told[name] for one, name in names.items()}

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from medzsad.datasets.images import read_image, read_mask
+from medzsad.datasets.images import label_values, marks_of, read_image, read_mask, same_grid
 from medzsad.datasets.opening import open_with_problems
 from medzsad.datasets.reading import KINDS, Problem
 from medzsad.datasets.samples import GOOD, Sample, SampleSet, VolumeSample
-from medzsad.datasets.volume_files import label_values, marks_of, same_grid
 from medzsad.errors import BadInput
 
 READERS = 4

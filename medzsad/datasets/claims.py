@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from medzsad.datasets.catalog import GENERIC, VOLUMETRIC, DatasetEntry, find_entry
-from medzsad.datasets.class_names import NAMED_LAYOUTS
+from medzsad.datasets.catalog import GENERIC, NAMED_LAYOUTS, VOLUMETRIC, DatasetEntry, find_entry
 from medzsad.datasets.samples import Sample, SampleSet, VolumeSample
 
 CUSTOM = "custom: "

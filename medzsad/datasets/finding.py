@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from medzsad.datasets.catalog import DatasetEntry, entries, find_entry
-from medzsad.datasets.files import plain_name, relative_id, subfolders
-from medzsad.datasets.layouts import find_layout
-from medzsad.datasets.opening import ROOT_VARIABLE, places
-from medzsad.datasets.reading import Request
+from medzsad.datasets.opening import ROOT_VARIABLE, find_layout, places
+from medzsad.datasets.reading import Request, descend, relative_id, subfolders
 from medzsad.errors import BadInput
 
 # Suite -> the domain of its sets; None for both.
 SUITES = {"paper17": None, "medical10": "medical", "industrial7": "industrial"}
-# What people add to a set's name where they keep a part of it.
-PARTS = r"[-_ ](mini|small|subset|sample|part)$"
-
-
 Listing = Callable[[Path], list[Path]]
 
 
@@ -140,24 +133,9 @@ def _candidates(entry: DatasetEntry, root: Path, listed: Listing) -> Iterator[tu
     for is_part in (False, True):
         for place in (root, *listed(root)):
             for name in names:
-                folder = _descend(place, name.split("/"), is_part, listed)
+                folder = descend(place, name, is_part=is_part, listed=listed)
                 if folder is not None:
                     yield folder, is_part
-
-
-def _descend(place: Path, parts: Sequence[str], is_part: bool, listed: Listing) -> Path | None:
-    for number, part in enumerate(parts):
-        last = is_part and number == len(parts) - 1
-        found = [path for path in listed(place) if _bears(path.name, part, last)]
-        if not found:
-            return None
-        place = found[0]
-    return place
-
-
-def _bears(name: str, wanted: str, is_part: bool) -> bool:
-    stem, count = re.subn(PARTS, "", name.casefold())
-    return is_part == bool(count) and plain_name(stem) == plain_name(wanted)
 
 
 def _is_known(name: str) -> bool:

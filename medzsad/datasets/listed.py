@@ -7,9 +7,18 @@ import io
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from medzsad.datasets.files import SPLITS, child, child_file, images_in, relative_id, unwrapped
-from medzsad.datasets.reading import Found, Problem, Request
-from medzsad.datasets.samples import GOOD, Sample
+from medzsad.datasets.reading import (
+    SPLITS,
+    Found,
+    Problem,
+    Request,
+    child,
+    child_file,
+    images_in,
+    sample_of,
+    unwrapped,
+)
+from medzsad.datasets.samples import Sample
 from medzsad.errors import BadInput
 from medzsad.storage.text_files import read_json, read_text
 
@@ -30,8 +39,7 @@ def read_visa(base: Path, request: Request) -> Found | None:
             continue
         image, anomalous = _locate(row[3], base), row[2].casefold() != "normal"
         mask = _locate(row[4], base) if anomalous and len(row) > 4 and row[4] else None
-        kind = "anomaly" if anomalous else GOOD
-        samples.append(Sample(image, int(anomalous), mask, row[0], kind, relative_id(image, base)))
+        samples.append(sample_of(image, int(anomalous), mask, row[0], base))
     return Found(tuple(samples))
 
 
@@ -55,9 +63,7 @@ def read_headct(base: Path, request: Request) -> Found | None:
         if label is None:
             problems.append(Problem("unlabelled", image, f"{path.name} does not list it"))
             continue
-        kind = "haemorrhage" if label else GOOD
-        name = request.class_name or "object"
-        samples.append(Sample(image, label, None, name, kind, relative_id(image, base)))
+        samples.append(sample_of(image, label, None, request.class_name or "object", base, "haemorrhage"))
     return Found(tuple(samples), tuple(problems))
 
 
@@ -92,8 +98,8 @@ def _meta_sample(row: dict[str, Any], name: str, base: Path) -> Sample:
     mask = _locate(row["mask_path"], base) if label and row.get("mask_path") else None
     if mask is not None and mask.is_dir():  # the published scripts write a folder where there is no mask
         mask = None
-    kind = (row.get("specie_name") or "anomaly") if label else GOOD
-    return Sample(image, label, mask, str(row.get("cls_name") or name), kind, relative_id(image, base))
+    class_name, kind = str(row.get("cls_name") or name), row.get("specie_name") or "anomaly"
+    return sample_of(image, label, mask, class_name, base, kind)
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -3,18 +3,71 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medzsad.datasets import folder_layouts, listed, raw_defects, volumes
 from medzsad.datasets.catalog import DatasetEntry, expected, find_entry
 from medzsad.datasets.claims import claim, contradiction
-from medzsad.datasets.files import SPLITS, entries, plain_name, relative_id, subfolders
-from medzsad.datasets.layouts import find_layout
-from medzsad.datasets.reading import Found, Request
-from medzsad.datasets.samples import Sample, SampleSet, VolumeSample
-from medzsad.datasets.subset import spread
+from medzsad.datasets.reading import SPLITS, Found, Request, descend, entries, relative_id, subfolders
+from medzsad.datasets.samples import Sample, SampleSet, VolumeSample, spread
 from medzsad.errors import BadInput
+
+Reader = Callable[[Path, Request], Found | None]
+
+READERS: dict[str, Reader] = {
+    "meta.json": listed.read_meta,
+    "mvtec": folder_layouts.read_mvtec,
+    "images-masks": folder_layouts.read_images_masks,
+    "yes-no": folder_layouts.read_yes_no,
+    "visa": listed.read_visa,
+    "ksdd": raw_defects.read_ksdd,
+    "dagm": raw_defects.read_dagm,
+    "dagm-balanced": raw_defects.read_dagm_balanced,
+    "headct": listed.read_headct,
+    "covid": folder_layouts.read_covid,
+    "covid-all": folder_layouts.read_covid_all,
+    "isic": folder_layouts.reader_of(folder_layouts.ISIC),
+    "tn3k": folder_layouts.reader_of(folder_layouts.TN3K),
+    "clinicdb": folder_layouts.reader_of(folder_layouts.CLINICDB),
+    "colondb": folder_layouts.read_colondb,
+    "bmad": folder_layouts.read_bmad,
+    "datalist": volumes.read_datalist,
+    "image-label-folders": volumes.read_pairs,
+    "cases": volumes.read_cases,
+}
+"""Each returns None where its layout does not fit."""
+
+
+def find_layout(
+    bases: Sequence[Path], layouts: Iterable[Sequence[str]], request: Request
+) -> tuple[str, Path, Found] | None:
+    """Return the first layout that fits.
+
+    Args:
+        bases: the places, the likeliest first.
+        layouts: groups of layouts. A group is tried at every place before the next group: a set's own
+            layout in an unlikely folder counts more than a generic one in a likely folder (the lung masks of
+            COVID-19 look like ``images/`` and ``masks/``).
+        request: what is wanted.
+
+    Returns:
+        Its name, the place and what was found there; None if nothing fits anywhere.
+
+    Raises:
+        BadInput: a layout fits, but a file that it needs is broken.
+    """
+    for group in layouts:
+        for base in bases:
+            for name in group:
+                if base.is_file() and name != "datalist":
+                    continue
+                found = READERS[name](base, request)
+                if found is not None:
+                    return name, base, found
+    return None
+
 
 Samples = tuple[Sample | VolumeSample, ...]
 
@@ -46,7 +99,7 @@ def open_dataset(
         split: ``"test"``, ``"train"`` or ``"valid"``. Layouts without splits are all test.
         classes: only these classes.
         limit: only so many samples: every class and label in proportion and at least once if possible, evenly
-            spread over the order within (:func:`medzsad.datasets.subset.spread`).
+            spread over the order within (:func:`medzsad.datasets.samples.spread`).
         seed: of ``limit``.
         channel: of volumes with several images: a word of the file name, a name of the list, or a number.
         labels: of volumes: the label values that are anomalous. Default: all above 0.
@@ -169,7 +222,7 @@ def places(entry: DatasetEntry, root: Path) -> list[Path]:
     if root.is_file():
         return [root]
     names = dict.fromkeys((entry.name, *entry.folders)) if entry.classes else ()
-    below = [path for name in names if (path := _below(root, name)) is not None]
+    below = [path for name in names if (path := descend(root, name)) is not None]
     found = [*below, root]
     for start in tuple(found):
         only = start
@@ -179,20 +232,8 @@ def places(entry: DatasetEntry, root: Path) -> list[Path]:
                 break
             only = inside[0]
             found.append(only)
-            found += [path for name in names if (path := _below(only, name)) is not None]
+            found += [path for name in names if (path := descend(only, name)) is not None]
     return list(dict.fromkeys(found))
-
-
-def _below(root: Path, name: str) -> Path | None:
-    """Return the folder ``name`` below ``root``, each of its parts in any case and with any separators."""
-    place = root
-    for part in name.split("/"):
-        matches = (path for path in subfolders(place) if plain_name(path.name) == plain_name(part))
-        found = next(matches, None)
-        if found is None:
-            return None
-        place = found
-    return place
 
 
 def _root(entry: DatasetEntry, root: str | Path | None) -> Path:

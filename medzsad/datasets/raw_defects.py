@@ -11,11 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
-from medzsad.datasets.class_folders import read_mvtec
-from medzsad.datasets.files import Masks, child, class_homes, images_in, relative_id, subfolders
+from medzsad.datasets.folder_layouts import read_mvtec
 from medzsad.datasets.images import read_image, read_mask
-from medzsad.datasets.reading import Found, Problem, Request
-from medzsad.datasets.samples import GOOD, Sample
+from medzsad.datasets.reading import (
+    Found,
+    Masks,
+    Problem,
+    Request,
+    child,
+    class_homes,
+    images_in,
+    relative_id,
+    sample_of,
+    subfolders,
+)
+from medzsad.datasets.samples import Sample
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.storage.atomic import sweep
 
@@ -122,16 +132,16 @@ def _read_dagm(base: Path, request: Request, *, balanced: bool) -> Found | None:
                 continue
             masks = Masks(child(folder, "label"))
             pairs = [(image, masks.of(image)) for image in images_in(folder)]
-            problems += [Problem("unused-mask", mask, "no image belongs to it") for mask in masks.unused]
+            problems += masks.unused
             if balanced:
                 anomalous = [pair for pair in pairs if pair[1] is not None]
                 normal = [pair for pair in pairs if pair[1] is None]
                 cut = len(anomalous)
                 pairs = anomalous + normal[:cut] if request.split == "test" else normal[cut:]
-            for image, mask in pairs:
-                kind = GOOD if mask is None else "defect"
-                label = int(mask is not None)
-                samples.append(Sample(image, label, mask, home.name, kind, relative_id(image, base)))
+            samples += [
+                sample_of(image, int(mask is not None), mask, home.name, base, "defect")
+                for image, mask in pairs
+            ]
     return Found(tuple(samples), tuple(problems))
 
 

@@ -7,11 +7,20 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from medzsad.datasets.files import SPLITS, child, entries, relative_id, subfolders, tokens
+from medzsad.datasets.images import volume_count
 from medzsad.datasets.listed import read_json
-from medzsad.datasets.reading import Found, Problem, Request
+from medzsad.datasets.reading import (
+    SPLITS,
+    Found,
+    Problem,
+    Request,
+    child,
+    entries,
+    relative_id,
+    subfolders,
+    tokens,
+)
 from medzsad.datasets.samples import VolumeSample
-from medzsad.datasets.volume_files import volume_count
 from medzsad.errors import BadInput
 from medzsad.scans.volume_files import is_listed_volume
 

@@ -6,15 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medzsad.datasets.catalog import by_class
 from medzsad.datasets.claims import title
 from medzsad.datasets.opening import open_dataset
+from medzsad.datasets.samples import SampleSet
 from medzsad.detectors.organs import name_of
 from medzsad.errors import BadInput
-from medzsad.evaluation.evaluate import REFERENCES, Evaluation, check_batches, evaluate
+from medzsad.evaluation.evaluate import REFERENCES, check_batches, evaluate, framing_and_cache
+from medzsad.evaluation.image_sets import is_shown_grey, predict_images
+from medzsad.evaluation.outcome import Evaluation
+from medzsad.evaluation.reporting import save_evaluation
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.evaluation.writing import save_evaluation
+from medzsad.evaluation.volume_sets import volume_prediction
 from medzsad.results.writing import prepare_folder
 from medzsad.storage.cache import cache_folder
+from medzsad.storage.sharding import Shard
 from medzsad.zoo.loading import clip_weights_of, load_detector
 
 if TYPE_CHECKING:
@@ -151,7 +157,7 @@ def run_share(
     progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
 ) -> tuple[int, int]:
     """Make the predictions of one share of an evaluation: see
-    :func:`~medzsad.evaluation.shard.predict_share`, whose result it returns.
+    :func:`~medzsad.evaluation.command.predict_share`, whose result it returns.
 
     Args:
         shard: ``"3/10"``.
@@ -160,7 +166,7 @@ def run_share(
     Raises:
         MedzsadError: if the data, a model, an option or the cache cannot be used.
     """
-    from medzsad.evaluation.shard import predict_share
+    from medzsad.evaluation.command import predict_share
     from medzsad.storage.sharding import Shard
 
     check_batches((), batch_size)
@@ -225,3 +231,64 @@ def _case_files(
         return CaseFiles(out / name, name, chosen, title)
 
     return make
+
+
+def predict_share(
+    samples: SampleSet,
+    detectors: Sequence[AnomalyDetector],
+    settings: EvaluationSettings,
+    shard: Shard,
+    cache_folder: Path,
+    *,
+    batch_size: int = 1,
+    progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
+) -> tuple[int, int]:
+    """Put the predictions of a share into the cache; an evaluation of the whole set finds them there.
+
+    Figures are not merged from figures of the shares: ranks, intervals and region overlaps need all scores.
+
+    Args:
+        samples: the whole set.
+        detectors: loaded detectors.
+        settings: see the class.
+        shard: which samples, by their ids.
+        cache_folder: of all shares and of the evaluation.
+        batch_size: images at once.
+        progress: gives, for a detector's name, a wrapper of the samples, e.g. ``tqdm``.
+
+    Returns:
+        How many predictions the share has, and how many of them were there already.
+
+    Raises:
+        BadInput: if a file cannot be read, or a batch is more than a detector may get.
+        OutputNotWritable: if predictions cannot be stored.
+    """
+    check_batches(detectors, batch_size)
+    ours = [sample for sample in samples if shard.holds(sample.id)]
+    total = found = 0
+    for detector in detectors:
+        framing, cache = framing_and_cache(samples, detector, settings, cache_folder)
+        told = by_class(
+            detector, samples.name, samples.layout, samples.classes, class_name=settings.class_name
+        )
+        steps: Iterable[Any] = progress(detector.name)(ours, total=len(ours)) if progress else ours
+        if samples.is_volumetric:
+            for sample in steps:
+                one = told[sample.class_name]
+                volume_prediction(one, sample, sample.read_scan(), cache.of(one))
+                total += 1
+        else:
+            step = iter(steps)
+            grey = is_shown_grey(detector, samples.name)
+            for name, one in told.items():
+                paths = [sample.image for sample in ours if sample.class_name == name]
+                own = cache.of(one)
+                for _ in predict_images(
+                    one, paths, framing=framing, cache=own, batch_size=batch_size, grey=grey
+                ):
+                    next(step, None)
+                    total += 1
+            for _ in step:  # lets a progress bar end
+                pass
+        found += cache.found
+    return total, found

@@ -5,19 +5,22 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.datasets.catalog import entries
-from medzsad.datasets.claims import custom, sets_of, title
-from medzsad.datasets.published import PublishedFigure, published_figures
+from medzsad.datasets.claims import custom, sets_of
 from medzsad.datasets.samples import SampleSet
 from medzsad.errors import BadInput
-from medzsad.evaluation.image_predictions import is_shown_grey
-from medzsad.evaluation.image_sets import evaluate_images
-from medzsad.evaluation.outcome import ClassOutcome, DetectorOutcome, mean_figures
-from medzsad.evaluation.prediction_cache import PredictionCache
+from medzsad.evaluation.cache import PredictionCache
+from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey
+from medzsad.evaluation.outcome import (
+    ClassOutcome,
+    DetectorOutcome,
+    Evaluation,
+    mean_figures,
+    published_beside,
+)
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.volume_sets import evaluate_volumes
 from medzsad.limits import SMALLEST_SIDE, check_batch
@@ -30,40 +33,6 @@ if TYPE_CHECKING:
 REFERENCES = ("brightness", "darkness", "asymmetry")
 # Sets that are other preparations of the same images.
 SAME_IMAGES = {"dagm-balanced": "dagm", "covid19-all": "covid19"}
-
-
-@dataclass
-class Evaluation:
-    """Everything that an evaluation found.
-
-    Attributes:
-        dataset: the data set's name.
-        level: ``"image"``, ``"pixel"`` or ``"voxel"``.
-        layout: how its folder was laid out.
-        samples: how many images or volumes.
-        detectors: the outcome of each detector, references last.
-        published: what publications report for the set; nothing for samples that may be no part of it.
-        settings: of the evaluation.
-        notes: what the reader should know about the data.
-        versions: of the software.
-        doubt: why the samples cannot be taken for the data set (:attr:`SampleSet.doubt`).
-    """
-
-    dataset: str
-    level: str
-    layout: str
-    samples: int
-    detectors: list[DetectorOutcome]
-    published: list[PublishedFigure]
-    settings: EvaluationSettings
-    notes: tuple[str, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
-    doubt: str = ""
-
-    @property
-    def title(self) -> str:
-        """What the figures are of: see :func:`medzsad.datasets.claims.title`."""
-        return title(self.dataset, self.doubt, self.level)
 
 
 def evaluate(
@@ -204,11 +173,6 @@ def _run(
         seconds=round(time.perf_counter() - begin, 2),
         reused=cache.found,
     )
-
-
-def published_beside(samples: SampleSet) -> list[PublishedFigure]:
-    """Return the published figures that may stand beside those of the samples: of their set, if it is it."""
-    return [] if samples.doubt else published_figures(samples.name)
 
 
 def _may_be(samples: SampleSet) -> tuple[str, ...]:

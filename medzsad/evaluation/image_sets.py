@@ -1,29 +1,169 @@
-"""One detector on a set of 2D images."""
+"""One detector on a set of 2D images, in the framing that an evaluation asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from medzsad.datasets.class_names import by_class
-from medzsad.datasets.images import resize_mask
+from medzsad.datasets.catalog import by_class, entries
+from medzsad.datasets.images import read_image, resize_mask
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.base import resize_maps
-from medzsad.evaluation.image_predictions import is_shown_grey, predict_images
-from medzsad.evaluation.outcome import ClassOutcome, Figure
-from medzsad.evaluation.pooling import PixelPool, curves_of, figure_of
-from medzsad.evaluation.prediction_cache import PredictionCache
+from medzsad.detectors.mini.model import is_colour
+from medzsad.errors import certain
+from medzsad.evaluation.cache import PredictionCache, StoredPrediction
+from medzsad.evaluation.outcome import ClassOutcome
+from medzsad.evaluation.pooling import PixelPool, image_level
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.metrics.bootstrap import Draws, image_intervals
-from medzsad.metrics.image import image_metrics, rank_images
 from medzsad.metrics.ranking import rank
 from medzsad.metrics.undefined import value_of
+from medzsad.scans.showing import LUMINANCE, is_radiology
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
+
+READERS = 2
+AHEAD = 8  # images read before they are needed
+
+
+def predict_images(
+    detector: AnomalyDetector,
+    paths: Sequence[Path],
+    *,
+    framing: str,
+    cache: PredictionCache,
+    batch_size: int = 1,
+    grey: bool = False,
+) -> Iterator[StoredPrediction]:
+    """Predicts images in order.
+
+    Args:
+        detector: the detector.
+        paths: image files.
+        framing: ``"whole"`` or ``"foreground"``, see
+            :class:`~medzsad.evaluation.settings.EvaluationSettings`.
+        cache: where predictions are looked up and kept.
+        batch_size: images at once (``"whole"`` only), where their sizes agree.
+        grey: show the images without colours (:func:`is_shown_grey`).
+
+    Yields:
+        One prediction per path. A map has the resolution that the method gives (``"whole"``), or the image's
+        (``"foreground"``).
+
+    Raises:
+        BadInput: if a file cannot be read.
+    """
+    if grey:
+        detector = _without_colours(detector)
+    if framing == "foreground":
+        for path in paths:
+            yield cache.fetch(path, partial(_predict_as_scan, detector, path))
+        return
+    with ThreadPoolExecutor(READERS) as pool:
+        loaded = _ahead(pool, paths, cache)
+        while group := list(islice(loaded, max(1, batch_size))):
+            yield from _predict_group(detector, cache, group)
+
+
+def is_shown_grey(detector: AnomalyDetector, dataset: str) -> bool:
+    """Return whether a detector that tells colours is to take a set's images for grey ones.
+
+    Those of radiology are: a coloured mark or a tint must not send them to the network for photographs.
+
+    Args:
+        detector: all others see images as they are.
+        dataset: a name of the catalogue, which says how the images came about.
+    """
+    entry = entries().get(dataset)
+    return detector.tells_colours and entry is not None and is_radiology(entry.modality)
+
+
+def _without_colours(detector: AnomalyDetector) -> AnomalyDetector:
+    """Return the detector, for which an image that it would take for coloured is its luminance.
+
+    All others stay as they are, so that they get the numbers that ``medzsad predict`` gives.
+    """
+    weights = torch.from_numpy(LUMINANCE).view(1, 3, 1, 1)
+
+    def preprocess(images: Tensor) -> Tensor:
+        inputs = detector.preprocess(images)
+        grey = (inputs * weights.to(inputs)).sum(1, keepdim=True).expand_as(inputs)
+        return torch.where(is_colour(inputs).view(-1, 1, 1, 1), grey, inputs)
+
+    other = copy.copy(detector)
+    other.preprocess = preprocess  # type: ignore[method-assign]  # of this object alone
+    return other
+
+
+def _predict_group(
+    detector: AnomalyDetector,
+    cache: PredictionCache,
+    group: list[tuple[str, StoredPrediction | None, np.ndarray | None]],
+) -> Iterator[StoredPrediction]:
+    done: dict[int, StoredPrediction] = {i: stored for i, (_, stored, _) in enumerate(group) if stored}
+    missing = {i: certain(pixels) for i, (_, _, pixels) in enumerate(group) if i not in done}
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for i, pixels in missing.items():
+        sizes.setdefault(pixels.shape, []).append(i)
+    for members in sizes.values():
+        images = torch.from_numpy(np.stack([missing[i] for i in members]))
+        prediction = detector.predict_at_own_size(images)
+        for position, i in enumerate(members):
+            done[i] = StoredPrediction(
+                prediction.anomaly_map[position].cpu().numpy(),
+                float(prediction.image_score[position]),
+                float(prediction.image_probability[position]),
+            )
+            cache.put(group[i][0], done[i])
+    yield from (done[i] for i in range(len(group)))
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, paths: Iterable[Path], cache: PredictionCache
+) -> Iterator[tuple[str, StoredPrediction | None, np.ndarray | None]]:
+    """Key, stored prediction or image of each path, in order, some read ahead by other threads."""
+
+    def load(path: Path) -> tuple[str, StoredPrediction | None, np.ndarray | None]:
+        key = cache.key_of(path)
+        stored = cache.get(key)
+        return key, stored, None if stored is not None else read_image(path)
+
+    queue = iter(paths)
+    waiting = [pool.submit(load, path) for path in islice(queue, AHEAD)]
+    while waiting:
+        yield waiting.pop(0).result()
+        waiting += [pool.submit(load, path) for path in islice(queue, 1)]
+
+
+def _predict_as_scan(detector: AnomalyDetector, path: Path) -> StoredPrediction:
+    """Return what ``medzsad predict`` gives for an image, as (rows, columns).
+
+    ``predict`` refuses an image of one value. Data sets have such (slices beyond the body), and a set must
+    not fail because of one: nothing is found in it.
+    """
+    from medzsad.predicting import predict
+    from medzsad.scans.readers import read_scan
+
+    pixels = read_image(path)
+    if pixels.min() == pixels.max():
+        return StoredPrediction(np.zeros(pixels.shape[1:], np.float32), 0.0, 0.0)
+    result = predict(read_scan(path), detector)
+    only = result.slice_scores[0] if result.slice_scores else None
+    return StoredPrediction(
+        np.ascontiguousarray(result.anomaly_map[:, :, 0].T),
+        result.score,
+        only.probability if only else 0.0,
+    )
+
 
 Keep = Callable[[Sample, np.ndarray], None]
 
@@ -75,7 +215,7 @@ def evaluate_images(
         )
         draws = settings.draws(len(members))
         pool = PixelPool(settings, threshold, draws=draws) if samples.level == "pixel" else None
-        cases, scores, labels = [], [], []
+        cases = []
         for sample, prediction in zip(members, predictions, strict=True):
             next(steps, None)
             case: dict[str, Any] = {
@@ -85,8 +225,6 @@ def evaluate_images(
                 "score": prediction.score,
                 "probability": prediction.probability,
             }
-            scores.append(prediction.score)
-            labels.append(sample.label)
             if pool is not None:
                 mask = sample.read_mask(rule)
                 anomaly_map, mask = on_grid(prediction.anomaly_map, mask, settings.size, rule)
@@ -95,8 +233,7 @@ def evaluate_images(
             if keep is not None:
                 keep(sample, prediction.anomaly_map)
             cases.append(case)
-        outcome = _image_level(name, scores, labels, draws)
-        outcome.cases, outcome.class_name = cases, told[name].class_name
+        outcome = image_level(name, cases, draws, class_name=told[name].class_name)
         if pool is not None:
             figures, curves = pool.finish()
             figures["best_dice"] = figures.pop("dice_best")
@@ -123,23 +260,6 @@ def on_grid(
         mask = resize_mask(mask, size, rule)
     resized = resize_maps(torch.from_numpy(np.ascontiguousarray(anomaly_map))[None], mask.shape)
     return resized[0].numpy(), mask
-
-
-def _image_level(name: str, scores: list[float], labels: list[int], draws: Draws | None) -> ClassOutcome:
-    intervals = image_intervals(scores, labels, draws) if draws is not None else {}
-    figures: dict[str, Figure] = {
-        key.removeprefix("image_"): figure_of(value, intervals.get(key))
-        for key, value in image_metrics(scores, labels).items()
-    }
-    outcome = ClassOutcome(
-        name,
-        labels.count(0),
-        labels.count(1),
-        {"image": figures},
-        scores=list(zip(scores, labels, strict=True)),
-    )
-    outcome.curves["image"] = curves_of(rank_images(scores, labels))
-    return outcome
 
 
 def _case_figures(anomaly_map: np.ndarray, mask: np.ndarray) -> dict[str, float | None]:

@@ -6,7 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from medzsad.datasets.claims import title
+from medzsad.datasets.published import PublishedFigure, published_figures
+from medzsad.datasets.samples import SampleSet
 from medzsad.errors import certain
+from medzsad.evaluation.settings import EvaluationSettings
 
 # Level -> metric key -> column title, in the papers' order. "case" is the mean over volumes, "voxel" all
 # voxels pooled; "image" on a set of volumes ranks whole volumes.
@@ -65,6 +69,10 @@ class Figure:
         if self.reason is not None:
             fields["undefined"] = self.reason
         return fields
+
+    def as_cells(self) -> list[Any]:
+        """Return value, ends of the interval, bounds and reason, as tables of all figures have them."""
+        return [self.value, *(self.interval or (None, None)), *(self.bounds or (None, None)), self.reason]
 
 
 Figures = dict[str, dict[str, Figure]]
@@ -125,6 +133,45 @@ class DetectorOutcome:
     mode: str = "exact"
     seconds: float = 0.0
     reused: int = 0
+
+
+@dataclass
+class Evaluation:
+    """Everything that an evaluation found.
+
+    Attributes:
+        dataset: the data set's name.
+        level: ``"image"``, ``"pixel"`` or ``"voxel"``.
+        layout: how its folder was laid out.
+        samples: how many images or volumes.
+        detectors: the outcome of each detector, references last.
+        published: what publications report for the set; nothing for samples that may be no part of it.
+        settings: of the evaluation.
+        notes: what the reader should know about the data.
+        versions: of the software.
+        doubt: why the samples cannot be taken for the data set (:attr:`SampleSet.doubt`).
+    """
+
+    dataset: str
+    level: str
+    layout: str
+    samples: int
+    detectors: list[DetectorOutcome]
+    published: list[PublishedFigure]
+    settings: EvaluationSettings
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    doubt: str = ""
+
+    @property
+    def title(self) -> str:
+        """What the figures are of: see :func:`medzsad.datasets.claims.title`."""
+        return title(self.dataset, self.doubt, self.level)
+
+
+def published_beside(samples: SampleSet) -> list[PublishedFigure]:
+    """Return the published figures that may stand beside those of the samples: of their set, if it is it."""
+    return [] if samples.doubt else published_figures(samples.name)
 
 
 def mean_figures(classes: list[ClassOutcome]) -> Figures:

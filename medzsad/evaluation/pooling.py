@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from medzsad.errors import certain
-from medzsad.evaluation.outcome import Figure
+from medzsad.evaluation.outcome import ClassOutcome, Figure
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.metrics.bootstrap import Draws, Interval, Intervals
+from medzsad.metrics.bootstrap import Draws, Interval, Intervals, image_intervals
 from medzsad.metrics.bounds import Bounded
 from medzsad.metrics.curves import Curve, pr_curve, pro_curve, roc_curve
 from medzsad.metrics.histogram import ScoreHistogram
+from medzsad.metrics.image import image_metrics, rank_images
 from medzsad.metrics.pixel import dice, rank_pixels, summarise_pixels
 from medzsad.metrics.ranking import Ranking
 from medzsad.metrics.resampling import PerImageCounts, pixel_intervals, quantile_edges
@@ -123,6 +125,35 @@ class PixelPool:
         certain(self._histogram).add(anomaly_map, mask)
         if self._counts is not None:
             self._counts.add(anomaly_map, mask)
+
+
+def image_level(
+    name: str, cases: list[dict[str, Any]], draws: Draws | None, *, class_name: str | None
+) -> ClassOutcome:
+    """Return the outcome of a class with the figures of its images, or whole volumes, by their scores.
+
+    Args:
+        name: of the class.
+        cases: ``score`` and ``label`` of each, and whatever else is told of it.
+        draws: of the bootstrap; None for no intervals.
+        class_name: what texts called the class.
+    """
+    scores, labels = [case["score"] for case in cases], [case["label"] for case in cases]
+    intervals = image_intervals(scores, labels, draws) if draws is not None else {}
+    figures = {
+        key.removeprefix("image_"): figure_of(value, intervals.get(key))
+        for key, value in image_metrics(scores, labels).items()
+    }
+    return ClassOutcome(
+        name,
+        labels.count(0),
+        labels.count(1),
+        {"image": figures},
+        cases=cases,
+        curves={"image": curves_of(rank_images(scores, labels))},
+        scores=list(zip(scores, labels, strict=True)),
+        class_name=class_name,
+    )
 
 
 def figure_of(value: float | Bounded | Undefined, interval: Interval | Undefined | None = None) -> Figure:

@@ -1,13 +1,23 @@
-"""An evaluation as tables, in the papers' order and in percent."""
+"""An evaluation as tables, in the papers' order and in percent, as a document and as files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from medzsad.evaluation.evaluate import Evaluation
-from medzsad.evaluation.outcome import LEVEL_TITLES, METRICS, NOT_PERCENT, DetectorOutcome, Figure, Figures
-from medzsad.evaluation.tables import Table
+from medzsad.evaluation.outcome import (
+    LEVEL_TITLES,
+    METRICS,
+    NOT_PERCENT,
+    DetectorOutcome,
+    Evaluation,
+    Figure,
+    Figures,
+)
+from medzsad.evaluation.plots import save_plots
+from medzsad.evaluation.tables import Table, csv_text, table_files, write_files
+from medzsad.results.report import to_json
 
 SEEN = "*"
 MASK_NOTES = {
@@ -15,6 +25,19 @@ MASK_NOTES = {
     "half": "cut at half of white, nearest pixel; published figures have other masks (`masks` published)",
 }
 SEEN_NOTE = f"{SEEN} not zero-shot: trained on images of this data set"
+
+
+def save_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write ``metrics.json``, ``metrics.csv``, ``table.md``, ``table.tex`` and the plots.
+
+    See :func:`~medzsad.evaluation.tables.write_files` for what is returned and raised.
+    """
+    texts = {
+        "metrics.json": to_json(document(evaluation)),
+        "metrics.csv": csv_text(*plain_rows(evaluation)),
+        **table_files("table", tables(evaluation)),
+    }
+    return write_files(folder, texts, lambda staging: save_plots(evaluation, staging))
 
 
 def tables(evaluation: Evaluation) -> list[Table]:
@@ -106,10 +129,7 @@ def plain_rows(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
                         name,
                         level,
                         metric,
-                        figure.value,
-                        *(figure.interval or (None, None)),
-                        *(figure.bounds or (None, None)),
-                        figure.reason,
+                        *figure.as_cells(),
                     ]
                 )
     return header, rows

@@ -40,7 +40,7 @@ class EvaluationSettings:
         foreground_only: for volumes, compare only voxels inside the given foreground masks.
         minimum_lesion_ml: smaller lesions of the ground truth do not count for the lesion-wise figures.
         class_name: what texts call all images; None for the names that the set's classes have
-            (:mod:`medzsad.datasets.class_names`).
+            (:mod:`medzsad.datasets.catalog`).
     """
 
     size: int | None = PAPERS_SIZE

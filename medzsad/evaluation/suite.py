@@ -3,93 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medzsad.datasets.catalog import DatasetEntry
 from medzsad.datasets.finding import FoundSet, find_sets, suite_entries
 from medzsad.datasets.opening import open_dataset
 from medzsad.errors import BadInput, MedzsadError, OutputNotWritable
+from medzsad.evaluation.cache import describe_detectors, fingerprint, keep_evaluation, load_evaluation
 from medzsad.evaluation.command import load_detectors
-from medzsad.evaluation.evaluate import REFERENCES, Evaluation, check_batches, evaluate
+from medzsad.evaluation.evaluate import REFERENCES, check_batches, evaluate
+from medzsad.evaluation.outcome import Evaluation
+from medzsad.evaluation.reporting import save_evaluation
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.evaluation.stored import describe_detectors, fingerprint, keep_evaluation, load_evaluation
-from medzsad.evaluation.writing import save_evaluation, save_suite
+from medzsad.evaluation.suite_outcome import SetOutcome, Suite
+from medzsad.evaluation.suite_report import save_suite
 from medzsad.results.writing import prepare_folder
 from medzsad.storage.cache import cache_folder
 
 INTERNAL = 1
 """Exit code for a set that failed by a bug of ours; the others' is their error's."""
-
-
-@dataclass
-class SetOutcome:
-    """What became of one data set of a suite.
-
-    Attributes:
-        entry: the data set.
-        status: ``"done"``, ``"missing"`` (not in the folder) or ``"failed"``.
-        found: where it lies; None if it is missing.
-        evaluation: None unless it is done.
-        message: why it failed, one line.
-        exit_code: of the failure.
-        reused: whether the evaluation is of an earlier run.
-    """
-
-    entry: DatasetEntry
-    status: str
-    found: FoundSet | None = None
-    evaluation: Evaluation | None = None
-    message: str = ""
-    exit_code: int = 0
-    reused: bool = False
-
-    @property
-    def result(self) -> Evaluation:
-        """The evaluation of a set that is done."""
-        assert self.evaluation is not None
-        return self.evaluation
-
-    @property
-    def place(self) -> FoundSet:
-        """Where a set lies that is not missing."""
-        assert self.found is not None
-        return self.found
-
-
-@dataclass
-class Suite:
-    """What evaluating a suite gave.
-
-    Attributes:
-        name: of the suite, or the names of its sets.
-        sets: all of its sets, in order.
-        settings: of the evaluation, without what is decided set by set.
-        limit: at most so many samples of each set; None for all.
-        split: the part of the sets.
-    """
-
-    name: str
-    sets: list[SetOutcome] = field(default_factory=list)
-    settings: EvaluationSettings = field(default_factory=EvaluationSettings)
-    limit: int | None = None
-    split: str = "test"
-
-    @property
-    def done(self) -> list[SetOutcome]:
-        """The sets that have figures."""
-        return [one for one in self.sets if one.status == "done"]
-
-    @property
-    def exit_code(self) -> int:
-        """0 if no set failed; else that of a bug of ours before that of bad input."""
-        codes = {one.exit_code for one in self.sets if one.status == "failed"}
-        return min(codes, default=0)
-
-    def named(self, status: str) -> list[str]:
-        """Return the names of the sets with a status."""
-        return [one.entry.name for one in self.sets if one.status == status]
 
 
 def run_suite(

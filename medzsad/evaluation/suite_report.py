@@ -1,19 +1,34 @@
-"""A suite as tables, as rows of a CSV file and as a document."""
+"""A suite as tables, as rows of a CSV file, as a document and as files."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from medzsad.evaluation.outcome import LEVEL_TITLES
+from medzsad.evaluation.plots import save_suite_plots
 from medzsad.evaluation.reporting import MASK_NOTES, SEEN, cell, not_taken
-from medzsad.evaluation.suite import SetOutcome, Suite
-from medzsad.evaluation.suite_means import Block, Row, blocks_of, columns_of, levels_of
-from medzsad.evaluation.tables import Table
+from medzsad.evaluation.suite_outcome import Block, Row, SetOutcome, Suite, blocks_of, columns_of, levels_of
+from medzsad.evaluation.tables import Table, csv_text, table_files, write_files
+from medzsad.results.report import to_json
 
 CSV_HEADER = [
     "suite", "level", "domain", "set", "images", "kind", "method", "zero_shot", "metric", "value",
     "low_95", "high_95", "lower_bound", "upper_bound", "undefined", "source", "protocol",
 ]  # fmt: skip
+
+
+def save_suite(suite: Suite, folder: Path) -> list[Path]:
+    """Write ``suite.json``, ``suite.csv``, ``suite.md``, ``suite.tex`` and a picture per level.
+
+    See :func:`~medzsad.evaluation.tables.write_files` for what is returned and raised.
+    """
+    texts = {
+        "suite.json": to_json(suite_document(suite)),
+        "suite.csv": csv_text(CSV_HEADER, suite_rows(suite)),
+    }
+    texts |= table_files("suite", suite_tables(suite))
+    return write_files(folder, texts, lambda staging: save_suite_plots(suite, staging))
 
 
 def suite_tables(suite: Suite) -> list[Table]:
@@ -33,10 +48,8 @@ def suite_rows(suite: Suite) -> list[list[Any]]:
                     rows.append(
                         [
                             *(suite.name, level, block.domain, name, images, row.kind, row.method),
-                            *("yes" if row.zero_shot else "no", metric, figure.value),
-                            *(figure.interval or (None, None)),
-                            *(figure.bounds or (None, None)),
-                            *(figure.reason, row.source or None, row.protocol or None),
+                            *("yes" if row.zero_shot else "no", metric, *figure.as_cells()),
+                            *(row.source or None, row.protocol or None),
                         ]
                     )
     return rows

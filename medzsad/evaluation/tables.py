@@ -1,12 +1,17 @@
-"""Tables of figures: on the terminal, as CSV, Markdown and LaTeX."""
+"""Tables of figures: on the terminal, as CSV, Markdown and LaTeX, and the files that they are written to."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
+import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from medzsad.errors import OutputNotWritable
 
 WIDTH = 100  # of what is printed on the terminal
 NARROWEST = 20  # first column
@@ -88,6 +93,44 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def table_files(stem: str, tables: Sequence[Table]) -> dict[str, str]:
+    """Return the texts of ``STEM.md`` and ``STEM.tex``."""
+    return {
+        f"{stem}.md": "\n".join(table.markdown() for table in tables),
+        f"{stem}.tex": "\n".join(table.latex() for table in tables),
+    }
+
+
+def write_files(folder: Path, texts: Mapping[str, str], draw: Callable[[Path], object]) -> list[Path]:
+    """Write texts and pictures to a folder; each file appears complete or not at all.
+
+    Args:
+        folder: made if it is not there.
+        texts: by file name.
+        draw: writes pictures to the folder that it is given.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputNotWritable: if a file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".medzsad-") as staging:
+            for name, text in texts.items():
+                (Path(staging) / name).write_text(text, encoding="utf-8")
+            draw(Path(staging))
+            names = sorted(path.name for path in Path(staging).iterdir())
+            for name in names:
+                os.replace(Path(staging) / name, folder / name)
+    except OSError as error:
+        raise OutputNotWritable(
+            f"{folder}: cannot write the evaluation ({error.strerror or error}); choose another folder"
+        ) from error
+    return [folder / name for name in names]
 
 
 def _shortened(text: str, width: int) -> str:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.datasets.class_names import by_class
+from medzsad.datasets.catalog import by_class
 from medzsad.datasets.samples import SampleSet, VolumeSample
 from medzsad.errors import BadInput
+from medzsad.evaluation.cache import PredictionCache, StoredPrediction
 from medzsad.evaluation.outcome import ClassOutcome, Figure
-from medzsad.evaluation.pooling import PixelPool, curves_of, figure_of
-from medzsad.evaluation.prediction_cache import PredictionCache, StoredPrediction, file_hash
+from medzsad.evaluation.pooling import PixelPool, figure_of, image_level
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.metrics.bootstrap import Draws, Intervals, image_intervals, intervals_of, mean_intervals
-from medzsad.metrics.image import image_metrics, rank_images
+from medzsad.metrics.bootstrap import Draws, Intervals, intervals_of, mean_intervals
 from medzsad.metrics.lesionwise import CaseFindings, LesionRule, find_lesions, froc_curve, lesion_metrics
 from medzsad.metrics.undefined import Undefined, UndefinedMetric
 from medzsad.metrics.volume import case_metrics, cut_off, mean_over_cases, within
@@ -101,8 +100,8 @@ def evaluate_volumes(
             )
             if keep is not None:
                 keep(sample, scan, prediction.anomaly_map, label)
-        outcome = _whole_volumes(name, cases, draws)
-        outcome.class_name = told[name].class_name
+        # Undefined where all volumes have something anomalous.
+        outcome = image_level(name, cases, draws, class_name=told[name].class_name)
         outcome.figures["case"] = _case_level(cases, draws)
         outcome.figures["voxel"], outcome.curves["voxel"] = pool.finish()
         outcome.figures["lesion"] = _lesion_level(findings, draws)
@@ -122,14 +121,13 @@ def volume_prediction(
     detector: AnomalyDetector, sample: VolumeSample, scan: Scan, cache: PredictionCache
 ) -> StoredPrediction:
     """Return what a detector says of a volume, from the cache or computed and kept there."""
-    key = f"{file_hash(sample.image)}-{sample.volume}" if cache.folder is not None else ""
-    stored = cache.get(key)
-    if stored is None:
+
+    def compute() -> StoredPrediction:
         result = predict(scan, detector)
         best = max((s.probability for s in result.slice_scores), default=0.0)
-        stored = StoredPrediction(result.anomaly_map, result.score, best)
-        cache.put(key, stored)
-    return stored
+        return StoredPrediction(result.anomaly_map, result.score, best)
+
+    return cache.fetch(sample.image, compute, part=f"-{sample.volume}")
 
 
 def hidden_voxels(anomaly_map: np.ndarray, scan: Scan, threshold: float, rules: CandidateRules) -> np.ndarray:
@@ -138,20 +136,6 @@ def hidden_voxels(anomaly_map: np.ndarray, scan: Scan, threshold: float, rules: 
     if rules == CandidateRules():
         return np.zeros_like(above)
     return above & (find_candidates(anomaly_map, above, scan.affine, rules=rules).labels == 0)
-
-
-def _whole_volumes(name: str, cases: list[dict[str, Any]], draws: Draws | None) -> ClassOutcome:
-    """Volumes by their score, as images are: undefined where all have something anomalous."""
-    scores, labels = [case["score"] for case in cases], [case["label"] for case in cases]
-    intervals = image_intervals(scores, labels, draws) if draws else {}
-    figures = {
-        key.removeprefix("image_"): figure_of(value, intervals.get(key))
-        for key, value in image_metrics(scores, labels).items()
-    }
-    outcome = ClassOutcome(name, labels.count(0), labels.count(1), {"image": figures}, cases=cases)
-    outcome.scores = list(zip(scores, labels, strict=True))
-    outcome.curves["image"] = curves_of(rank_images(scores, labels))
-    return outcome
 
 
 def _case_level(cases: list[dict[str, Any]], draws: Draws | None) -> dict[str, Figure]:

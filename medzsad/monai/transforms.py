@@ -13,7 +13,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from medzsad.datasets.volume_files import read_label
+from medzsad.datasets.images import read_label
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.monai.inferer import anomaly_map, channels_of
 from medzsad.results.tensors import given_modality, prediction_from

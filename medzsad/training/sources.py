@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from medzsad.datasets.catalog import find_entry
+from medzsad.datasets.catalog import find_entry, name_in_texts
 from medzsad.datasets.claims import claim, custom
-from medzsad.datasets.class_names import name_in_texts
 from medzsad.datasets.opening import ROOT_VARIABLE, choose, open_dataset
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.registry import detector_class
@@ -64,7 +63,7 @@ class OpenedSource:
         return tuple(dict.fromkeys(sample.class_name for sample in self.samples))
 
     def name_in_texts(self, class_name: str, method: str) -> str:
-        """Return what texts of a method call a class (:mod:`medzsad.datasets.class_names`)."""
+        """Return what texts of a method call a class (:mod:`medzsad.datasets.catalog`)."""
         return name_in_texts(self.name, self.layout, class_name, method)
 
     def facts(self, method: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
-from medzsad.datasets.class_names import by_class
+from medzsad.datasets.catalog import by_class
 from medzsad.detectors.base import DTYPES, AnomalyDetector, resize_maps
 from medzsad.errors import BadInput
 from medzsad.metrics.cumulative import PixelMetrics

@@ -18,7 +18,7 @@ from medzsad.backends.detector import GraphDetector
 from medzsad.backends.onnx_export import probe_images
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.errors import ModelNotReady
-from medzsad.evaluation.prediction_cache import weights_hash
+from medzsad.evaluation.cache import weights_hash
 
 pytestmark = pytest.mark.slow  # making graphs takes time; tests/backends/test_store.py makes a small one
 

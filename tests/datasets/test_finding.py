@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataset_factory as factory
 import pytest
 
-from medzsad.datasets import paired_folders
+from medzsad.datasets import folder_layouts
 from medzsad.datasets.catalog import entries
 from medzsad.datasets.finding import SUITES, find_sets, suite_entries
 from medzsad.datasets.opening import open_dataset
@@ -113,7 +113,7 @@ def test_a_damaged_set_is_there(tmp_path):
 def test_nothing_is_read_or_prepared(tmp_path, own_cache, monkeypatch):
     factory.ksdd(_made(tmp_path / "ksdd"))
     factory.tn3k(_made(tmp_path / "tn3k"))
-    monkeypatch.setattr(paired_folders, "read_mask", None)
+    monkeypatch.setattr(folder_layouts, "read_mask", None)
     found = find_sets(tmp_path, suite_entries("ksdd,tn3k"))
     assert [one.layout for one in found.values()] == ["ksdd", "tn3k"]
     assert list(own_cache.iterdir()) == []

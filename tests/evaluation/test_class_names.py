@@ -20,10 +20,11 @@ from medzsad.detectors.headclip.settings import HeadCLIPSettings
 from medzsad.detectors.zero_shot.plain_clip import PlainCLIP
 from medzsad.detectors.zero_shot.settings import PlainCLIPSettings, WinCLIPSettings
 from medzsad.detectors.zero_shot.winclip import WinCLIP
-from medzsad.evaluation.evaluate import Evaluation, evaluate
+from medzsad.evaluation.command import predict_share
+from medzsad.evaluation.evaluate import evaluate
+from medzsad.evaluation.outcome import Evaluation
 from medzsad.evaluation.reporting import document
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.evaluation.shard import predict_share
 from medzsad.storage.sharding import Shard
 
 CLIP: dict[str, Any] = {

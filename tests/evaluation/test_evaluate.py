@@ -15,10 +15,10 @@ from medzsad.datasets.samples import SampleSet
 from medzsad.detectors.references import Brightness
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.evaluation.case_files import CaseFiles
-from medzsad.evaluation.evaluate import REFERENCES, Evaluation, evaluate, has_seen
-from medzsad.evaluation.reporting import comparison, per_class, plain_rows, tables
+from medzsad.evaluation.evaluate import REFERENCES, evaluate, has_seen
+from medzsad.evaluation.outcome import Evaluation
+from medzsad.evaluation.reporting import comparison, per_class, plain_rows, save_evaluation, tables
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.evaluation.writing import save_evaluation
 
 SETTINGS = EvaluationSettings(size=48, resamples=40)
 

@@ -19,9 +19,9 @@ from medzsad.datasets.catalog import entries
 from medzsad.errors import BadInput
 from medzsad.evaluation import suite as module
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.evaluation.suite import Suite, run_suite
-from medzsad.evaluation.suite_report import CSV_HEADER, suite_document, suite_rows, suite_tables
-from medzsad.evaluation.writing import save_suite
+from medzsad.evaluation.suite import run_suite
+from medzsad.evaluation.suite_outcome import Suite
+from medzsad.evaluation.suite_report import CSV_HEADER, save_suite, suite_document, suite_rows, suite_tables
 
 SETTINGS = EvaluationSettings(size=32, resamples=20)
 

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from medzsad.datasets.samples import SampleSet
 from medzsad.detectors.references import Brightness
-from medzsad.evaluation.prediction_cache import PredictionCache
+from medzsad.evaluation.cache import PredictionCache
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.volume_sets import evaluate_volumes
 from medzsad.predicting import predict

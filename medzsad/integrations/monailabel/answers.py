@@ -1,15 +1,20 @@
-"""What is sent back for a scan: a label file with the scan's geometry, and figures as JSON."""
+"""What is sent back for a scan: a label file, figures as JSON, or one line that says why there is none."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastapi import HTTPException
 
-from medzsad.integrations.monailabel.model_list import OfferedModel
+from medzsad.errors import MedzsadError, ModelNotReady
+from medzsad.integrations.monailabel.detector_pool import DetectorPool
+from medzsad.integrations.monailabel.models import OfferedModel
 from medzsad.integrations.monailabel.parameters import InferParameters
 from medzsad.results.nifti import write_volume
 from medzsad.results.prediction import ScanPrediction
@@ -27,10 +32,7 @@ def write_label(prediction: ScanPrediction, parameters: InferParameters) -> Path
     """
     scan = prediction.scan
     extension = parameters.extension or (".png" if scan.is_2d else ".nii.gz")
-    handle, name = tempfile.mkstemp(prefix="medzsad-label-", suffix=extension)
-    os.close(handle)
-    path = Path(name)
-    try:
+    with _temporary("medzsad-label-", extension) as path:
         mask = prediction.mask.astype(np.dtype(parameters.dtype))
         if extension == ".seg.nrrd":
             write_segmentation(prediction, path)
@@ -38,10 +40,19 @@ def write_label(prediction: ScanPrediction, parameters: InferParameters) -> Path
             write_volume(mask, scan, path, what="mask", fingerprint=prediction.fingerprint)
         else:
             _write_with_itk(mask, prediction, path, parameters.compress)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
     return path
+
+
+@contextlib.contextmanager
+def _temporary(prefix: str, suffix: str) -> Iterator[Path]:
+    """Make a temporary file, which stays unless the block fails."""
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def figures(prediction: ScanPrediction, model: OfferedModel) -> dict[str, Any]:
@@ -109,3 +120,69 @@ def _write_with_itk(mask: np.ndarray, prediction: ScanPrediction, path: Path, co
         write_itk(mask[:, :, 0], str(path), None, None, compress)
     else:
         write_itk(mask, str(path), prediction.affine, None, compress)
+
+
+def write_dicom_seg(
+    pool: DetectorPool, model: OfferedModel, series: Path, parameters: InferParameters
+) -> Path:
+    """Predicts a series, and writes what ``medzsad predict --dicom seg`` does to a temporary file.
+
+    Not MONAI Label's conversion of the NIfTI label: that one knows a series of even spacing at right angles
+    alone, and puts the label of one with gantry tilt in a wrong place; and it has no empty segmentations.
+
+    Args:
+        pool: the detectors.
+        model: what to predict with.
+        series: folder of the series' files.
+        parameters: ``extension``, ``dtype`` and ``compress`` mean nothing here.
+
+    Returns:
+        The file. It holds the patient's identity, as the series does: delete it.
+
+    Raises:
+        BadInput: if the series cannot be read, results cannot refer to it, or a parameter does not fit it.
+        ModelNotReady: if the model cannot be loaded.
+    """
+    prediction = pool.predict(model, series, parameters)
+    with (
+        tempfile.TemporaryDirectory(prefix="medzsad-") as folder,
+        _temporary("medzsad-seg-", ".dcm") as path,
+    ):
+        return prediction.save(Path(folder), formats=("dicom-seg",))["dicom-seg"].replace(path)
+
+
+NOT_FOUND, UNUSABLE, UNREACHABLE, UNAVAILABLE = 404, 422, 502, 503
+
+
+def refusal(error: MedzsadError | str, *, path: str | Path | None = None, shown: str = "") -> HTTPException:
+    """Return the answer to a request that cannot be served.
+
+    Args:
+        error: why; a model that is not ready is the server's fault (503), all else the request's (422).
+        path: a file of the server that the reason may name, ...
+        shown: ... and what the client knows it as: folders of the server are nobody's business.
+    """
+    status = UNAVAILABLE if isinstance(error, ModelNotReady) else UNUSABLE
+    reason = " ".join(str(error).split())
+    if path is not None:
+        reason = reason.replace(str(path), shown or "the image")
+    return HTTPException(status, reason.replace("`", ""))
+
+
+def not_found(reason: str) -> HTTPException:
+    """Return the answer to a request for something that does not exist."""
+    return HTTPException(NOT_FOUND, reason)
+
+
+def unreachable(reason: str) -> HTTPException:
+    """Return the answer to a request that another server would be needed for."""
+    return HTTPException(UNREACHABLE, reason)
+
+
+@contextlib.contextmanager
+def refusing(path: str | Path | None = None, shown: str = "") -> Iterator[None]:
+    """Turn errors of ours into refusals; see :func:`refusal`."""
+    try:
+        yield
+    except MedzsadError as error:
+        raise refusal(error, path=path, shown=shown) from None

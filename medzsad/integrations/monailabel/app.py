@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import requests
+from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
@@ -19,21 +20,29 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.tasks.activelearning.random import Random
 
+from medzsad import __version__
 from medzsad.errors import BadInput
-from medzsad.integrations.monailabel.answers import LABELS
-from medzsad.integrations.monailabel.batch import AnomalyBatchInfer
-from medzsad.integrations.monailabel.conf import AppConf
+from medzsad.integrations.monailabel.answers import (
+    LABELS,
+    not_found,
+    refusal,
+    refusing,
+    unreachable,
+    write_dicom_seg,
+)
 from medzsad.integrations.monailabel.detector_pool import DetectorPool
-from medzsad.integrations.monailabel.dicom_answer import write_dicom_seg
 from medzsad.integrations.monailabel.dicom_store import ScanStore, as_scan_store, modality_of
-from medzsad.integrations.monailabel.infer import AnomalyInfer
-from medzsad.integrations.monailabel.model_list import ModelList, OfferedModel
-from medzsad.integrations.monailabel.parameters import InferParameters, is_default, number_of
-from medzsad.integrations.monailabel.refusals import not_found, refusal, refusing, unreachable
-from medzsad.integrations.monailabel.scoring import AnomalyScoring, is_due
-from medzsad.integrations.monailabel.strategies import MOST_ANOMALOUS, MOST_UNCERTAIN, HighestFirst
+from medzsad.integrations.monailabel.infer import AnomalyBatchInfer, AnomalyInfer
+from medzsad.integrations.monailabel.models import NAME, ModelList, OfferedModel, Versions, is_version_name
+from medzsad.integrations.monailabel.parameters import AppConf, InferParameters, is_default, number_of
+from medzsad.integrations.monailabel.scoring import (
+    MOST_ANOMALOUS,
+    MOST_UNCERTAIN,
+    AnomalyScoring,
+    HighestFirst,
+    is_due,
+)
 from medzsad.integrations.monailabel.train import HeadclipTraining
-from medzsad.integrations.monailabel.versions import NAME, Versions, is_version_name
 from medzsad.limits import check_limit
 
 logger = logging.getLogger(__name__)
@@ -47,7 +56,7 @@ class MedzsadApp(MONAILabelApp):
     Args:
         app_dir: the app folder.
         studies: a folder of scans, or the address of a DICOMweb server.
-        conf: see :class:`~medzsad.integrations.monailabel.conf.AppConf`.
+        conf: see :class:`~medzsad.integrations.monailabel.parameters.AppConf`.
 
     Raises:
         BadInput, ModelNotReady: on settings that are impossible, or models that are not there.
@@ -75,7 +84,7 @@ class MedzsadApp(MONAILabelApp):
             conf=conf,
             name="medzsad",
             description="Anomaly maps as pre-labels, without training on your data. Research use only.",
-            version=_own_version(),
+            version=__version__,
             labels=list(LABELS),
         )
 
@@ -132,7 +141,7 @@ class MedzsadApp(MONAILabelApp):
         self._infers = self._tasks(self._infers)
         name = request.get("model")
         if name not in self._infers:
-            raise not_found(f"there is no model {name!r}; use one of: {', '.join(self._infers)}")
+            raise _no("model", name, self._infers)
         store = datastore or self.datastore()
         image = request.get("image")
         request = {**request, "image_name": "the image"}
@@ -157,7 +166,7 @@ class MedzsadApp(MONAILabelApp):
         name, store, image = request.get("model"), self.datastore(), str(request.get("image") or "")
         model = self._find(str(name))
         if model is None:
-            raise not_found(f"there is no model {name!r}; use one of: {', '.join(self.models.current())}")
+            raise _no("model", name, self.models.current())
         if not isinstance(store, ScanStore):
             raise refusal("only series of a DICOMweb server can have a DICOM SEG")
         self._require_image(store, image)
@@ -173,7 +182,7 @@ class MedzsadApp(MONAILabelApp):
         """
         name = request.get("strategy") or MOST_ANOMALOUS
         if name not in self._strategies:
-            raise not_found(f"there is no strategy {name!r}; use one of: {', '.join(self._strategies)}")
+            raise _no("strategy", name, self._strategies)
         return super().next_sample({**request, "strategy": name})
 
     def check_task(self, kind: str, request: Mapping[str, Any]) -> None:
@@ -190,7 +199,7 @@ class MedzsadApp(MONAILabelApp):
         name, models = str(request.get("method" if kind == "scoring" else "model")), self.models.current()
         if kind == "batch_infer":
             if name not in models:
-                raise not_found(f"there is no model {name!r}; use one of: {', '.join(models)}")
+                raise _no("model", name, models)
             with refusing():
                 workers = number_of(request, "max_workers", 0) or 1
                 check_limit(workers, "MEDZSAD_MAX_WORKERS", f"max_workers {workers}", "threads")
@@ -272,6 +281,10 @@ class MedzsadApp(MONAILabelApp):
             raise not_found(f"there is no image {image!r}")
 
 
+def _no(what: str, name: Any, known: Iterable[str]) -> HTTPException:
+    return not_found(f"there is no {what} {name!r}; use one of: {', '.join(known)}")
+
+
 def merged(key: str, name: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a task's request as MONAI Label puts it together.
 
@@ -280,9 +293,3 @@ def merged(key: str, name: str, params: Mapping[str, Any] | None) -> dict[str, A
     params = params or {}
     own = params.get(name)
     return {key: name, **(own if isinstance(own, dict) else {}), **params}
-
-
-def _own_version() -> str:
-    from medzsad import __version__
-
-    return __version__

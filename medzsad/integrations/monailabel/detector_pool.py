@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from medzsad.detectors.organs import name_of
 from medzsad.errors import BadInput
-from medzsad.integrations.monailabel.model_list import OfferedModel
+from medzsad.integrations.monailabel.models import OfferedModel
 from medzsad.integrations.monailabel.parameters import InferParameters
 from medzsad.results.prediction import ScanPrediction
 

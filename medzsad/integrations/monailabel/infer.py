@@ -1,4 +1,4 @@
-"""The ``infer`` task: one model, a scan in, a label and figures out."""
+"""The ``infer`` and ``batch_infer`` tasks: scans in, labels and figures out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastapi import HTTPException
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from medzsad.errors import BadInput
-from medzsad.integrations.monailabel.answers import LABELS, figures, write_label
+from medzsad.integrations.monailabel.answers import LABELS, figures, not_found, refusing, write_label
 from medzsad.integrations.monailabel.detector_pool import DetectorPool
-from medzsad.integrations.monailabel.model_list import OfferedModel
+from medzsad.integrations.monailabel.models import OfferedModel
 from medzsad.integrations.monailabel.parameters import InferParameters
-from medzsad.integrations.monailabel.refusals import not_found, refusing
 
 logger = logging.getLogger(__name__)
 
@@ -71,3 +73,23 @@ class AnomalyInfer(InferTask):
             label = write_label(prediction, parameters)
         logger.info("%s: score %.3f, %d candidates", model.name, prediction.score, len(prediction.lesions))
         return str(label), figures(prediction, model)
+
+
+class AnomalyBatchInfer(BatchInferTask):
+    """MONAI Label's batch inference, but one bad scan does not end it: its reason stands for its label."""
+
+    def __call__(
+        self, request: dict[str, Any], datastore: Datastore, infer: Callable[..., dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Predicts the images that the request names, and stores their labels."""
+
+        def one(request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+            try:
+                return infer(request, datastore)
+            except HTTPException as error:
+                logger.warning("a scan was left out: %s", error.detail)
+                return {"error": error.detail}
+
+        # The app's own settings choose the device. MONAI Label would deal scans out to all GPUs, and divides
+        # by their number, which may be 0.
+        return super().__call__({**request, "multi_gpu": False, "device": "cpu"}, datastore, one)

@@ -11,9 +11,8 @@ from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint
 from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.detectors.headclip.settings import HeadCLIPSettings
 from medzsad.errors import BadInput, ModelNotReady
-from medzsad.integrations.monailabel.conf import AppConf
-from medzsad.integrations.monailabel.model_list import ModelList, OfferedModel
-from medzsad.integrations.monailabel.versions import NAME
+from medzsad.integrations.monailabel.models import NAME, ModelList, OfferedModel
+from medzsad.integrations.monailabel.parameters import AppConf
 from medzsad.storage import cache
 from medzsad.zoo.catalogue import WeightFile, catalogue, find_clip
 from medzsad.zoo.loading import RUN_CLIP, load_detector, run_adapter

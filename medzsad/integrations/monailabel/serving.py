@@ -31,8 +31,8 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 
 from medzsad.errors import MedzsadError
+from medzsad.integrations.monailabel.answers import refusal
 from medzsad.integrations.monailabel.app import merged
-from medzsad.integrations.monailabel.refusals import refusal
 from medzsad.storage.text_files import parse_json_object
 
 __all__ = ["app"]

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from monailabel.interfaces.datastore import Datastore
 
-from medzsad.datasets.volume_files import label_values, marks_of, same_grid
+from medzsad.datasets.images import label_values, marks_of, same_grid
 from medzsad.errors import BadInput, certain
 from medzsad.scans.images2d import is_image
 from medzsad.scans.nifti import is_nifti

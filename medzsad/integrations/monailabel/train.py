@@ -14,7 +14,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from medzsad.errors import BadInput, MedzsadError
-from medzsad.integrations.monailabel.conf import AppConf
+from medzsad.integrations.monailabel.answers import refusal, refusing
 from medzsad.integrations.monailabel.initial_weights import (
     NEWEST,
     UNTRAINED,
@@ -22,10 +22,9 @@ from medzsad.integrations.monailabel.initial_weights import (
     check_start,
     find_start,
 )
-from medzsad.integrations.monailabel.model_list import ModelList
-from medzsad.integrations.monailabel.refusals import refusal, refusing
+from medzsad.integrations.monailabel.models import RECORD, ModelList, Version, Versions
+from medzsad.integrations.monailabel.parameters import AppConf
 from medzsad.integrations.monailabel.submitted import Submitted, collect
-from medzsad.integrations.monailabel.versions import RECORD, Version, Versions
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.storage.locking import locked
 from medzsad.storage.text_files import whole_number

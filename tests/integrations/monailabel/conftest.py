@@ -278,7 +278,7 @@ def make_app(
     from monailabel.config import settings
 
     from medzsad.integrations.monailabel.app import MedzsadApp
-    from medzsad.integrations.monailabel.app_folder import write_app_folder
+    from medzsad.integrations.monailabel.server import write_app_folder
 
     monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
     monkeypatch.setattr(settings, "MONAI_LABEL_AUTO_UPDATE_SCORING", False)

@@ -14,7 +14,7 @@ from medzsad.detectors.zero_shot.plain_clip import PlainCLIP
 from medzsad.detectors.zero_shot.settings import PlainCLIPSettings
 from medzsad.errors import BadInput
 from medzsad.integrations.monailabel.detector_pool import TOLD, DetectorPool
-from medzsad.integrations.monailabel.model_list import OfferedModel
+from medzsad.integrations.monailabel.models import OfferedModel
 from medzsad.integrations.monailabel.parameters import InferParameters
 
 SCAN = Path(__file__).parents[3] / "examples" / "head_phantom.nii.gz"

@@ -1,3 +1,5 @@
+"""Folders as people leave them."""
+
 from __future__ import annotations
 
 import os
@@ -5,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medzsad.datasets.files import Masks, child, entries, natural_key, relative_id, tokens
+from medzsad.datasets.reading import Masks, child, entries, natural_key, relative_id, tokens
 from medzsad.errors import BadInput
 
 
@@ -34,8 +36,8 @@ def test_masks_by_name(tmp_path):
         "d": "d_Segmentation.png",
         "e": None,
     }
-    assert Masks(tmp_path).unused == masks.files
-    assert masks.unused == []
+    assert [problem.path for problem in Masks(tmp_path).unused] == masks.files
+    assert masks.unused == ()
     assert Masks(None).of(Path("a.png")) is None
 
 

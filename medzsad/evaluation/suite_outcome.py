@@ -1,17 +1,87 @@
-"""Means over the sets of a domain, as the papers' headlines have them."""
+"""What evaluating a suite gave, and means over the sets of a domain, as the papers' headlines have them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from medzsad.datasets.published import PublishedFigure
-from medzsad.evaluation.evaluate import Evaluation
-from medzsad.evaluation.outcome import METRICS, Figure
-from medzsad.evaluation.suite import SetOutcome, Suite
+from medzsad.datasets.catalog import DatasetEntry
+from medzsad.datasets.finding import FoundSet
+from medzsad.datasets.published import PublishedFigure, published_gains
+from medzsad.evaluation.outcome import METRICS, Evaluation, Figure
+from medzsad.evaluation.settings import EvaluationSettings
 
 DOMAINS = ("industrial", "medical")
+
+
+@dataclass
+class SetOutcome:
+    """What became of one data set of a suite.
+
+    Attributes:
+        entry: the data set.
+        status: ``"done"``, ``"missing"`` (not in the folder) or ``"failed"``.
+        found: where it lies; None if it is missing.
+        evaluation: None unless it is done.
+        message: why it failed, one line.
+        exit_code: of the failure.
+        reused: whether the evaluation is of an earlier run.
+    """
+
+    entry: DatasetEntry
+    status: str
+    found: FoundSet | None = None
+    evaluation: Evaluation | None = None
+    message: str = ""
+    exit_code: int = 0
+    reused: bool = False
+
+    @property
+    def result(self) -> Evaluation:
+        """The evaluation of a set that is done."""
+        assert self.evaluation is not None
+        return self.evaluation
+
+    @property
+    def place(self) -> FoundSet:
+        """Where a set lies that is not missing."""
+        assert self.found is not None
+        return self.found
+
+
+@dataclass
+class Suite:
+    """What evaluating a suite gave.
+
+    Attributes:
+        name: of the suite, or the names of its sets.
+        sets: all of its sets, in order.
+        settings: of the evaluation, without what is decided set by set.
+        limit: at most so many samples of each set; None for all.
+        split: the part of the sets.
+    """
+
+    name: str
+    sets: list[SetOutcome] = field(default_factory=list)
+    settings: EvaluationSettings = field(default_factory=EvaluationSettings)
+    limit: int | None = None
+    split: str = "test"
+
+    @property
+    def done(self) -> list[SetOutcome]:
+        """The sets that have figures."""
+        return [one for one in self.sets if one.status == "done"]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if no set failed; else that of a bug of ours before that of bad input."""
+        codes = {one.exit_code for one in self.sets if one.status == "failed"}
+        return min(codes, default=0)
+
+    def named(self, status: str) -> list[str]:
+        """Return the names of the sets with a status."""
+        return [one.entry.name for one in self.sets if one.status == status]
 
 
 @dataclass(frozen=True)
@@ -139,8 +209,6 @@ def _average(figures: Iterable[Figure | None]) -> Figure:
 
 
 def _gains(suite: Suite, domain: str, level: str) -> list[Row]:
-    from medzsad.datasets.published import published_gains
-
     return [
         Row("gain", gain.method, {k: Figure(v / 100) for k, v in values.items()}, True, gain.source)
         for gain in published_gains()

@@ -1,3 +1,5 @@
+"""A choice of samples that stands for the whole set."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -7,8 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medzsad.datasets.samples import Sample
-from medzsad.datasets.subset import spread
+from medzsad.datasets.samples import Sample, spread
 
 
 def make(sizes):

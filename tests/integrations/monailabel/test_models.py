@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from medzsad.errors import ModelNotReady
-from medzsad.integrations.monailabel.model_list import ModelList
-from medzsad.integrations.monailabel.versions import Versions, is_version_name
+from medzsad.integrations.monailabel.models import ModelList, Versions, is_version_name
 
 
 def train(versions: Versions, content: bytes) -> str:

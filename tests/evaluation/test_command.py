@@ -1,11 +1,13 @@
+"""Shares of an evaluation."""
+
 from __future__ import annotations
 
 import pytest
 
 from medzsad.detectors.references import Brightness
+from medzsad.evaluation.command import predict_share
 from medzsad.evaluation.evaluate import evaluate
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.evaluation.shard import predict_share
 from medzsad.storage.sharding import Shard
 
 

@@ -1,4 +1,4 @@
-"""Predictions on disk: found again for the same detector and file, and for no other."""
+"""What is kept between runs comes back as it was, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from medzsad.detectors.references import Brightness, Darkness
 from medzsad.errors import BadInput, OutputNotWritable
-from medzsad.evaluation.prediction_cache import PredictionCache, StoredPrediction, file_hash, weights_hash
+from medzsad.evaluation.cache import PredictionCache, StoredPrediction, file_hash, weights_hash
 
 STORED = StoredPrediction(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), 0.25, 0.75)
 
