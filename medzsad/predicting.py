@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,15 +15,24 @@ from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.lesions import CandidateChoice, score_of
 from medzsad.results.prediction import ScanPrediction, SliceScore
 from medzsad.results.thresholds import parse_threshold, resolve_threshold
-from medzsad.scans.intensity import foreground_mask, intensity_scaling
+from medzsad.scans.prepared import PreparedVolume
 from medzsad.scans.readers import read_scan
-from medzsad.scans.region import AUTO, BRAIN, WORDS, parse_roi, region_of_interest
+from medzsad.scans.region import (
+    AUTO,
+    BRAIN,
+    WORDS,
+    BrainRegion,
+    brain_region,
+    parse_roi,
+    region_of_interest,
+)
 from medzsad.scans.scan import Modality, Scan
 from medzsad.scans.showing import as_shown, kind_of, window_note
-from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, planes_to_slice
+from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
+    from medzsad.detectors.volume_rules import VolumeRules
     from medzsad.inference.slicewise import SliceWiseOutput
     from medzsad.settings import DetectorSpec
 
@@ -102,8 +111,6 @@ def predict(
     read = time.perf_counter()
 
     from medzsad.detectors.volume_rules import NO_RULES, rules_for
-    from medzsad.inference.brain import brain_region
-    from medzsad.inference.slicewise import SliceWisePredictor
     from medzsad.settings import DetectorSpec
     from medzsad.zoo.loading import load_spec
 
@@ -115,79 +122,44 @@ def predict(
         detector = load_spec(detector)
     if not scan.is_2d:
         detector = detector.for_volume(colour=scan.is_colour)
-    note = window_note(window) if detector.tells_colours or detector.neighbour_mm is not None else None
-    if note is not None:
-        scan = replace(scan, notes=(*scan.notes, note))
+    if detector.tells_colours or detector.neighbour_mm is not None:
+        scan = scan.with_notes(window_note(window))
     rules = NO_RULES if scan.is_2d else rules_for(detector, volume_rules)
     candidate_rules = choice.rules(rules, has_geometry=scan.has_geometry)
-    word = roi if isinstance(roi, str) and roi in WORDS else None
-    region = None if word else region_of_interest(roi, scan)
-    if word == BRAIN and not detector.marks_brain:
-        raise BadInput(
-            f"{detector.name} does not mark the brain of {scan.name}: that takes a network for slices of "
-            "grey volumes; give a mask as region of interest"
-        )
+    given = _given_region(roi, scan, detector)
     loaded = time.perf_counter()
 
-    view = CanonicalView.of(scan)
-    planes = planes_to_slice(plane, view)
-    # From here to the map all is done in canonical axes, so that storage order cannot change a result.
-    canonical = replace(scan, voxels=view.to_canonical(scan.voxels), affine=np.diag([*view.spacing, 1.0]))
-    foreground = foreground_mask(canonical)
-    scaling = intensity_scaling(canonical, window=window, foreground=foreground)
-    inside = None if region is None else view.to_canonical(region) & foreground
-    if inside is not None and not inside.any():
-        raise BadInput(f"the region of interest holds nothing of what {scan.name} shows, only air; check it.")
-    outputs = [
-        SliceWisePredictor(
-            plane_,
-            canonical.spacing,
-            prepare=as_shown(scan, scaling) if detector.tells_colours else scaling,
-            batch_size=batch_size,
-            progress=progress,
-            # Who gives a region wants all of it seen.
-            least_area=rules.least_area if inside is None else 0.0,
-            resolution_mm=rules.resolution_mm,
-        )(canonical.voxels, detector, foreground, region=inside)
-        for plane_ in planes
-    ]
-    brain = None
-    if detector.marks_brain:
-        marked = _majority([certain(output.brain) for output in outputs])
-        brain = brain_region(marked, foreground, canonical.spacing)
-        if word == BRAIN and brain.doubt:
-            raise BadInput(f"the brain of {scan.name} is not to be trusted ({brain.doubt}); give a mask.")
-        if word in (AUTO, BRAIN) and not brain.doubt:
-            inside = brain.mask
-            note = f"region of interest: the brain ({brain.volume_ml:.0f} mL) and what borders on it"
-            scan = replace(scan, notes=(*scan.notes, note))
-    if inside is not None:
-        outputs = [output.within(inside, plane_) for plane_, output in zip(planes, outputs, strict=True)]
+    prepared = PreparedVolume.of(scan, plane=plane, window=window)
+    region = None if given is None else _inside(given, prepared)
+    outputs = _detect_slices(prepared, detector, rules, region, batch_size=batch_size, progress=progress)
+    brain = _brain_of(outputs, prepared) if detector.marks_brain else None
+    if brain is not None and _is_region(brain, roi, scan):
+        region = brain.mask
+        scan = scan.with_notes(
+            f"region of interest: the brain ({brain.volume_ml:.0f} mL) and what borders on it"
+        )
+    if region is not None:
+        outputs = [output.within(region) for output in outputs]
     anomaly_map = _mean([output.anomaly_map for output in outputs])
     inferred = time.perf_counter()
 
     rule = parse_threshold(detector.threshold) if rule is None else rule
-    slice_scores = [
-        score
-        for plane_, output in zip(planes, outputs, strict=True)
-        for score in _slice_scores(scan, view, plane_, output)
-    ]
     prediction = ScanPrediction(
         scan=scan,
-        anomaly_map=np.ascontiguousarray(view.to_native(anomaly_map)),
+        anomaly_map=np.ascontiguousarray(prepared.view.to_native(anomaly_map)),
         score=float(np.mean([_volume_score(output.scores) for output in outputs])),
-        slice_scores=slice_scores,
-        threshold=resolve_threshold(rule, anomaly_map[foreground if inside is None else inside]),
+        slice_scores=[score for output in outputs for score in _slice_scores(scan, prepared.view, output)],
+        threshold=resolve_threshold(rule, anomaly_map[prepared.foreground if region is None else region]),
         threshold_rule=str(rule),
-        planes=planes,
-        scaling=scaling,
+        planes=prepared.planes,
+        scaling=prepared.scaling,
         settings={
             "model": detector.name,
             "method": detector.method,
             "detector": detector.settings,
             **({"shown_as": kind_of(scan)} if detector.tells_colours else {}),
             "plane": str(plane),
-            "roi": "whole" if inside is None else "brain" if region is None else "mask",
+            "roi": "whole" if region is None else "brain" if given is None else "mask",
             **({} if scan.is_2d else {"volume_rules": asdict(rules)}),
         },
         timings={
@@ -196,11 +168,88 @@ def predict(
             "inference_s": round(inferred - loaded, 3),
         },
         rules=candidate_rules,
-        brain=None if brain is None else np.ascontiguousarray(view.to_native(brain.mask)),
+        brain=None if brain is None else np.ascontiguousarray(prepared.view.to_native(brain.mask)),
+        prepared_box=prepared.box,
     )
     if rules.score_from_candidates:
         prediction.score = score_of_candidates(prediction)
     return prediction
+
+
+def _given_region(
+    roi: str | os.PathLike[str] | np.ndarray, scan: Scan, detector: AnomalyDetector
+) -> np.ndarray | None:
+    """Return the mask that the caller gave, bool (X, Y, Z) on the scan's grid; None where a word was given.
+
+    Raises:
+        BadInput: if it cannot be read, or the brain is asked for and the detector does not mark one.
+    """
+    if not isinstance(roi, str) or roi not in WORDS:
+        return region_of_interest(roi, scan)
+    if roi == BRAIN and not detector.marks_brain:
+        raise BadInput(
+            f"{detector.name} does not mark the brain of {scan.name}: that takes a network for slices of "
+            "grey volumes; give a mask as region of interest"
+        )
+    return None
+
+
+def _inside(region: np.ndarray, prepared: PreparedVolume) -> np.ndarray:
+    """Return what a region, bool (X, Y, Z) on the scan's own grid, holds of the foreground; canonical."""
+    inside = prepared.view.to_canonical(region) & prepared.foreground
+    if not inside.any():
+        raise BadInput(
+            f"the region of interest holds nothing of what {prepared.scan.name} shows, only air; check it."
+        )
+    return inside
+
+
+def _detect_slices(
+    prepared: PreparedVolume,
+    detector: AnomalyDetector,
+    rules: VolumeRules,
+    region: np.ndarray | None,
+    *,
+    batch_size: int | None,
+    progress: Callable[..., Any] | None,
+) -> list[SliceWiseOutput]:
+    """Slice a volume along each of its planes and let the detector see the slices."""
+    from medzsad.inference.slicewise import SliceWisePredictor
+
+    scan = prepared.scan
+    return [
+        SliceWisePredictor(
+            plane,
+            scan.spacing,
+            prepare=as_shown(scan, prepared.scaling) if detector.tells_colours else prepared.scaling,
+            batch_size=batch_size,
+            progress=progress,
+            # Who gives a region wants all of it seen.
+            least_area=rules.least_area if region is None else 0.0,
+            resolution_mm=rules.resolution_mm,
+        )(scan.voxels, detector, prepared.foreground, region=region)
+        for plane in prepared.planes
+    ]
+
+
+def _brain_of(outputs: list[SliceWiseOutput], prepared: PreparedVolume) -> BrainRegion:
+    """Return the brain, where most planes see one."""
+    masks = [certain(output.brain) for output in outputs]
+    seen = masks[0] if len(masks) == 1 else np.sum(masks, axis=0) > len(masks) / 2
+    return brain_region(seen, prepared.foreground, prepared.scan.spacing)
+
+
+def _is_region(brain: BrainRegion, roi: str | os.PathLike[str] | np.ndarray, scan: Scan) -> bool:
+    """Whether the brain is the region of interest: it is asked for, or not ruled out, and can be trusted.
+
+    Raises:
+        BadInput: it is asked for, and is not to be trusted.
+    """
+    if not isinstance(roi, str) or roi not in (AUTO, BRAIN):
+        return False
+    if roi == BRAIN and brain.doubt:
+        raise BadInput(f"the brain of {scan.name} is not to be trusted ({brain.doubt}); give a mask.")
+    return not brain.doubt
 
 
 def score_of_candidates(prediction: ScanPrediction) -> float:
@@ -212,10 +261,6 @@ def score_of_candidates(prediction: ScanPrediction) -> float:
         return prediction.lesions[0].score
     values = prediction.anomaly_map[prediction.anomaly_map > 0]
     return score_of(values, abs(float(np.linalg.det(prediction.affine[:3, :3]))))
-
-
-def _majority(masks: list[np.ndarray]) -> np.ndarray:
-    return masks[0] if len(masks) == 1 else np.sum(masks, axis=0) > len(masks) / 2
 
 
 def _mean(maps: list[np.ndarray]) -> np.ndarray:
@@ -231,8 +276,8 @@ def _volume_score(scores: list[float]) -> float:
     return float(np.mean(sorted(scores)[-TOP_SLICES:])) if scores else 0.0
 
 
-def _slice_scores(scan: Scan, view: CanonicalView, plane: Plane, output: SliceWiseOutput) -> list[SliceScore]:
-    canonical_axis = STACK_AXIS[plane]
+def _slice_scores(scan: Scan, view: CanonicalView, output: SliceWiseOutput) -> list[SliceScore]:
+    canonical_axis = STACK_AXIS[output.plane]
     center = (np.array(scan.shape, dtype=float) - 1) / 2
     scores = []
     for index, score, probability in zip(output.indices, output.scores, output.probabilities, strict=True):
@@ -240,7 +285,7 @@ def _slice_scores(scan: Scan, view: CanonicalView, plane: Plane, output: SliceWi
         voxel = center.copy()
         voxel[axis] = native
         position = float(scan.affine[canonical_axis, :3] @ voxel + scan.affine[canonical_axis, 3])
-        scores.append(SliceScore(plane, axis, native, position, float(score), float(probability)))
+        scores.append(SliceScore(output.plane, axis, native, position, float(score), float(probability)))
     return sorted(scores, key=lambda score: score.index)
 
 

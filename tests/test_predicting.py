@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from dicom_results import regular_series
 from orientations import all_orientations, reoriented
 
 import medzsad
 from medzsad.errors import BadInput, ModelNotReady
+from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Modality, Scan
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -140,6 +144,36 @@ def test_saved_files_have_the_scan_s_geometry(phantom, tmp_path):
     assert report["score"] == pytest.approx(phantom.score, abs=1e-5)
     assert len(report["lesions"]) == len(phantom.lesions)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files.values()}
+
+
+def test_foreground_scaling_and_candidates_are_computed_once(small_detector, tmp_path):
+    """Whatever is written: the code that runs is counted, from wherever it is called."""
+    pytest.importorskip("highdicom")
+    from medzsad.results.html.index import thumbnail
+    from medzsad.results.writing import ALL_FORMATS
+
+    calls: Counter[str] = Counter()
+
+    def count(frame, event, _):
+        name = frame.f_code.co_name
+        if event == "call" and name in ("foreground_mask", "intensity_scaling", "find_lesions"):
+            calls[name] += 1
+        if event == "call" and name == "label" and "scipy" in frame.f_code.co_filename:
+            calls["label of a volume"] += "input" in frame.f_locals and frame.f_locals["input"].ndim == 3
+
+    scan = read_scan(regular_series(tmp_path / "series"))
+    sys.setprofile(count)
+    try:
+        result = medzsad.predict(scan, small_detector, threshold="p95")
+        result.save(tmp_path / "out", formats=tuple(name for name in ALL_FORMATS if name != "brain"))
+        thumbnail(result)
+        result._repr_html_()
+    finally:
+        sys.setprofile(None)
+    # The foreground labels its bodies, and the prediction its candidates.
+    assert calls == {
+        "foreground_mask": 1, "intensity_scaling": 1, "find_lesions": 1, "label of a volume": 2,
+    }  # fmt: skip
 
 
 def voxel_auroc(anomaly_map: np.ndarray, label: np.ndarray) -> float:

@@ -17,10 +17,9 @@ from torch import Tensor
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.volume_intensity import standardised
 from medzsad.limits import check_batch
-from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, pixel_spacing, slice_image
+from medzsad.scans.prepared import slices_worth_computing
+from medzsad.scans.slices import STACK_AXIS, Plane, other_axes, pixel_spacing, slice_image
 
-# A slice with less foreground than this part of the largest slice's is noise at the edge of the body.
-EMPTY_FRACTION = 0.002
 # Room left around the foreground, as part of its larger side.
 MARGIN = 0.02
 
@@ -30,6 +29,7 @@ class SliceWiseOutput:
     """What slice-wise inference returns for one volume.
 
     Attributes:
+        plane: that the volume was cut in.
         anomaly_map: float32 (X, Y, Z) in [0, 1], canonical axes; 0 outside the foreground.
         indices: canonical index of each computed slice along the stacking axis.
         scores: image score of each computed slice.
@@ -37,20 +37,21 @@ class SliceWiseOutput:
         brain: bool (X, Y, Z), where the detector sees brain; None of one that does not mark it.
     """
 
+    plane: Plane
     anomaly_map: np.ndarray
     indices: list[int]
     scores: list[float]
     probabilities: list[float]
     brain: np.ndarray | None = None
 
-    def within(self, region: np.ndarray, plane: Plane) -> SliceWiseOutput:
+    def within(self, region: np.ndarray) -> SliceWiseOutput:
         """Return the output with the map 0 outside ``region``, bool (X, Y, Z), and nothing scored there.
 
         Slices without a voxel of it are left out; the score of the others is the map's highest value in it,
         for a detector's own score is of the whole slice.
         """
         anomaly_map = self.anomaly_map * region
-        others = tuple(axis for axis in range(3) if axis != STACK_AXIS[plane])
+        others = other_axes(STACK_AXIS[self.plane])
         inside, highest = np.asarray(region.any(axis=others)), anomaly_map.max(axis=others)
         kept = [number for number, index in enumerate(self.indices) if inside[index]]
         indices = [self.indices[number] for number in kept]
@@ -104,7 +105,7 @@ class SliceWisePredictor:
         self.prepare = prepare or _stack_channels
         self.batch_size = batch_size
         self.progress = progress
-        self.least_area = max(EMPTY_FRACTION, least_area)
+        self.least_area = least_area
         self.resolution_mm = resolution_mm
 
     def __call__(
@@ -126,20 +127,19 @@ class SliceWisePredictor:
         volume = np.asarray(inputs)
         shape = volume.shape[:3]
         foreground = np.ones(shape, dtype=bool) if foreground is None else foreground
-        view = CanonicalView((0, 1, 2), (False, False, False), shape, self.spacing)
         anomaly_map = np.zeros(shape, dtype=np.float32)
-        indices = self._non_empty(foreground)
+        indices = slices_worth_computing(foreground, self.plane, self.least_area)
         if region is not None:
-            others = tuple(axis for axis in range(3) if axis != STACK_AXIS[self.plane])
-            wanted = (region & foreground).any(axis=others)
+            wanted = (region & foreground).any(axis=other_axes(STACK_AXIS[self.plane]))
             indices = [index for index in indices if wanted[index]]
         brain = np.zeros(shape, dtype=bool) if network.marks_brain else None
         if not indices:
-            return SliceWiseOutput(anomaly_map, [], [], [], brain)
+            return SliceWiseOutput(self.plane, anomaly_map, [], [], [], brain)
         image: Callable[[np.ndarray, np.ndarray, int], np.ndarray] = self._image
         if network.neighbour_mm is not None:
             image = self._with_neighbours(volume, foreground, network.neighbour_mm)
-        frame = SliceFrame.around(foreground, self.plane, pixel_spacing(view, self.plane), network.image_size)
+        pixel_mm = pixel_spacing(self.spacing, self.plane)
+        frame = SliceFrame.around(foreground, self.plane, pixel_mm, network.image_size)
 
         scores: list[float] = []
         probabilities: list[float] = []
@@ -165,7 +165,7 @@ class SliceWisePredictor:
         axis = STACK_AXIS[self.plane]
         smooth_along_stack(anomaly_map, axis, indices, self.resolution_mm, self.spacing[axis])
         anomaly_map *= foreground
-        return SliceWiseOutput(anomaly_map, indices, scores, probabilities, brain)
+        return SliceWiseOutput(self.plane, anomaly_map, indices, scores, probabilities, brain)
 
     def _image(self, volume: np.ndarray, foreground: np.ndarray, index: int) -> np.ndarray:
         """Slice ``index`` as displayed: float32 (3, rows, columns) in [0, 1], 0 outside the foreground."""
@@ -194,11 +194,6 @@ class SliceWisePredictor:
             )
 
         return image
-
-    def _non_empty(self, foreground: np.ndarray) -> list[int]:
-        axis = STACK_AXIS[self.plane]
-        counts = foreground.sum(axis=tuple(other for other in range(3) if other != axis))
-        return np.flatnonzero(counts > self.least_area * max(int(counts.max()), 1)).tolist()
 
 
 def smooth_along_stack(

@@ -10,7 +10,7 @@ import numpy as np
 
 from medzsad.results.prediction import ScanPrediction, SliceScore
 from medzsad.scans.showing import LUMINANCE
-from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, pixel_spacing, slice_image
+from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, other_axes, pixel_spacing, slice_image
 
 # Lesion candidates beyond these neither claim a slice nor are numbered in the picture.
 TOP_LESIONS = 9
@@ -100,10 +100,8 @@ class Montage:
 
     def size_mm(self, plane: Plane) -> tuple[float, float]:
         """Width and height of the displayed box in ``plane``."""
-        columns, rows = (
-            self.box[axis].stop - self.box[axis].start for axis in range(3) if axis != STACK_AXIS[plane]
-        )
-        row_mm, column_mm = pixel_spacing(self.view, plane)
+        columns, rows = (self.box[axis].stop - self.box[axis].start for axis in other_axes(STACK_AXIS[plane]))
+        row_mm, column_mm = pixel_spacing(self.view.spacing, plane)
         return columns * column_mm, rows * row_mm
 
     def cut(self, array: np.ndarray, piece: ShownSlice) -> np.ndarray:
@@ -210,24 +208,15 @@ def _profiles(
     profiles = []
     for axis in range(3):
         profile = np.zeros(anomaly_map.shape[axis])
-        profile[box[axis]] = weights.sum(axis=tuple(other for other in range(3) if other != axis))
+        profile[box[axis]] = weights.sum(axis=other_axes(axis))
         profiles.append(profile)
     return tuple(profiles)
 
 
 def _display_box(result: ScanPrediction, view: CanonicalView) -> tuple[slice, ...]:
-    whole = tuple(slice(0, size) for size in view.shape)
     if result.scan.is_2d:
-        return whole
-    from medzsad.scans.intensity import foreground_mask
-
-    inside = view.to_canonical(foreground_mask(result.scan))
-    if not inside.any():
-        return whole
-    edges = []
-    for axis in range(3):
-        hits = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-        edges.append((int(hits[0]), int(hits[-1]) + 1))
+        return tuple(slice(0, size) for size in view.shape)
+    edges = result.foreground_box
     longest = max((stop - start) * mm for (start, stop), mm in zip(edges, view.spacing, strict=True))
     box = []
     for (start, stop), mm, size in zip(edges, view.spacing, view.shape, strict=True):

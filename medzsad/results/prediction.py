@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.results.lesions import CandidateRules, Lesion, LesionCandidates, find_lesions
+from medzsad.scans.foreground import foreground_mask
+from medzsad.scans.prepared import Box, box_around
 from medzsad.scans.scan import Scan
-from medzsad.scans.slices import Plane
+from medzsad.scans.slices import CanonicalView, Plane
 
 if TYPE_CHECKING:
     import nibabel
@@ -63,6 +65,7 @@ class ScanPrediction:
         timings: seconds, by stage.
         rules: which candidates are shown.
         brain: bool (X, Y, Z), the brain as the detector sees it; None where it does not.
+        prepared_box: :attr:`foreground_box`, where it was computed for the detector already.
     """
 
     scan: Scan
@@ -77,6 +80,7 @@ class ScanPrediction:
     timings: dict[str, float] = field(default_factory=dict)
     rules: CandidateRules = field(default=CandidateRules(), kw_only=True)
     brain: np.ndarray | None = field(default=None, kw_only=True)
+    prepared_box: Box | None = field(default=None, kw_only=True)
 
     @property
     def affine(self) -> np.ndarray:
@@ -107,6 +111,14 @@ class ScanPrediction:
             rules=self.rules,
             has_geometry=self.scan.has_geometry,
         )
+
+    @cached_property
+    def foreground_box(self) -> Box:
+        """The box around the scan's foreground, that pictures show; along the canonical axes."""
+        if self.prepared_box is not None:
+            return self.prepared_box
+        view = CanonicalView.of(self.scan)
+        return box_around(view.to_canonical(foreground_mask(self.scan)))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RESULT = "medzsad_result"
 """In the meta of a map: all of its :class:`ScanPrediction` but scan and map, as JSON."""
 
-_APART = ("scan", "anomaly_map", "brain")
+_APART = ("scan", "anomaly_map", "brain", "prepared_box")
 
 
 def result_meta(prediction: ScanPrediction) -> dict[str, Any]:

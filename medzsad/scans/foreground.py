@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medzsad.scans.scan import Modality, Scan
-from medzsad.scans.slices import ISOTROPY_TOLERANCE, CanonicalView
+from medzsad.scans.slices import STACK_AXIS, CanonicalView, acquisition_plane
 
 BODY_HU = -500.0  # half way between air and water
 # A padding value fills at least this share of the volume, and of the volume's border.
@@ -32,7 +32,7 @@ def foreground_mask(scan: Scan) -> np.ndarray:
     grey = view.to_canonical(scan.voxels.max(axis=3) if scan.is_colour else scan.voxels)
     found = np.empty(scan.shape, dtype=bool, order="F")
     mask = view.to_canonical(found)
-    axis = _slice_axis(view)
+    axis = STACK_AXIS[acquisition_plane(view)]
     padding = padding_value(scan)
     threshold, one_body = _rule(scan, grey, padding)
     for index in range(mask.shape[axis]):
@@ -85,18 +85,6 @@ def _rule(scan: Scan, grey: np.ndarray, padding: float | None) -> tuple[float, b
         low, high = scan.details.get("range") or (float(grey.min()), float(grey.max()))
         return low + 0.04 * (high - low), False
     return _robust_threshold(grey, padding), not scan.is_2d
-
-
-def _slice_axis(view: CanonicalView) -> int:
-    """Return the canonical axis that slices are stacked along.
-
-    A single voxel, or the largest spacing, or axial.
-    """
-    if 1 in view.shape:
-        return view.shape.index(1)
-    largest = max(view.spacing)
-    thick = [axis for axis in range(3) if view.spacing[axis] >= largest * (1 - ISOTROPY_TOLERANCE)]
-    return thick[0] if len(thick) == 1 else 2
 
 
 def _border_share(voxels: np.ndarray, value: float) -> float:

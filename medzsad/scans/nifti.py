@@ -11,7 +11,6 @@ import contextlib
 import gzip
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -63,7 +62,7 @@ def read_nifti(path: Path, *, volume: int | None = None) -> Scan:
         scan = scan_of_image(_load(path), path, stem(path), volume=volume)
         if _is_compressed(path):
             _check_sum(path, longest)
-    return replace(scan, notes=(*scan.notes, *warnings))
+    return scan.with_notes(*warnings)
 
 
 def scan_of_image(

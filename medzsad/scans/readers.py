@@ -81,8 +81,7 @@ def read_scan(
         scan = replace(scan, name=check_name(name))
     _check_values(scan)
     scan = _with_modality(scan, wanted)
-    note = hu_note(scan.voxels) if scan.modality is Modality.CT else None
-    return replace(scan, notes=(*scan.notes, note)) if note else scan
+    return scan.with_notes(hu_note(scan.voxels) if scan.modality is Modality.CT else None)
 
 
 def _refuse_empty(path: str | os.PathLike[str]) -> None:
@@ -235,12 +234,12 @@ def _with_modality(scan: Scan, wanted: Modality | None) -> Scan:
         note = f"The modality is guessed from the values: {scan.modality} (`modality` sets it)."
         if any(earlier.startswith("The modality is guessed") for earlier in scan.notes):
             return scan  # a tensor that was read before
-        return replace(scan, notes=(*scan.notes, note))
+        return scan.with_notes(note)
     if scan.is_colour and wanted is Modality.CT:
         raise BadInput(f"{scan.source} is a colour image, which has no HU: `modality` ct cannot be.")
     if scan.is_colour and wanted not in (Modality.RGB, Modality.US):
         note = f"Its colours were turned to grey levels, because the modality was given as {wanted}."
-        scan = replace(scan, voxels=scan.voxels @ LUMINANCE, notes=(*scan.notes, note))
+        scan = replace(scan.with_notes(note), voxels=scan.voxels @ LUMINANCE)
     elif not scan.is_colour and wanted is Modality.RGB:
         raise BadInput(f"{scan.source} is a grey image: `modality` rgb cannot be; leave it out or say grey.")
     return replace(scan, modality=wanted, modality_source="given")

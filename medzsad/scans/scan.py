@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +94,10 @@ class Scan:
     def is_colour(self) -> bool:
         """Whether the last axis of ``voxels`` holds red, green and blue."""
         return self.voxels.ndim == 4
+
+    def with_notes(self, *notes: str | None) -> Scan:
+        """Return the scan with further notes; None is none."""
+        return replace(self, notes=(*self.notes, *(note for note in notes if note is not None)))
 
     def __repr__(self) -> str:
         voxels = " x ".join(map(str, self.shape))

@@ -97,20 +97,25 @@ class CanonicalView:
 def planes_to_slice(plane: Plane | str, view: CanonicalView) -> tuple[Plane, ...]:
     """Return the plane or planes to slice along.
 
-    ``auto`` is the acquisition plane: perpendicular to the largest spacing (or to an axis of a single voxel);
-    of a volume with equal spacings, axial. ``all`` is the three anatomical planes.
+    ``auto`` is the :func:`acquisition_plane`, ``all`` the three anatomical planes.
     """
     plane = Plane(plane)
     if plane is Plane.ALL:
         return (Plane.AXIAL, Plane.CORONAL, Plane.SAGITTAL)
-    if plane is not Plane.AUTO:
-        return (plane,)
+    return (acquisition_plane(view) if plane is Plane.AUTO else plane,)
+
+
+def acquisition_plane(view: CanonicalView) -> Plane:
+    """Return the plane perpendicular to the largest spacing, or to an axis of a single voxel.
+
+    Of a volume with equal spacings, axial.
+    """
     single = [axis for axis in range(3) if view.shape[axis] == 1]
     if len(single) == 1:
-        return (PLANE_OF_AXIS[single[0]],)
+        return PLANE_OF_AXIS[single[0]]
     largest = max(view.spacing)
     thick = [axis for axis in range(3) if view.spacing[axis] >= largest * (1 - ISOTROPY_TOLERANCE)]
-    return (PLANE_OF_AXIS[thick[0]] if len(thick) == 1 else Plane.AXIAL,)
+    return PLANE_OF_AXIS[thick[0]] if len(thick) == 1 else Plane.AXIAL
 
 
 def slice_image(volume: np.ndarray, plane: Plane, index: int) -> np.ndarray:
@@ -129,7 +134,18 @@ def slice_image(volume: np.ndarray, plane: Plane, index: int) -> np.ndarray:
     return image.swapaxes(0, 1)[::-1, ::-1]
 
 
-def pixel_spacing(view: CanonicalView, plane: Plane) -> tuple[float, float]:
-    """Distance in mm between rows, and between columns, of a displayed slice."""
-    columns, rows = (view.spacing[axis] for axis in range(3) if axis != STACK_AXIS[plane])
+def pixel_spacing(spacing: tuple[float, float, float], plane: Plane) -> tuple[float, float]:
+    """Distance in mm between rows, and between columns, of a displayed slice.
+
+    Args:
+        spacing: along the canonical axes, in mm.
+        plane: axial, coronal or sagittal.
+    """
+    columns, rows = (spacing[axis] for axis in other_axes(STACK_AXIS[plane]))
     return rows, columns
+
+
+def other_axes(axis: int) -> tuple[int, int]:
+    """Return the two axes of a volume that ``axis`` is not, in their order."""
+    first, second = (other for other in range(3) if other != axis)
+    return first, second

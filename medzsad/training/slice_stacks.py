@@ -8,9 +8,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +19,10 @@ from torch import Tensor
 
 from medzsad.datasets.samples import VolumeSample
 from medzsad.errors import OutputNotWritable
-from medzsad.inference.slicewise import EMPTY_FRACTION, SliceFrame
-from medzsad.scans.intensity import foreground_mask, intensity_scaling
-from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, pixel_spacing, planes_to_slice, slice_image
+from medzsad.inference.slicewise import SliceFrame
+from medzsad.scans.prepared import PreparedVolume
+from medzsad.scans.slices import pixel_spacing, slice_image
 from medzsad.storage.atomic import sweep
-
-if TYPE_CHECKING:
-    from medzsad.scans.scan import Scan
 
 VERSION = 1  # raised whenever the same volume would give other slices
 
@@ -61,12 +58,12 @@ class SliceSample:
         # Mapped, so that one slice is read and not the volume; a copy, because the map is read-only.
         image = np.load(self.stack / "images.npy", mmap_mode="r")[self.row]
         mask = np.array(np.load(self.stack / "masks.npy", mmap_mode="r")[self.row])
-        pixels = torch.from_numpy(image.astype(np.float32) / 255).expand(3, -1, -1)[None]
-        pixels = F.interpolate(pixels, self.inner, mode="bicubic", antialias=True, align_corners=False)
-        marked = F.interpolate(torch.from_numpy(mask)[None, None].float(), self.inner, mode="nearest-exact")
         top, left = ((self.side - length) // 2 for length in self.inner)
+        frame = SliceFrame((slice(None), slice(None)), self.inner, (top, left), self.side)
+        pixels = frame.cut(np.broadcast_to(image.astype(np.float32) / 255, (3, *mask.shape)))
+        marked = F.interpolate(torch.from_numpy(mask)[None, None].float(), self.inner, mode="nearest-exact")
         padding = (left, self.side - left - self.inner[1], top, self.side - top - self.inner[0])
-        return F.pad(pixels[0].clamp(0, 1), padding), F.pad(marked[0, 0], padding) > 0.5
+        return pixels, F.pad(marked[0, 0], padding) > 0.5
 
 
 def cut_volumes(
@@ -112,26 +109,17 @@ def _key(sample: VolumeSample, plane: str) -> str:
 def _cut(sample: VolumeSample, plane: str, stack: Path) -> None:
     scan = sample.read_scan()
     label = sample.read_label()
-    view = CanonicalView.of(scan)
-    chosen = planes_to_slice("auto" if plane == "auto" else Plane(plane), view)[0]
-    canonical: Scan = replace(
-        scan, voxels=view.to_canonical(scan.voxels), affine=np.diag([*view.spacing, 1.0])
-    )
-    label = view.to_canonical(label)
-    foreground = foreground_mask(canonical)
-    scaling = intensity_scaling(canonical, foreground=foreground)
-    axis = STACK_AXIS[chosen]
-    counts = foreground.sum(axis=tuple(other for other in range(3) if other != axis))
-    indices = np.flatnonzero(counts > EMPTY_FRACTION * max(int(counts.max()), 1)).tolist()
-    plain = CanonicalView((0, 1, 2), (False, False, False), canonical.shape, canonical.spacing)
-    spacing = pixel_spacing(plain, chosen)
+    volume = PreparedVolume.of(scan, plane=plane)
+    label, foreground = volume.view.to_canonical(label), volume.foreground
+    chosen = volume.planes[0]
+    indices = volume.slices(chosen)
+    spacing = pixel_spacing(volume.scan.spacing, chosen)
     window = SliceFrame.around(foreground, chosen, spacing, 1).window
     images, masks = [], []
     for index in indices:
-        inside = slice_image(foreground, chosen, index)[window]
-        pixels = scaling(slice_image(canonical.voxels, chosen, index))[(slice(None), *window)] * inside
+        pixels = volume.image(chosen, index)[(slice(None), *window)]
         images.append(np.rint(255 * pixels).astype(np.uint8))
-        masks.append(slice_image(label, chosen, index)[window] & inside)
+        masks.append((slice_image(label, chosen, index) & slice_image(foreground, chosen, index))[window])
     content = np.stack(images)
     if (content == content[:, :1]).all():
         content = content[:, :1]  # grey: one channel stands for three

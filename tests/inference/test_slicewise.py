@@ -218,7 +218,7 @@ def test_outside_a_region_nothing_is_predicted_or_scored(blobs) -> None:
     detector = Brightness()
     output = SliceWisePredictor(Plane.AXIAL, (1, 1, 1))(volume, detector, inside, region=region)
     assert sum(detector.batches) == 3
-    output = output.within(region, Plane.AXIAL)
+    output = output.within(region)
     assert output.indices == [8, 9, 10]
     assert not output.anomaly_map[~region].any()
     assert output.scores == [float(output.anomaly_map[:, :, index].max()) for index in (8, 9, 10)]

@@ -74,6 +74,6 @@ def test_slices_are_shown_in_the_radiological_convention(plane, corner):
 
 def test_pixel_spacing_is_rows_then_columns():
     view = CanonicalView.of(scan_of(np.zeros((3, 3, 3), np.float32), np.diag([1.0, 2.0, 3.0, 1.0])))
-    assert pixel_spacing(view, Plane.AXIAL) == (2.0, 1.0)
-    assert pixel_spacing(view, Plane.CORONAL) == (3.0, 1.0)
-    assert pixel_spacing(view, Plane.SAGITTAL) == (3.0, 2.0)
+    assert pixel_spacing(view.spacing, Plane.AXIAL) == (2.0, 1.0)
+    assert pixel_spacing(view.spacing, Plane.CORONAL) == (3.0, 1.0)
+    assert pixel_spacing(view.spacing, Plane.SAGITTAL) == (3.0, 2.0)
