@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from medzsad.errors import ModelNotReady
+from medzsad.settings import Settings
 
 if TYPE_CHECKING:
     from medzsad.detectors.clip.backbone import FrozenCLIP
@@ -16,8 +16,7 @@ PROMPT_BRANCHES = ("V", "L", "VL")
 FUSIONS = ("code", "paper", "off")
 
 
-@dataclass(frozen=True)
-class AdaCLIPSettings:
+class AdaCLIPSettings(Settings, refusal=ModelNotReady):
     """Everything that determines AdaCLIP's numbers, besides what is learned.
 
     Attributes:
@@ -133,16 +132,3 @@ class AdaCLIPSettings:
             if not holds:
                 raise ModelNotReady(f"AdaCLIP settings: {rule}")
         return replace(self, quick_gelu=clip.quick_gelu, output_layers=layers)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AdaCLIPSettings:
-        """Return settings as stored in a checkpoint.
-
-        Raises:
-            ModelNotReady: on a setting that this version does not know.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ModelNotReady(f"unknown AdaCLIP settings: {', '.join(unknown)}; perhaps of a newer version")
-        decoded: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**decoded)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from medzsad.detectors.scoring import POOLS
 from medzsad.errors import ModelNotReady
+from medzsad.settings import Settings
 
 if TYPE_CHECKING:
     from medzsad.detectors.clip.backbone import FrozenCLIP
@@ -16,8 +16,7 @@ PATHS = ("patch+image", "patch", "image")
 PARAMETRISATIONS = ("raw", "softmax", "sigmoid")
 
 
-@dataclass(frozen=True)
-class HeadCLIPSettings:
+class HeadCLIPSettings(Settings, refusal=ModelNotReady):
     """Everything that determines HeadCLIP's numbers, besides what is learned.
 
     Attributes:
@@ -108,18 +107,3 @@ class HeadCLIPSettings:
         return replace(
             self, quick_gelu=clip.quick_gelu, patch_layers=layers, vv_start=start, head_layers=heads
         )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> HeadCLIPSettings:
-        """Return settings as stored in a checkpoint.
-
-        Raises:
-            ModelNotReady: on a setting that this version does not know.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ModelNotReady(
-                f"unknown HeadCLIP settings: {', '.join(unknown)}; perhaps of a newer version"
-            )
-        decoded: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**decoded)
