@@ -21,7 +21,7 @@ FOREIGN = {
     "integrations/monailabel/server.py": {
         "--app", "--studies", "--host", "--port", "--uvicorn_app", "--conf",
     },
-    "monai/bundle_texts.py": {"--clip_weights"},
+    "monai/bundle.py": {"--clip_weights"},
     "scans/dicom/pixels.py": {"--raw"},
     "storage/sharding.py": {"--array"},
     "training/distributed.py": {"--nproc-per-node"},
