@@ -24,7 +24,7 @@ FOREIGN = {
     "monai/bundle.py": {"--clip_weights"},
     "scans/dicom/pixels.py": {"--raw"},
     "storage/sharding.py": {"--array"},
-    "training/distributed.py": {"--nproc-per-node"},
+    "training/processes.py": {"--nproc-per-node"},
 }  # fmt: skip
 
 
