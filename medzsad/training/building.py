@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.clip.building import check_fingerprint
+from medzsad.detectors.clip.detector import check_fingerprint
 from medzsad.detectors.registry import detector_class
 from medzsad.errors import ModelNotReady
 from medzsad.training.objectives import Trained

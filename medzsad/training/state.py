@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medzsad.detectors.clip.building import check_fingerprint
+from medzsad.detectors.clip.detector import check_fingerprint
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.storage.atomic import replacing
 from medzsad.training.building import trainable
