@@ -277,6 +277,17 @@ class AnomalyDetector(nn.Module, abc.ABC):
         """
 
     @classmethod
+    def own_settings(cls, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Return the settings in a checkpoint of this method.
+
+        Raises:
+            ModelNotReady: if it is another method's.
+        """
+        if checkpoint.method != cls.method:
+            raise ModelNotReady(f"a checkpoint of method {checkpoint.method!r}, not {cls.method!r}")
+        return dict(checkpoint.settings)
+
+    @classmethod
     def assemble(
         cls,
         settings: Mapping[str, Any],
