@@ -22,7 +22,7 @@ from medzsad.limits import check_batch
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-Module = TypeVar("Module", bound=nn.Module)
+Module = TypeVar("Module")  # a torch module; towers are known by protocols
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What autocast multiplies matrices in, by :attr:`AnomalyDetector.precision`; fp32 and tf32 go without."""
 
