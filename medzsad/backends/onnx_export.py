@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from medzsad import __version__
-from medzsad.backends.runtimes import open_onnx
 from medzsad.detectors.prediction import resize_maps
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, certain
 from medzsad.storage.atomic import replacing
@@ -245,6 +244,8 @@ def metadata(detector: AnomalyDetector) -> dict[str, str]:
 
 def largest_difference(path: Path, detector: AnomalyDetector) -> float:
     """How far ONNX Runtime's numbers are from the detector's own, on :func:`probe_images`."""
+    from medzsad.backends.runtimes import open_onnx  # which imports this module
+
     session = open_onnx(path)
     worst = 0.0
     for count in BATCHES:
