@@ -171,15 +171,13 @@ def evaluate(
 
     if options["save_maps"] and out is None:
         raise BadInput("--save-maps needs a folder to write to: give --out DIR")
-    query = _query(dataset, root, options)
+    if shard is not None and (out is not None or options["no_cache"]):
+        raise BadInput("--shard writes to the cache alone: leave out --out, --save-maps and --no-cache")
+    query, (specs, settings, run) = _query(dataset, root, options), _settings(models, out, size, options)
     if shard is not None:
-        if out is not None or options["no_cache"]:
-            raise BadInput("--shard writes to the cache alone: leave out --out, --save-maps and --no-cache")
-        specs, settings, run = _settings(models, out, size, options)
         total, found = run_share(query, specs, shard, settings, run, progress=progress)
         _say(f"shard {shard}: {total} predictions, {found} of them from an earlier run")
         return
-    specs, settings, run = _settings(models, out, size, options)
     evaluation = run_evaluation(query, specs, settings, run, progress=progress)
     _print(tables(evaluation), document(evaluation) if as_json else None, out)
 
