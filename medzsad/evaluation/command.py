@@ -222,7 +222,7 @@ def _case_files(
     out: Path, title: str, detectors: Sequence[AnomalyDetector], settings: EvaluationSettings
 ) -> Callable[[str], CaseFiles]:
     from medzsad.evaluation.case_files import CaseFiles
-    from medzsad.results.thresholds import parse_threshold
+    from medzsad.results.lesions import parse_threshold
 
     def make(name: str) -> CaseFiles:
         rule = parse_threshold(next(d.threshold for d in detectors if d.name == name))

@@ -16,10 +16,9 @@ from medzsad.errors import MedzsadError, ModelNotReady
 from medzsad.integrations.monailabel.detector_pool import DetectorPool
 from medzsad.integrations.monailabel.models import OfferedModel
 from medzsad.integrations.monailabel.parameters import InferParameters
-from medzsad.results.nifti import write_volume
+from medzsad.results.map_files import COLOUR, write_segmentation, write_volume
 from medzsad.results.prediction import ScanPrediction
 from medzsad.results.report import report
-from medzsad.results.segmentation_nrrd import COLOUR, write_segmentation
 
 LABELS = {"anomaly": 1}
 

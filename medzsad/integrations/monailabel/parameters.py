@@ -11,8 +11,7 @@ from medzsad.detectors.volume_rules import CHOICES
 from medzsad.errors import BadInput
 from medzsad.limits import SMALLEST_SIDE, check_batch, check_limit
 from medzsad.predicting import parse_plane
-from medzsad.results.lesions import CandidateChoice
-from medzsad.results.thresholds import parse_threshold
+from medzsad.results.lesions import CandidateChoice, parse_threshold
 from medzsad.scans.intensity import WINDOWS, parse_windows
 from medzsad.scans.modality import parse_modality
 from medzsad.scans.region import BRAIN, WHOLE
@@ -99,7 +98,7 @@ class InferParameters:
     """How one scan is to be predicted, and what is to be sent back.
 
     Attributes:
-        threshold: of the map, see :func:`~medzsad.results.thresholds.parse_threshold`; None for the model's.
+        threshold: of the map, see :func:`~medzsad.results.lesions.parse_threshold`; None for the model's.
         plane, max_candidates, min_volume, all_candidates, volume_rules: see :func:`medzsad.predict`.
         roi: ``"whole"`` or ``"brain"``; None for the brain where it can be trusted.
         window: of CT; None to choose.

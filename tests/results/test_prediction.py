@@ -9,7 +9,7 @@ import torch
 
 import medzsad
 from medzsad.detectors.references import Brightness
-from medzsad.results.tensors import given_modality, prediction_from
+from medzsad.results.prediction import given_modality, prediction_from
 from medzsad.scans.nifti import read_nifti
 
 AFFINE = np.array([[0.0, -1.5, 0, 19], [1.5, 0, 0, -12], [0, 0, 4, -20], [0, 0, 0, 1]])
