@@ -12,9 +12,10 @@ import numpy as np
 
 from medzsad.errors import BadInput, certain
 from medzsad.limits import SMALLEST_SIDE, check_batch
-from medzsad.results.lesions import CandidateChoice, score_of
+from medzsad.results.lesions import CandidateChoice, parse_threshold, resolve_threshold, score_of
 from medzsad.results.prediction import ScanPrediction, SliceScore
-from medzsad.results.thresholds import parse_threshold, resolve_threshold
+from medzsad.scans.intensity import as_shown, window_note
+from medzsad.scans.modality import kind_of
 from medzsad.scans.prepared import PreparedVolume
 from medzsad.scans.readers import read_scan
 from medzsad.scans.region import (
@@ -27,7 +28,6 @@ from medzsad.scans.region import (
     region_of_interest,
 )
 from medzsad.scans.scan import Modality, Scan
-from medzsad.scans.showing import as_shown, kind_of, window_note
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane
 from medzsad.settings import DetectorSpec, Settings
 

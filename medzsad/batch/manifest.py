@@ -61,7 +61,7 @@ def read_manifest(
     """Return the scans that the inputs stand for, each once, in the order of their ids.
 
     Args:
-        inputs: files, folders (see :func:`medzsad.scans.readers.locate_scans`), ``.csv`` tables with a column
+        inputs: files, folders (see :func:`medzsad.scans.find.locate_scans`), ``.csv`` tables with a column
             ``scan`` and, if wanted, the others of :data:`COLUMNS`, and ``dicomweb://`` URLs of a study, a
             series, or a query for studies.
         headers: HTTP headers for queries.
@@ -100,7 +100,7 @@ def read_manifest(
 
 
 def _expand(text: str, headers: Mapping[str, str]) -> list[ScanItem]:
-    from medzsad.scans.readers import locate_scans
+    from medzsad.scans.find import locate_scans
 
     if is_query(text):
         return [ScanItem("", url) for url in find_studies(text, dict(headers))]

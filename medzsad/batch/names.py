@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from medzsad.scans.naming import as_text, stem
+from medzsad.scans.scan import as_text, stem
 
 
 def unique_names(paths: list[Path]) -> list[str]:

@@ -16,7 +16,7 @@ from medzsad.results.writing import prepare_folder
 
 if TYPE_CHECKING:
     from medzsad.results.html.index import IndexEntry
-    from medzsad.scans.readers import ScanPlace
+    from medzsad.scans.find import ScanPlace
 
 
 def predict_many(
@@ -31,7 +31,7 @@ def predict_many(
     """Predicts every scan of ``inputs`` and writes its files to ``out``.
 
     Args:
-        inputs: files and folders (see :func:`medzsad.scans.readers.locate_scans`).
+        inputs: files and folders (see :func:`medzsad.scans.find.locate_scans`).
         out: folder of the results; created where missing.
         say: gets notes about the scans and the detector, line by line; a note that several scans have is told
             of the first, and at the end of how many more.
@@ -102,7 +102,7 @@ def predict_many(
 
 def _expand(inputs: Iterable[Path], outcome: Outcome, say: Callable[[str], None] | None) -> list[ScanPlace]:
     """All scans of the inputs, each once; inputs without any are listed as failed."""
-    from medzsad.scans.readers import locate_scans
+    from medzsad.scans.find import locate_scans
 
     found: dict[ScanPlace, None] = {}
     for path in inputs:

@@ -54,7 +54,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
     """What the method was made for: ``"whole"`` images resized to a square, or the ``"foreground"`` alone."""
     tells_colours: bool = False
     """Whether images in colour go another way than grey ones, told by their channels. Such a detector gets
-    one window of a CT, for several would look like colours: see :mod:`medzsad.scans.showing`."""
+    one window of a CT, for several would look like colours: see :mod:`medzsad.scans.modality`."""
     neighbour_mm: float | None = None
     """For detectors of slices that see their neighbours: how far below and above these are, in mm. Then the
     three channels are the slice, the one below and the one above, see :mod:`.volume_intensity`."""

@@ -24,7 +24,7 @@ from medzsad.evaluation.outcome import (
 from medzsad.evaluation.settings import REFERENCES, EvaluationSettings
 from medzsad.evaluation.volume_sets import evaluate_volumes
 from medzsad.limits import SMALLEST_SIDE, check_batch
-from medzsad.results.thresholds import parse_threshold
+from medzsad.results.lesions import parse_threshold
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector

@@ -12,7 +12,7 @@ from medzsad.detectors.volume_rules import CHOICES
 from medzsad.errors import BadInput
 from medzsad.limits import SMALLEST_SIDE, check_batch, check_limit
 from medzsad.predicting import PredictOptions
-from medzsad.results.thresholds import parse_threshold
+from medzsad.results.lesions import parse_threshold
 from medzsad.scans.intensity import WINDOWS, parse_windows
 from medzsad.scans.modality import parse_modality
 from medzsad.scans.region import BRAIN, WHOLE
