@@ -1,4 +1,4 @@
-"""What a whole cohort has in common: one table of scores and one index page."""
+"""What many scans have in common: one table of scores and one index page."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medzsad.batch.records import DONE
-from medzsad.batch.store import READERS, SETTINGS, ResultStore
+from medzsad.batch.records import DONE, Row
+from medzsad.batch.store import READERS, SETTINGS, THUMBNAIL, ResultStore, place_of
 from medzsad.batch.table import TABLE, ordered_by, read_parts, write_table
-from medzsad.batch.worker import THUMBNAIL
-from medzsad.errors import BadInput
+from medzsad.errors import BadInput, certain
 from medzsad.storage.text_files import parse_json
 
 if TYPE_CHECKING:
     import pyarrow
+
+    from medzsad.results.html.index import IndexEntry
 
 # A page with more pictures is none that a browser likes to open.
 INDEX_SCANS = 1000
@@ -62,25 +63,35 @@ def _with_reports(store: ResultStore) -> bool:
 
 
 def _write_index(store: ResultStore, done: pyarrow.Table) -> int:
-    from medzsad.results.html.index import INDEX_NAME, IndexEntry, write_index
+    from medzsad.results.html.index import INDEX_NAME, write_index
 
     best = ordered_by(done, ("score", "descending"), ("scan", "ascending")).slice(0, INDEX_SCANS)
-    rows = best.to_pylist()
-    with ThreadPoolExecutor(READERS) as readers:
-        pictures = list(readers.map(lambda row: store.read(f"{row['results']}/{THUMBNAIL}"), rows))
-    entries = []
-    for row, picture in zip(rows, pictures, strict=True):
-        if picture is not None:
-            report = f"{row['results']}/{row['scan']}_report.html"
-            entries.append(
-                IndexEntry(
-                    row["scan"], report, row["score"], row["lesions"], row["largest_ml"], row["model"],
-                    row["modality"], picture,
-                )
-            )  # fmt: skip
+    rows = [Row(**row) for row in best.to_pylist()]
+    entries = index_entries(store, [(row, row.scan, f"{row.results}/{row.scan}_report.html") for row in rows])
     if not entries:
         return 0
     with tempfile.TemporaryDirectory(prefix="medzsad-") as folder:
         page = write_index(entries, Path(folder), total=done.num_rows)
         store.write(INDEX_NAME, page.read_bytes())
     return len(entries)
+
+
+def index_entries(store: ResultStore, done: list[tuple[Row, str, str]]) -> list[IndexEntry]:
+    """Return the lines of an index page for the scans that have a picture.
+
+    Args:
+        store: of their results.
+        done: row, name and report of each, the report relative to the page.
+    """
+    from medzsad.results.html.index import IndexEntry
+
+    with ThreadPoolExecutor(READERS) as readers:
+        pictures = readers.map(lambda one: store.read(f"{place_of(one[0].scan)}/{THUMBNAIL}"), done)
+        return [
+            IndexEntry(
+                name, report, certain(row.score), certain(row.lesions), row.largest_ml, row.model,
+                str(row.modality), picture,
+            )
+            for (row, name, report), picture in zip(done, pictures, strict=True)
+            if picture is not None
+        ]  # fmt: skip

@@ -1,14 +1,18 @@
-"""One detector and the settings of a run, at work on one scan after another."""
+"""The settings of a run, what results depend on, and one detector at work on one scan after another."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medzsad.errors import BadInput
+from medzsad.batch.manifest import ScanItem
+from medzsad.errors import BadInput, ModelNotReady
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.prediction import FORMATS
 
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
     from medzsad.scans.scan import Scan
 
+log = logging.getLogger(__name__)
+
+# Where and how fast, not what.
+NO_MATTER = ("device", "batch_size")
 PICTURES = {"montage": "overlay", "slices": "slices", "none": None}
 
 
@@ -101,20 +109,101 @@ class PredictSettings:
         return (*(name for name in names if name), *parse_dicom(self.dicom))
 
 
+def describe(settings: PredictSettings) -> dict[str, Any]:
+    """Return what determines the results, JSON-serialisable.
+
+    The settings, the weights, and medzsad's version.
+
+    Raises:
+        ModelNotReady: if there is no such model, or its file cannot be read.
+    """
+    from medzsad import __version__
+
+    fields = {key: value for key, value in asdict(settings).items() if key not in NO_MATTER}
+    fields["model"] = Path(settings.model).name  # the file may lie elsewhere on another machine
+    if settings.roi is not None and Path(settings.roi).expanduser().is_file():
+        fields["roi"] = _hash_of([Path(settings.roi).expanduser()])
+    weights = settings.clip_weights
+    if weights is not None and Path(weights).expanduser().is_file():
+        fields["clip_weights"] = _hash_of([Path(weights).expanduser()])
+    return {**fields, "weights": _weights_of(settings.model), "version": __version__}
+
+
+def digest_of(description: dict[str, Any]) -> str:
+    """16 hexadecimal digits for a description of settings."""
+    text = json.dumps(description, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint(item: ScanItem) -> str:
+    """Change when an input does: names, sizes and times of its files, and what is to be read of them.
+
+    What lies on a server is told by its URL alone.
+    """
+    facts: list[Any] = [item.series, item.modality, item.plane]
+    if item.is_remote:
+        facts.append(item.source)
+    else:
+        facts += _files_at(Path(item.source))
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _files_at(path: Path) -> list[tuple[str, int, int]]:
+    try:
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        return [
+            (str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns)
+            for file in files
+            for stat in (file.stat(),)
+        ]
+    except OSError as error:
+        return [(type(error).__name__, 0, 0)]
+
+
+def _weights_of(model: str) -> str:
+    """Return a hash of the files that a model is made of.
+
+    Of files of the zoo, those they were checked with.
+    """
+    from medzsad.zoo.catalogue import catalogue, find_entry, weight_files
+
+    path = Path(model).expanduser()
+    if path.is_dir() and model not in catalogue().models:
+        return _hash_of(sorted(path.glob("*.safetensors")))
+    if model.endswith(".safetensors"):
+        return _hash_of([path])
+    entry = find_entry(model)
+    if entry.path is not None:
+        return _hash_of([entry.path])
+    known = weight_files() if entry.parts else {}
+    return ",".join(known[name].sha256 or known[name].git_blob or name for name in entry.parts)
+
+
+def _hash_of(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        try:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise ModelNotReady(
+                f"{path}: the weights cannot be read ({error.strerror or error}); check the path"
+            ) from error
+    return digest.hexdigest()[:16]
+
+
 class Predictor:
     """Reads, predicts and writes scans; the detector is loaded once, when the first scan has been read.
 
     Args:
         settings: how.
-        say: for :func:`medzsad.load_detector`.
 
     Raises:
         BadInput: if one of the settings is none that there is.
     """
 
-    def __init__(self, settings: PredictSettings, *, say: Callable[[str], None] | None = None) -> None:
+    def __init__(self, settings: PredictSettings) -> None:
         self.settings = settings
-        self._say = say
         self.formats = settings.formats()
         self._detector: AnomalyDetector | None = None
         self._seconds: dict[str, float] = {}  # spent for the scan at hand, before it is predicted
@@ -167,7 +256,7 @@ class Predictor:
                 organ=settings.organ,
                 class_name=settings.class_name,
                 backend=settings.backend,
-                say=self._say,
+                say=log.info,
             )
             self._seconds["load_detector_s"] = round(time.perf_counter() - began, 3)
         return self._detector

@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import InitVar, asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from medzsad.batch.records import Row, is_sound
+from medzsad.batch.records import COLUMNS, Row, is_sound
 from medzsad.batch.store import ResultStore
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.limits import check_limit
@@ -23,10 +23,7 @@ PARTS, TABLE = "parts", "scores.parquet"
 PART_ROWS = 20_000
 FLUSH_S = 60.0
 FACTS = b"medzsad"
-TYPES = {
-    "score": "float64", "lesions": "int32", "largest_ml": "float64", "threshold": "float64",
-    "seconds": "float64", "attempts": "int32",
-}  # fmt: skip
+TYPES = {str: "string", float: "float64", int: "int32"}
 
 
 def require_pyarrow() -> Any:
@@ -48,20 +45,7 @@ def require_pyarrow() -> Any:
 def schema() -> pyarrow.Schema:
     """Return the columns of :class:`~medzsad.batch.records.Row`."""
     arrow = require_pyarrow()
-    return arrow.schema([(name, TYPES.get(name, "string")) for name in Row.__dataclass_fields__])
-
-
-def as_table(rows: list[Row]) -> pyarrow.Table:
-    """Return rows as a table.
-
-    Raises:
-        TypeError: if a value is not of its column's type.
-    """
-    arrow = require_pyarrow()
-    try:
-        return arrow.Table.from_pylist([asdict(row) for row in rows], schema=schema())
-    except (arrow.ArrowException, OverflowError, UnicodeError) as error:
-        raise TypeError(str(error)) from error
+    return arrow.schema([(name, TYPES[kind]) for name, kind in COLUMNS.items()])
 
 
 @dataclass
@@ -118,7 +102,9 @@ def write_table(
         OutputNotWritable: if it cannot be written.
     """
     arrow = require_pyarrow()
-    table = as_table(rows) if isinstance(rows, list) else rows
+    table = rows
+    if isinstance(rows, list):
+        table = arrow.Table.from_pylist([asdict(row) for row in rows], schema=schema())
     buffer = io.BytesIO()
     table = table.replace_schema_metadata({FACTS: json.dumps(facts).encode()})
     # With checksums, so that a bit that a disk turned is no score.

@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from medzsad.cli.options import tell, threads_option
-from medzsad.cli.progress import progress_of
-from medzsad.cli.terminal import show_log
+from medzsad.cli.terminal import progress_of, show_log
 from medzsad.errors import BadInput
 from medzsad.storage.text_files import whole_number
 

@@ -164,7 +164,7 @@ def time_(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
     the fastest whose maps and scores are within the bounds is remembered for this CPU and these versions.
     A large model takes some minutes, and graphs that are missing are made. See docs/backends.md.
     """
-    from medzsad.cli.model_times import time_facts, time_lines
+    from medzsad.cli.model_tables import time_facts, time_lines
     from medzsad.zoo.benchmark import measure_backends
 
     say = None if quiet else tell

@@ -1,4 +1,7 @@
-"""What is printed: no raw control characters of file names, no warnings of libraries beside our lines."""
+"""What is printed while the command line works: on stderr, and never in the way of results.
+
+No raw control characters of file names, and no warnings of libraries beside our lines.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,21 @@ import logging
 import os
 import re
 import sys
+import threading
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
+
+import click
 
 from medzsad.cli.options import tell
 
 LOG = logging.getLogger("medzsad")
+LOG_EVERY_S = 30.0  # between the lines of a log
+COHORT_LOG_EVERY_S = 60.0
+CLEAR = "\r\x1b[K"
 
 # Control characters, less those of lines and progress bars; what terminals obey in a file name is spelt out.
 _CONTROL = re.compile(r"[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -86,3 +97,115 @@ class _Said(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._say(record.getMessage())
+
+
+class StatusLine:
+    """Names the present phase in one line of a terminal, which the next phase or message replaces.
+
+    Args:
+        enabled: False for ``--quiet``. Where stderr is no terminal nothing is said of phases.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self._enabled = enabled and sys.stderr.isatty()
+
+    def __call__(self, phase: str) -> None:
+        """Show ``phase``; ``""`` clears the line."""
+        if self._enabled:
+            sys.stderr.write(f"{CLEAR}{phase} ..." if phase else CLEAR)
+            sys.stderr.flush()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self("")
+        tell(text.replace("\n", " "))
+
+
+def progress_of(name: str, unit: str = "it") -> Callable[..., Iterable[Any]]:
+    """Return what wraps an iterable and tells how far it is: a bar on a terminal, else lines for a log.
+
+    Args:
+        name: of what is done.
+        unit: of the bar.
+    """
+
+    def wrap(items: Iterable[Any], total: int) -> Iterable[Any]:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            return tqdm(items, total=total, desc=name, unit=unit, leave=False, file=sys.stderr)
+        return _logged(items, total, name)
+
+    return wrap
+
+
+def _logged(items: Iterable[Any], total: int, name: str) -> Iterator[Any]:
+    began, done, over = time.monotonic(), 0, threading.Event()
+
+    def report() -> None:
+        # From a thread of its own: a single volume may take longer than the time between two lines.
+        while not over.wait(LOG_EVERY_S):
+            passed = time.monotonic() - began
+            left = f", about {_duration(passed / done * (total - done))} left" if done else ""
+            click.echo(f"{name}: {done} of {total} in {_duration(passed)}{left}", err=True)
+
+    threading.Thread(target=report, daemon=True).start()
+    try:
+        for item in items:
+            yield item
+            done += 1
+    finally:
+        over.set()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextmanager
+def scans_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a cohort is: a bar on a terminal, and in the log of a batch system a line now and then.
+
+    Args:
+        total: how many scans there are.
+
+    Yields:
+        A function to call after each scan with the number of failures so far.
+    """
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(total=total, unit="scan", leave=False, file=sys.stderr) as bar:
+
+            def advance(failed: int) -> None:
+                bar.set_postfix(failed=failed, refresh=False)
+                bar.update()
+
+            yield advance
+    else:
+        yield _Lines(total)
+
+
+class _Lines:
+    """Says every :data:`COHORT_LOG_EVERY_S` how many scans are done and how long the others take."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._count = self._count_then = 0
+        self._said = time.monotonic()
+
+    def __call__(self, failed: int) -> None:
+        self._count += 1
+        now = time.monotonic()
+        if now - self._said < COHORT_LOG_EVERY_S:
+            return
+        rate = (self._count - self._count_then) / (now - self._said)
+        left = (self._total - self._count) / rate / 60
+        click.echo(
+            f"{self._count} of {self._total} scans, {failed} failed, {rate:.2g} scans/s, {left:.0f} min left",
+            err=True,
+        )
+        self._said, self._count_then = now, self._count
