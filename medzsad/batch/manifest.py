@@ -15,7 +15,7 @@ from medzsad.errors import BadInput, certain
 from medzsad.scans.dicom.web import parse_remote
 from medzsad.scans.dicom.web_query import find_studies, is_query
 from medzsad.scans.naming import as_text, stem
-from medzsad.storage.sharding import hash_of
+from medzsad.storage.hashing import hash_of
 from medzsad.storage.text_files import read_text
 
 COLUMNS = ("scan", "id", "series", "modality", "plane")

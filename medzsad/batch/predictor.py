@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ from medzsad.batch.manifest import ScanItem
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.prediction import FORMATS
+from medzsad.storage.hashing import hash_files, hash_settings
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
@@ -131,8 +131,7 @@ def describe(settings: PredictSettings) -> dict[str, Any]:
 
 def digest_of(description: dict[str, Any]) -> str:
     """16 hexadecimal digits for a description of settings."""
-    text = json.dumps(description, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hash_settings(description)[:16]
 
 
 def fingerprint(item: ScanItem) -> str:
@@ -145,7 +144,7 @@ def fingerprint(item: ScanItem) -> str:
         facts.append(item.source)
     else:
         facts += _files_at(Path(item.source))
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return hash_settings(facts)[:16]
 
 
 def _files_at(path: Path) -> list[tuple[str, int, int]]:
@@ -182,13 +181,7 @@ def _weights_of(model: str) -> str:
 def _hash_of(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        try:
-            with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise ModelNotReady(
-                f"{path}: the weights cannot be read ({error.strerror or error}); check the path"
-            ) from error
+        digest.update(bytes.fromhex(hash_files(path, kind=ModelNotReady)))
     return digest.hexdigest()[:16]
 
 

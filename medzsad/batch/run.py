@@ -23,7 +23,7 @@ from medzsad.batch.table import PartWriter, require_pyarrow
 from medzsad.batch.worker import Job, Notes, settled
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.limits import check_limit
-from medzsad.storage.sharding import Shard
+from medzsad.storage.hashing import Shard
 from medzsad.storage.text_files import parse_json
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from urllib.parse import unquote
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.results.writing import prepare_folder
 from medzsad.scans.own_results import mark_of
-from medzsad.storage.atomic import replacing, sweep
-from medzsad.storage.sharding import hash_of
+from medzsad.storage.atomic import put_folder, replacing, sweep
+from medzsad.storage.hashing import hash_of
 
 OUTCOME = "outcome.json"
 SETTINGS = "cohort.json"  # of all results of a store, at its root
@@ -140,17 +140,9 @@ class FolderStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def commit(self, scan: str, files: Path, outcome: bytes) -> None:
-        target = self.root / place_of(scan)
         with self._explained():
             (files / OUTCOME).write_bytes(outcome)
-            files.chmod(0o755)  # mkdtemp makes folders private
-            target.parent.mkdir(parents=True, exist_ok=True)
-            while not _renamed(files, target):
-                # A rename does not replace a folder that holds something.
-                old = files.with_name(f"{files.name}-old")
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(target, old)
-                shutil.rmtree(old, ignore_errors=True)
+            put_folder(files, self.root / place_of(scan))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -277,17 +269,6 @@ class ObjectStore:
                 f"{self.url}: the results cannot be written or read ({_line(error)}); check the URL and the "
                 "rights"
             ) from error
-
-
-def _renamed(folder: Path, target: Path) -> bool:
-    """Whether a folder could take the name, which another that holds something may have."""
-    try:
-        os.rename(folder, target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        raise
-    return True
 
 
 def _line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from medzsad.batch.records import COLUMNS, Row, is_sound
 from medzsad.batch.store import ResultStore
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.limits import check_limit
-from medzsad.storage.sharding import Shard, hash_of
+from medzsad.storage.hashing import Shard, hash_of
 from medzsad.storage.text_files import parse_json
 
 if TYPE_CHECKING:

@@ -199,7 +199,7 @@ def predict(
         from medzsad.batch.predictor import PredictSettings
         from medzsad.batch.run import run_cohort
         from medzsad.scans.dicom.web import access_headers
-        from medzsad.storage.sharding import Shard
+        from medzsad.storage.hashing import Shard
 
         outcome = run_cohort(
             inputs,

@@ -20,7 +20,7 @@ from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.volume_sets import volume_prediction
 from medzsad.results.writing import prepare_folder
 from medzsad.storage.cache import cache_folder
-from medzsad.storage.sharding import Shard
+from medzsad.storage.hashing import Shard
 from medzsad.zoo.loading import clip_weights_of, load_detector
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def run_share(
         MedzsadError: if the data, a model, an option or the cache cannot be used.
     """
     from medzsad.evaluation.command import predict_share
-    from medzsad.storage.sharding import Shard
+    from medzsad.storage.hashing import Shard
 
     check_batches((), batch_size)
     share = Shard.parse(shard)

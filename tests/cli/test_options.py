@@ -23,7 +23,7 @@ FOREIGN = {
     },
     "monai/bundle_texts.py": {"--clip_weights"},
     "scans/dicom/pixels.py": {"--raw"},
-    "storage/sharding.py": {"--array"},
+    "storage/hashing.py": {"--array"},
     "training/distributed.py": {"--nproc-per-node"},
 }  # fmt: skip
 

@@ -26,7 +26,7 @@ from medzsad.integrations.monailabel.models import RECORD, ModelList, Version, V
 from medzsad.integrations.monailabel.parameters import AppConf
 from medzsad.integrations.monailabel.submitted import Submitted, collect
 from medzsad.limits import SMALLEST_SIDE, check_batch
-from medzsad.storage.locking import locked
+from medzsad.storage.cache import locked
 from medzsad.storage.text_files import whole_number
 from medzsad.training.run_folder import RunFolder
 
