@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from medzsad.batch.manifest import ScanItem
-from medzsad.batch.merging import Merged
 from medzsad.batch.records import DONE, EXIT_CODES, Row, shown
 from medzsad.batch.store import OUTCOME, FlatStore, place_of
-from medzsad.batch.table import TABLE
+from medzsad.batch.table import TABLE, Merged
 from medzsad.errors import certain
 from medzsad.scans.dicom.web import parse_remote
 from medzsad.storage.text_files import parse_json

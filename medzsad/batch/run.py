@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from medzsad.batch.manifest import ScanItem, list_scans, read_manifest
-from medzsad.batch.merging import index_entries, merge
 from medzsad.batch.outcome import FolderOutcome, Outcome
 from medzsad.batch.predictor import PredictSettings, describe, digest_of
 from medzsad.batch.processes import in_processes, in_this_process
 from medzsad.batch.records import FAILED, Row
 from medzsad.batch.store import OUTCOME, READERS, SETTINGS, FlatStore, ResultStore, open_store, place_of
-from medzsad.batch.table import PartWriter, require_pyarrow
+from medzsad.batch.table import PartWriter, index_entries, merge, require_pyarrow
 from medzsad.batch.worker import Job, Notes, settled
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.limits import check_limit
@@ -118,7 +117,7 @@ def run_cohort(
         jobs: how many workers: processes here (0: none but this one; by default 1), or actors on Ray. A
             script that asks for processes needs the usual ``if __name__ == "__main__"``.
         ray: address of a Ray cluster, or ``"auto"``; None for workers here.
-        shard: do only this share of the scans, and leave merging to :func:`~medzsad.batch.merging.merge`.
+        shard: do only this share of the scans, and leave merging to :func:`~medzsad.batch.table.merge`.
         retry_failed: try scans again that failed, though their input is still the same.
         fresh: do again what is done.
         headers: HTTP headers that open a DICOMweb server.

@@ -305,9 +305,9 @@ def cohort() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def merge(out: str, as_json: bool) -> None:
     """Merge the tables of all shards and runs in DIR|URL into scores.parquet and, of reports, index.html."""
-    from medzsad.batch.merging import merge as merge_parts
     from medzsad.batch.store import open_store
     from medzsad.batch.table import TABLE
+    from medzsad.batch.table import merge as merge_parts
 
     store = open_store(out)
     merged = merge_parts(store)

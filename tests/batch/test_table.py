@@ -21,10 +21,9 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed (medzsad[cohort]
 
 MERGE = """
 import os, sys
-from medzsad.batch.merging import merge
 from medzsad.batch.records import Row
 from medzsad.batch.store import SETTINGS, open_store
-from medzsad.batch.table import PartWriter
+from medzsad.batch.table import PartWriter, merge
 from medzsad.storage.hashing import Shard
 
 store = open_store(sys.argv[1])
