@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -22,7 +22,13 @@ DONE, FAILED = "done", "failed"
 EXIT_CODES = {"input": 2, "internal": 1, "crash": 1}
 
 
-@dataclass(frozen=True)
+def _version() -> str:
+    from medzsad import __version__
+
+    return __version__
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of the table of scores, without patient data.
 
@@ -47,20 +53,20 @@ class Row:
 
     scan: str
     status: str
-    score: float | None
-    lesions: int | None
-    largest_ml: float | None
-    threshold: float | None
-    modality: str | None
+    score: float | None = None
+    lesions: int | None = None
+    largest_ml: float | None = None
+    threshold: float | None = None
+    modality: str | None = None
     model: str
     settings: str
     seconds: float
     attempts: int
-    error: str | None
-    fault: str | None
-    results: str | None
-    finished: str
-    version: str
+    error: str | None = None
+    fault: str | None = None
+    results: str | None = None
+    finished: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    version: str = field(default_factory=_version)
 
     @classmethod
     def checked(cls, fields: Mapping[str, Any]) -> Row:
@@ -69,6 +75,8 @@ class Row:
         Raises:
             TypeError, ValueError: if one is missing, unknown, of another type, or no text to be written.
         """
+        if set(fields) != set(COLUMNS):
+            raise TypeError("other columns")
         row = cls(**fields)
         for name, kind in COLUMNS.items():
             value = getattr(row, name)
@@ -91,26 +99,6 @@ COLUMNS: dict[str, type] = {name: (get_args(hint) or (hint,))[0] for name, hint 
 LARGEST = 2**31 - 1
 
 
-@dataclass(frozen=True)
-class Circumstances:
-    """What a row says besides the result: the model's name, the digest of the settings, and the attempt."""
-
-    model: str
-    settings: str
-    seconds: float = 0.0
-    attempts: int = 1
-
-    def common(self) -> dict[str, Any]:
-        """Return the columns of every row."""
-        from medzsad import __version__
-
-        return {
-            **asdict(self),
-            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "version": __version__,
-        }
-
-
 def is_sound(scan: object, status: object, score: object, results: object) -> bool:
     """Return whether these columns of a row are what a run writes, and not damaged or somebody else's.
 
@@ -130,8 +118,15 @@ def is_sound(scan: object, status: object, score: object, results: object) -> bo
     )
 
 
-def done_row(item: ScanItem, prediction: ScanPrediction, results: str, about: Circumstances) -> Row:
-    """Return the row of a prediction whose files lie in the folder ``results``."""
+def done_row(item: ScanItem, prediction: ScanPrediction, results: str, about: dict[str, Any]) -> Row:
+    """Return the row of a prediction.
+
+    Args:
+        item: the scan.
+        prediction: of it.
+        results: folder of its files, relative to the table's.
+        about: the row's model, settings, seconds and attempts.
+    """
     volumes = [lesion.volume_ml for lesion in prediction.lesions if lesion.volume_ml is not None]
     return Row(
         scan=item.id,
@@ -141,35 +136,21 @@ def done_row(item: ScanItem, prediction: ScanPrediction, results: str, about: Ci
         largest_ml=round(max(volumes), 6) if volumes else None,
         threshold=round(float(prediction.threshold), 6),
         modality=str(prediction.scan.modality),
-        error=None,
-        fault=None,
         results=results,
-        **about.common(),
+        **about,
     )
 
 
-def failed_row(item: ScanItem, error: Exception, about: Circumstances, hide: Callable[[str], str]) -> Row:
+def failed_row(item: ScanItem, error: Exception, about: dict[str, Any], hide: Callable[[str], str]) -> Row:
     """Return the row of a failure; ``hide`` takes out of the reason what must not be told."""
     is_input = isinstance(error, MedzsadError)
     text = str(error) if is_input else f"{type(error).__name__}: {error}"
     return failure(item, hide(text), "input" if is_input else "internal", about)
 
 
-def failure(item: ScanItem, reason: str, fault: str, about: Circumstances) -> Row:
+def failure(item: ScanItem, reason: str, fault: str, about: dict[str, Any]) -> Row:
     """Return the row of a scan without a result."""
-    return Row(
-        scan=item.id,
-        status=FAILED,
-        score=None,
-        lesions=None,
-        largest_ml=None,
-        threshold=None,
-        modality=None,
-        error=" ".join(shown(reason).split()),
-        fault=fault,
-        results=None,
-        **about.common(),
-    )
+    return Row(scan=item.id, status=FAILED, error=" ".join(shown(reason).split()), fault=fault, **about)
 
 
 def shown(value: object) -> str:

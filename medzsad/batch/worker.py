@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medzsad.batch.manifest import ScanItem
 from medzsad.batch.outcome import shortened
 from medzsad.batch.predictor import Predictor, PredictSettings, fingerprint
 from medzsad.batch.records import (
-    Circumstances,
     Row,
     done_row,
     failed_row,
@@ -65,14 +64,14 @@ class Job:
     flat: bool = False
     taken: tuple[str, ...] = ()
 
-    @property
-    def model(self) -> str:
-        """The detector's name without its folder."""
-        return Path(self.settings.model).name
-
-    def about(self, seconds: float = 0.0, attempts: int = 1) -> Circumstances:
-        """For rows."""
-        return Circumstances(self.model, self.digest, round(seconds, 3), attempts)
+    def about(self, seconds: float = 0.0, attempts: int = 1) -> dict[str, Any]:
+        """Return what rows say besides the result."""
+        return {
+            "model": Path(self.settings.model).name,
+            "settings": self.digest,
+            "seconds": round(seconds, 3),
+            "attempts": attempts,
+        }
 
 
 class Watch:

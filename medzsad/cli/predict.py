@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medzsad.cli.options import in_options, tell, threads_option
+from medzsad.cli.options import (
+    backend_option,
+    class_option,
+    clip_option,
+    device_option,
+    in_options,
+    json_option,
+    organ_option,
+    precision_option,
+    tell,
+    threads_option,
+)
 from medzsad.cli.terminal import StatusLine, progress_of, scans_bar, show_log
 from medzsad.errors import BadInput
 
@@ -33,21 +44,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="A model's name (see medzsad models list), or a .safetensors checkpoint.",
 )
-@click.option(
-    "--clip-weights",
-    metavar="TAG|FILE",
-    help="Other CLIP weights for CLIP-based models: an open_clip tag or a local file.",
-)
-@click.option(
-    "--organ",
-    metavar="NAME",
-    help="What the scans show, for models whose texts name it: brain, liver, ... [default: object-agnostic].",
-)
-@click.option(
-    "--class-name",
-    metavar="TEXT",
-    help="The same in words of one's own, for those texts: 'knee MRI' [default: the organ's].",
-)
+@clip_option
+@organ_option
+@class_option
 @click.option(
     "--plane",
     default="auto",
@@ -96,20 +95,9 @@ if TYPE_CHECKING:
 @click.option("--volume", type=int, metavar="N", help="Which volume of a 4D file or series, from 0.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Slices at once [default: by device].")
 @threads_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
-@click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
-)
-@click.option(
-    "--backend",
-    default="torch",
-    show_default=True,
-    type=click.Choice(["torch", "openvino", "onnx", "auto"]),
-    help="What computes on the CPU; auto: the fastest that medzsad models time measured (docs/backends.md).",
-)
+@device_option
+@precision_option
+@backend_option
 @click.option("--save-scan", is_flag=True, help="Also write the scan as it was read (NAME_scan.nii.gz).")
 @click.option(
     "--save-brain", is_flag=True, help="Also write the brain that the model sees (NAME_brain.nii.gz)."
@@ -302,7 +290,7 @@ def cohort() -> None:
 
 @cohort.command()
 @click.argument("out", metavar="DIR|URL")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def merge(out: str, as_json: bool) -> None:
     """Merge the tables of all shards and runs in DIR|URL into scores.parquet and, of reports, index.html."""
     from medzsad.batch.store import open_store
