@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 
 # Where and how fast, not what.
 NO_MATTER = ("device", "batch_size")
+OF_DETECTORS = ("model", "clip_weights", "organ", "class_name", "device", "precision", "backend")
+OF_PREDICTIONS = (
+    "window", "threshold", "roi", "max_candidates", "min_volume", "all_candidates", "volume_rules",
+    "batch_size",
+)  # fmt: skip
 PICTURES = {"montage": "overlay", "slices": "slices", "none": None}
 
 
@@ -238,19 +243,12 @@ class Predictor:
             ModelNotReady: if it cannot be loaded.
         """
         if self._detector is None:
-            from medzsad.zoo.loading import load_detector
+            from medzsad.settings import DetectorSpec
+            from medzsad.zoo.loading import load_spec
 
-            settings, began = self.settings, time.perf_counter()
-            self._detector = load_detector(
-                settings.model,
-                device=settings.device,
-                precision=settings.precision,
-                clip_weights=settings.clip_weights,
-                organ=settings.organ,
-                class_name=settings.class_name,
-                backend=settings.backend,
-                say=log.info,
-            )
+            began = time.perf_counter()
+            spec = DetectorSpec(**{name: getattr(self.settings, name) for name in OF_DETECTORS})
+            self._detector = load_spec(spec, say=log.info)
             self._seconds["load_detector_s"] = round(time.perf_counter() - began, 3)
         return self._detector
 
@@ -265,18 +263,8 @@ class Predictor:
         """
         from medzsad.predicting import predict
 
-        settings = self.settings
-        options: dict[str, Any] = {
-            "plane": plane or settings.plane,
-            "window": settings.window,
-            "threshold": settings.threshold,
-            "roi": settings.roi,
-            "max_candidates": settings.max_candidates,
-            "min_volume": settings.min_volume,
-            "all_candidates": settings.all_candidates,
-            "volume_rules": settings.volume_rules,
-            "batch_size": settings.batch_size,
-        }
+        options: dict[str, Any] = {name: getattr(self.settings, name) for name in OF_PREDICTIONS}
+        options["plane"] = plane or self.settings.plane
         prediction = predict(scan, self.load(), progress=progress, **options)
         prediction.timings.update(self._seconds)  # for predict() was given a scan and a detector
         self._seconds = {}

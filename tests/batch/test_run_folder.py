@@ -27,8 +27,8 @@ def test_detector_is_loaded_once_and_names_stay_apart(tmp_path, monkeypatch, cap
     import medzsad.zoo.loading as loading
 
     loaded = []
-    load = loading.load_detector
-    monkeypatch.setattr(loading, "load_detector", lambda *a, **k: loaded.append(a) or load(*a, **k))
+    load = loading.load_spec
+    monkeypatch.setattr(loading, "load_spec", lambda *a, **k: loaded.append(a) or load(*a, **k))
     for i, case in enumerate(("case1", "case2", "case3")):
         write_scan(tmp_path / "in" / case / "flair.nii.gz", i)
     caplog.set_level("INFO", logger="medzsad")
