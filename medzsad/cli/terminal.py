@@ -22,7 +22,6 @@ from medzsad.cli.options import tell
 
 LOG = logging.getLogger("medzsad")
 LOG_EVERY_S = 30.0  # between the lines of a log
-COHORT_LOG_EVERY_S = 60.0
 CLEAR = "\r\x1b[K"
 
 # Control characters, less those of lines and progress bars; what terminals obey in a file name is spelt out.
@@ -134,26 +133,61 @@ def progress_of(name: str, unit: str = "it") -> Callable[..., Iterable[Any]]:
             from tqdm import tqdm
 
             return tqdm(items, total=total, desc=name, unit=unit, leave=False, file=sys.stderr)
-        return _logged(items, total, name)
+        return logged(items, total)
+
+    def logged(items: Iterable[Any], total: int) -> Iterator[Any]:
+        with _logged(name, total) as advance:
+            for item in items:
+                yield item
+                advance()
 
     return wrap
 
 
-def _logged(items: Iterable[Any], total: int, name: str) -> Iterator[Any]:
-    began, done, over = time.monotonic(), 0, threading.Event()
+@contextmanager
+def scans_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a cohort is: a bar on a terminal, else lines for a log.
+
+    Args:
+        total: how many scans there are.
+
+    Yields:
+        A function to call after each scan with the number of failures so far.
+    """
+    if not sys.stderr.isatty():
+        with _logged("scans", total) as advance:
+            yield lambda failed: advance(f", {failed} failed")
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="scan", leave=False, file=sys.stderr) as bar:
+
+        def show(failed: int) -> None:
+            bar.set_postfix(failed=failed, refresh=False)
+            bar.update()
+
+        yield show
+
+
+@contextmanager
+def _logged(name: str, total: int) -> Iterator[Callable[..., None]]:
+    """Lend what is called after each item, with a remark; from time to time a line tells how far it is."""
+    began, done, remark, over = time.monotonic(), 0, "", threading.Event()
+
+    def advance(text: str = "") -> None:
+        nonlocal done, remark
+        done, remark = done + 1, text
 
     def report() -> None:
         # From a thread of its own: a single volume may take longer than the time between two lines.
         while not over.wait(LOG_EVERY_S):
             passed = time.monotonic() - began
             left = f", about {_duration(passed / done * (total - done))} left" if done else ""
-            click.echo(f"{name}: {done} of {total} in {_duration(passed)}{left}", err=True)
+            click.echo(f"{name}: {done} of {total}{remark} in {_duration(passed)}{left}", err=True)
 
     threading.Thread(target=report, daemon=True).start()
     try:
-        for item in items:
-            yield item
-            done += 1
+        yield advance
     finally:
         over.set()
 
@@ -163,49 +197,3 @@ def _duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if minutes else f"{rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-@contextmanager
-def scans_bar(total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far a cohort is: a bar on a terminal, and in the log of a batch system a line now and then.
-
-    Args:
-        total: how many scans there are.
-
-    Yields:
-        A function to call after each scan with the number of failures so far.
-    """
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(total=total, unit="scan", leave=False, file=sys.stderr) as bar:
-
-            def advance(failed: int) -> None:
-                bar.set_postfix(failed=failed, refresh=False)
-                bar.update()
-
-            yield advance
-    else:
-        yield _Lines(total)
-
-
-class _Lines:
-    """Says every :data:`COHORT_LOG_EVERY_S` how many scans are done and how long the others take."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._count = self._count_then = 0
-        self._said = time.monotonic()
-
-    def __call__(self, failed: int) -> None:
-        self._count += 1
-        now = time.monotonic()
-        if now - self._said < COHORT_LOG_EVERY_S:
-            return
-        rate = (self._count - self._count_then) / (now - self._said)
-        left = (self._total - self._count) / rate / 60
-        click.echo(
-            f"{self._count} of {self._total} scans, {failed} failed, {rate:.2g} scans/s, {left:.0f} min left",
-            err=True,
-        )
-        self._said, self._count_then = now, self._count
