@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from medzsad import __version__
-from medzsad.backends.runtimes import open_onnx
+from medzsad.backends.runtimes import INPUT, TEXTS, open_onnx, require_packages
 from medzsad.detectors.prediction import resize_maps
-from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, certain
+from medzsad.errors import BadInput, OutputNotWritable, certain
 from medzsad.storage.atomic import replacing
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
 
-INPUT, TEXTS = "images", "text_features"
 OUTPUTS = ("anomaly_map", "image_score", "image_probability")
 BRAIN = "brain"  # a fourth output, of a detector that marks it
 OPSETS = range(18, 24)
@@ -128,24 +126,6 @@ def convert(module: ImageSide, *, opset: int = OPSET, texts: Tensor | None = Non
     return program
 
 
-def require_packages(names: Sequence[str], *, what: str, extra: str) -> None:
-    """Refuses to go on without some packages.
-
-    Args:
-        names: as they are imported.
-        what: needs them, as the user knows it: ``"export onnx"``.
-        extra: of medzsad, that brings them.
-
-    Raises:
-        ModelNotReady: naming those that are missing.
-    """
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise ModelNotReady(
-            f'{what} needs {_joined(names)}: pip install "medzsad[{extra}]" (missing: {", ".join(missing)})'
-        )
-
-
 def probe_images(side: int, count: int) -> Tensor:
     """Smooth made-up images, float32 (count, 3, side, side): in colour and, from the second on every other
     one, grey on black, as scans are."""
@@ -156,10 +136,6 @@ def probe_images(side: int, count: int) -> Tensor:
     inside = (axis[:, None].square() + axis.square() < 0.7).float()
     images[1::2] = images[1::2].mean(1, keepdim=True) * inside
     return images
-
-
-def _joined(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
 
 
 TOLERANCE = 1e-3

@@ -6,19 +6,21 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from medzsad.backends.onnx_export import INPUT, TEXTS, require_packages
 from medzsad.detectors import devices
 from medzsad.errors import ModelNotReady
 
+INPUT, TEXTS = "images", "text_features"
+"""Names of a graph's inputs."""
 BACKENDS = ("torch", "openvino", "onnx", "auto")
 EXTRAS = {"openvino": "openvino", "onnx": "onnx"}
 """The extra of medzsad that brings what a backend needs."""
@@ -90,6 +92,28 @@ def open_graph(path: Path, backend: str, precision: str = "fp32") -> Runtime:
         Exception: whatever the library raises at a file that it cannot use.
     """
     return open_onnx(path) if backend == "onnx" else open_openvino(path, precision)
+
+
+def require_packages(names: Sequence[str], *, what: str, extra: str) -> None:
+    """Refuse to go on without some packages.
+
+    Args:
+        names: as they are imported.
+        what: needs them, as the user knows it: ``"export onnx"``.
+        extra: of medzsad, that brings them.
+
+    Raises:
+        ModelNotReady: naming those that are missing.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ModelNotReady(
+            f'{what} needs {_joined(names)}: pip install "medzsad[{extra}]" (missing: {", ".join(missing)})'
+        )
+
+
+def _joined(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
 
 
 def open_onnx(path: Path) -> Runtime:
