@@ -11,7 +11,7 @@ from medzsad.batch.manifest import ScanItem
 from medzsad.batch.records import DONE, EXIT_CODES, Row, shown
 from medzsad.batch.store import OUTCOME, FlatStore, place_of
 from medzsad.batch.table import TABLE, Merged
-from medzsad.errors import certain
+from medzsad.errors import BadInput, OutputNotWritable, certain
 from medzsad.scans.dicom.web import parse_remote
 from medzsad.storage.text_files import parse_json
 
@@ -164,14 +164,19 @@ class FolderOutcome(Outcome):
         """Return what is done, read from the folder, in the order of the inputs.
 
         Raises:
-            BadInput, KeyError, OutputNotWritable: if somebody else takes it away meanwhile.
+            OutputNotWritable: if somebody else takes it away meanwhile.
         """
         return [self._result(row.scan) for row in self.ordered()]
 
     def _result(self, name: str) -> Result:
-        record = parse_json(self._store.read(f"{place_of(name)}/{OUTCOME}") or b"{}", OUTCOME)
-        files = {kind: self._store.folder / file for kind, file in record["files"].items()}
-        report = parse_json(files["json"].read_bytes(), files["json"])
+        try:
+            record = parse_json(self._store.read(f"{place_of(name)}/{OUTCOME}") or b"{}", OUTCOME)
+            files = {kind: self._store.folder / file for kind, file in record["files"].items()}
+            report = parse_json(files["json"].read_bytes(), files["json"])
+        except (BadInput, KeyError, OSError) as error:
+            raise OutputNotWritable(
+                f"{self._store.url}: somebody changes the results of {name} meanwhile; run the command again"
+            ) from error
         return Result(self._sources[name], report, files)
 
     def document(self) -> dict[str, Any]:

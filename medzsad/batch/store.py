@@ -170,6 +170,15 @@ class FlatStore(FolderStore):
         self._created = prepare_folder(self.folder)
         sweep(self.root / "scans")
 
+    def commit(self, scan: str, files: Path, outcome: bytes) -> None:
+        # File by file, the outcome last: another run in the same folder may read the one that is there.
+        place = self.root / place_of(scan)
+        with self._explained():
+            place.mkdir(parents=True, exist_ok=True)
+            for file in files.iterdir():
+                os.replace(file, place / file.name)
+        self.write(f"{place_of(scan)}/{OUTCOME}", outcome)
+
     def holds(self, files: object) -> bool:
         """Return whether the files of a scan (names by kind) are there, each as medzsad wrote it."""
         names = list(files.values()) if isinstance(files, dict) else [None]

@@ -32,7 +32,7 @@ def test_detector_is_loaded_once_and_names_stay_apart(tmp_path, monkeypatch, cap
     for i, case in enumerate(("case1", "case2", "case3")):
         write_scan(tmp_path / "in" / case / "flair.nii.gz", i)
     caplog.set_level("INFO", logger="medzsad")
-    outcome = predict_many([tmp_path / "in"], tmp_path / "out")
+    outcome = predict_many([tmp_path / "in"], tmp_path / "out", model="brightness")
     assert outcome.exit_code == 0
     assert len(loaded) == 1
     assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == [
@@ -51,23 +51,31 @@ def test_detector_is_loaded_once_and_names_stay_apart(tmp_path, monkeypatch, cap
 
 def test_the_same_scan_twice_is_predicted_once(tmp_path):
     scan = write_scan(tmp_path / "in" / "a.nii.gz", 0)
-    assert predict_many([scan, tmp_path / "in"], tmp_path / "out").done == 1
+    assert predict_many([scan, tmp_path / "in"], tmp_path / "out", model="brightness").done == 1
 
 
 def test_results_among_the_scans(tmp_path):
     """The second run finds the same scans, and every result of the first is replaced or gone."""
     scan = write_scan(tmp_path / "a.nii.gz", 0)
-    options = {"report": True, "save_scan": True, "seg_nrrd": True, "overlay": "slices"}
+    options = {
+        "model": "brightness",
+        "report": True,
+        "save_scan": True,
+        "seg_nrrd": True,
+        "overlay": "slices",
+    }
     for out in (tmp_path, tmp_path / "sub"):
         assert predict_many([tmp_path], out, **options).done == 1
-    outcome = predict_many([tmp_path], tmp_path, threshold=0.01)
+    outcome = predict_many([tmp_path], tmp_path, model="brightness", threshold=0.01)
     assert [result.input for result in outcome.results()] == [str(scan)]
     assert outcome.failed == 0
     left = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert left == {
         f"a{end}" for end in (".nii.gz", ".json", "_anomaly.nii.gz", "_mask.nii.gz", "_overlay.png")
     }
-    given = predict_many(sorted(tmp_path.glob("*.nii.gz")), tmp_path)  # as a shell's *.nii.gz
+    given = predict_many(
+        sorted(tmp_path.glob("*.nii.gz")), tmp_path, model="brightness"
+    )  # as a shell's *.nii.gz
     assert [result.input for result in given.results()] == [str(scan)]
     assert all("result of medzsad" in error for _, error in given.reasons)
     assert given.failed == 2
@@ -76,7 +84,7 @@ def test_results_among_the_scans(tmp_path):
 def test_a_file_of_the_users_is_not_replaced(tmp_path):
     write_scan(tmp_path / "a.nii.gz", 0)
     (tmp_path / "a.json").write_text('{"EchoTime": 3}')
-    outcome = predict_many([tmp_path], tmp_path)
+    outcome = predict_many([tmp_path], tmp_path, model="brightness")
     assert outcome.exit_code == 2
     assert "was not written by medzsad" in outcome.reasons[0][1]
     assert sorted(names(tmp_path)) == ["a.json", "a.nii.gz"]
