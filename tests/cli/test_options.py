@@ -21,10 +21,10 @@ FOREIGN = {
     "integrations/monailabel/server.py": {
         "--app", "--studies", "--host", "--port", "--uvicorn_app", "--conf",
     },
-    "monai/bundle_texts.py": {"--clip_weights"},
+    "monai/bundle.py": {"--clip_weights"},
     "scans/dicom/pixels.py": {"--raw"},
     "storage/hashing.py": {"--array"},
-    "training/distributed.py": {"--nproc-per-node"},
+    "training/processes.py": {"--nproc-per-node"},
 }  # fmt: skip
 
 
