@@ -45,9 +45,10 @@ class KeyedStore:
             load: reads a file.
             damage: what it raises on damaged ones, beside OSError and ValueError.
         """
+        faults: tuple[type[Exception], ...] = (OSError, ValueError, *damage)
         try:
             return load(self.path(key))
-        except (OSError, ValueError, *damage):
+        except faults:
             return None
 
     @contextmanager
