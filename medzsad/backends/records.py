@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import platform
@@ -13,7 +12,9 @@ import torch
 
 from medzsad import __version__
 from medzsad.backends.runtimes import PACKAGES, version_of
-from medzsad.storage.cache import cache_folder, landing
+from medzsad.storage.cache import cache_folder
+from medzsad.storage.hashing import hash_settings
+from medzsad.storage.keyed import KeyedStore
 
 logger = logging.getLogger(__name__)
 MAP_BOUND, SCORE_BOUND = 1e-2, 1e-3
@@ -86,12 +87,14 @@ def read_record(digest: str) -> Record | None:
     Args:
         digest: of the detector: :func:`~medzsad.backends.store.digest_of`.
     """
-    try:
-        facts = json.loads(_path(digest).read_text())
-        record = Record(**{**facts, "timings": tuple(Timing(**one) for one in facts["timings"])})
-        record.fastest()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return None
+    damage = (KeyError, TypeError, AttributeError, StopIteration, RecursionError)
+    return _timings().read(_key(digest), _load, *damage)
+
+
+def _load(path: Path) -> Record:
+    facts = json.loads(path.read_text())
+    record = Record(**{**facts, "timings": tuple(Timing(**one) for one in facts["timings"])})
+    record.fastest()
     return record
 
 
@@ -101,7 +104,7 @@ def write_record(digest: str, record: Record) -> None:
     Raises:
         OutputNotWritable: if the cache cannot be written.
     """
-    with landing(_path(digest)) as temporary:
+    with _timings().writing(_key(digest)) as temporary:
         temporary.write_text(json.dumps(asdict(record)))
 
 
@@ -141,8 +144,11 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def _path(digest: str) -> Path:
+def _timings() -> KeyedStore:
+    return KeyedStore(cache_folder() / "timings", ".json")
+
+
+def _key(digest: str) -> str:
     versions = {"medzsad": __version__, "torch": torch.__version__}
     versions |= {package: version_of(backend) for backend, package in PACKAGES.items()}
-    key = json.dumps([digest, cpu_name(), versions], sort_keys=True)
-    return cache_folder() / "timings" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return hash_settings([digest, cpu_name(), versions])[:32]

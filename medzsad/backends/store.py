@@ -7,12 +7,10 @@ runtime of another version has it compared anew. Everything in the folder may be
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,8 +18,9 @@ from medzsad import __version__
 from medzsad.backends.onnx_export import ImageSide, convert, probe_images
 from medzsad.backends.runtimes import TEXTS, Runtime, open_graph, version_of
 from medzsad.errors import ModelNotReady
-from medzsad.storage.cache import cache_folder, in_megabytes, landing, require_space
-from medzsad.storage.locking import locked
+from medzsad.storage.cache import cache_folder, in_megabytes, require_space
+from medzsad.storage.hashing import hash_settings, hash_tensors, settings_text
+from medzsad.storage.keyed import KeyedStore
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
@@ -53,20 +52,20 @@ def digest_of(detector: AnomalyDetector, use: str = "images") -> str:
         "settings": {k: v for k, v in settings.items() if k not in left_out},
         "use": use,
     }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-    for name, tensor in sorted([*detector.named_parameters(), *detector.named_buffers()]):
-        if given is not None and name == TEXTS:
-            continue
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
+    tensors = dict([*detector.named_parameters(), *detector.named_buffers()])
+    if given is not None:
+        tensors.pop(TEXTS, None)
+    return hash_tensors(tensors, settings_text(facts))[:32]
 
 
-def graph_path(digest: str) -> Path:
-    """Where the graph of a detector lies, or is to lie; another exporter's is another."""
-    exporters = [f"{name} {_version(name)}" for name in _EXPORTERS]
-    key = hashlib.sha256(json.dumps([digest, exporters]).encode()).hexdigest()[:32]
-    return cache_folder() / "graphs" / f"{key}.onnx"
+def graph_store() -> KeyedStore:
+    """Return the graphs of the cache folder."""
+    return KeyedStore(cache_folder() / "graphs", ".onnx")
+
+
+def graph_key(digest: str) -> str:
+    """Return what the graph of a detector is kept under; another exporter's is another."""
+    return hash_settings([digest, [f"{name} {_version(name)}" for name in _EXPORTERS]])[:32]
 
 
 def stored_graph(detector: AnomalyDetector, digest: str, backend: str, precision: str) -> Runtime:
@@ -84,60 +83,56 @@ def stored_graph(detector: AnomalyDetector, digest: str, backend: str, precision
         ModelNotReady: if the runtime cannot use the graph, or its numbers are not PyTorch's.
         OutputNotWritable: if the graph cannot be stored.
     """
-    path, runner = graph_path(digest), f"{backend} {version_of(backend)} {precision}"
-    found = _opened(path, runner, backend, precision)
+    store, key = graph_store(), graph_key(digest)
+    runner = f"{backend} {version_of(backend)} {precision}"
+    found = _opened(store, key, runner, backend, precision)
     if found is not None:
         return found
     waiting = f"{detector.name}: another process is making its graph; waiting"
-    with locked(path.with_suffix(".lock"), on_wait=lambda: logger.info(waiting)):
-        found = _opened(path, runner, backend, precision)  # the other process did it
+    with store.locked(key, on_wait=lambda: logger.info(waiting)):
+        found = _opened(store, key, runner, backend, precision)  # the other process did it
         if found is not None:
             return found
-        compared = _facts(path).get("compared", {})
+        compared = _compared(store, key)
         if not compared or runner in compared:  # there is none, or it cannot be opened
             logger.info(
                 f"{detector.name}: making a graph for images of {detector.image_size} px, which takes a "
-                f"while; this is done once, the graph stays in {path.parent}"
+                f"while; this is done once, the graph stays in {store.folder}"
             )
             compared = {}
-            _make(detector, path)
-        runtime = _open(detector, path, backend, precision)
+            _make(detector, store, key)
+        runtime = _open(detector, store.path(key), backend, precision)
         compared[runner] = _compare(runtime, detector, backend, precision)
-        with landing(path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps({"bytes": path.stat().st_size, "compared": compared}))
+        store.note(key, {"compared": compared})
     return runtime
 
 
-def _opened(path: Path, runner: str, backend: str, precision: str) -> Runtime | None:
+def _opened(store: KeyedStore, key: str, runner: str, backend: str, precision: str) -> Runtime | None:
     """Return the graph, if it is whole and was compared with this runtime.
 
-    None too if it cannot be opened.
+    None too if it cannot be opened: each library has errors of its own, and a new file mends it or says more.
     """
-    if runner not in _facts(path).get("compared", {}):
+    if runner not in _compared(store, key):
         return None
-    try:
-        return open_graph(path, backend, precision)
-    except Exception:  # each library has its own; whatever is wrong, a new file mends it or says more
-        return None
+    return store.read(key, lambda path: open_graph(path, backend, precision), Exception)
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """Return what was noted of a graph; nothing unless the file is as large as it was."""
-    try:
-        facts = json.loads(path.with_suffix(".json").read_text())
-        return facts if facts["bytes"] == path.stat().st_size and isinstance(facts["compared"], dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def _compared(store: KeyedStore, key: str) -> dict[str, float]:
+    """Return how far each runtime's numbers were from PyTorch's; nothing if there is no whole graph."""
+    compared = store.record(key).get("compared")
+    return compared if isinstance(compared, dict) else {}
 
 
-def _make(detector: AnomalyDetector, path: Path) -> None:
+def _make(detector: AnomalyDetector, store: KeyedStore, key: str) -> None:
     weights = sum(p.numel() * p.element_size() for p in detector.parameters())
-    require_space(path, int(weights * _ROOM), f"the graph of {detector.name} ({in_megabytes(weights)})")
+    require_space(
+        store.path(key), int(weights * _ROOM), f"the graph of {detector.name} ({in_megabytes(weights)})"
+    )
     with torch.no_grad():
         texts = detector.graph_texts()
         module = ImageSide(detector.for_graph(detector.image_size))
         program = convert(module, texts=None if texts is None else texts.features)
-    with landing(path) as temporary:
+    with store.writing(key) as temporary:
         program.save(temporary, external_data=False)
 
 

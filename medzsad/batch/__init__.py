@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from medzsad.batch.names import unique_names
-from medzsad.batch.one_by_one import predict_many
-from medzsad.batch.outcome import Outcome
+from medzsad.batch.manifest import unique_names
+from medzsad.batch.run import predict_many, run_cohort
 
-__all__ = ["Outcome", "predict_many", "unique_names"]
+__all__ = ["predict_many", "run_cohort", "unique_names"]

@@ -1,4 +1,4 @@
-"""The scans of a cohort: from files and folders, a CSV table, or a DICOMweb server."""
+"""The scans of a run, and their names: from files and folders, a CSV table, or a DICOMweb server."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import csv
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medzsad.batch.names import unique_names
 from medzsad.errors import BadInput, certain
 from medzsad.scans.dicom.web import parse_remote
 from medzsad.scans.dicom.web_query import find_studies, is_query
-from medzsad.storage.sharding import hash_of
+from medzsad.scans.scan import as_text, stem
+from medzsad.storage.hashing import hash_of
 from medzsad.storage.text_files import read_text
 
 COLUMNS = ("scan", "id", "series", "modality", "plane")
@@ -28,9 +29,10 @@ class ScanItem:
     """One scan to predict; plain text, so that it can be sent anywhere.
 
     Attributes:
-        id: names it and its results; no other scan of the cohort has it.
-        source: absolute path of the file or folder, or ``dicomweb://`` URL of a study or series.
+        id: names it and its results; no other scan of the run has it.
+        source: path of the file or folder, of a cohort absolute; or ``dicomweb://`` URL of a study or series.
         series, modality, plane: replace those of the run's settings.
+        fault: why there is no scan at the place, for an item that fails when its turn comes.
     """
 
     id: str
@@ -38,6 +40,7 @@ class ScanItem:
     series: str | None = None
     modality: str | None = None
     plane: str | None = None
+    fault: str | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -99,18 +102,62 @@ def read_manifest(
     return sorted(items, key=lambda item: item.id)
 
 
-def _expand(text: str, headers: Mapping[str, str]) -> list[ScanItem]:
-    from medzsad.scans.find import locate_scans
+def list_scans(inputs: Iterable[str], *, series: str | None = None) -> tuple[list[ScanItem], list[str]]:
+    """Return the scans of files, folders and ``dicomweb://`` URLs, each once and as given, in their order.
 
+    What holds no scan is an item with its fault. The ids name the results in one folder: see docs/outputs.md.
+
+    Args:
+        inputs: see :func:`read_manifest`; tables and queries are for cohorts.
+        series: see :func:`read_manifest`.
+
+    Returns:
+        The scans, and notes on files that are none.
+    """
+    from medzsad.scans.find import ScanPlace
+
+    found: dict[ScanItem, None] = {}
+    notes: list[str] = []
+    for text in inputs:
+        try:
+            scans, about = _scans_at(text)
+        except BadInput as error:  # a URL, which is not shown: it may hold a password
+            scans, about = [ScanItem("", "dicomweb input", fault=str(error))], []
+        found.update(dict.fromkeys(replace(s, series=None) if series else s for s in scans))
+        notes += [f"{text}: {note}" for note in about]
+    items = list(found)
+    local = [item for item in items if not item.is_remote and not item.fault]
+    places = [ScanPlace(Path(item.source), item.series).named_after for item in local]
+    names = dict(zip(local, unique_names(places), strict=True))
+    for number, item in enumerate(items):
+        if item not in names:
+            names[item] = _remote_name(item.source) if item.is_remote else f"no-scan-{number}"
+    return [replace(item, id=names[item]) for item in items], notes
+
+
+def _expand(text: str, headers: Mapping[str, str]) -> list[ScanItem]:
     if is_query(text):
         return [ScanItem("", url) for url in find_studies(text, dict(headers))]
+    scans = _scans_at(text)[0]
+    return [s if s.is_remote else replace(s, source=os.path.abspath(s.source)) for s in scans]
+
+
+def _scans_at(text: str) -> tuple[list[ScanItem], list[str]]:
+    """Return scans without ids, and notes on files that are none.
+
+    Raises:
+        BadInput: on a URL that no scan can be read from.
+    """
+    from medzsad.scans.find import locate_scans
+
     _check_url(text)
     if is_url(text):
-        return [ScanItem("", text)]
+        return [ScanItem("", text)], []
     try:
-        return [ScanItem("", os.path.abspath(place.path), place.series) for place in locate_scans(text)[0]]
-    except BadInput:
-        return [ScanItem("", os.path.abspath(text))]
+        places, notes = locate_scans(text)
+    except BadInput as error:
+        return [ScanItem("", text, fault=str(error))], []
+    return [ScanItem("", str(place.path), place.series) for place in places], notes
 
 
 def _with_ids(items: list[ScanItem]) -> list[ScanItem]:
@@ -127,6 +174,31 @@ def _with_ids(items: list[ScanItem]) -> list[ScanItem]:
             name = "_".join(part for part in (name, series, item.modality, item.plane) if part)
         named.append(replace(item, id=_bounded(name)))
     return named
+
+
+def unique_names(paths: list[Path]) -> list[str]:
+    """Output names: the inputs' own, and where these clash, folder names in front or numbers behind.
+
+    Names are the paths' own, not those of what links lead to. Control characters, and bytes of a file name
+    that are no UTF-8, are replaced: results hold the name as text.
+    """
+    places = [Path(os.path.abspath(path)) for path in paths]
+    names = [stem(place) for place in places]
+    for depth in range(1, 4):
+        # Folded: some file systems do not tell small letters from capitals.
+        counts = Counter(name.casefold() for name in names)
+        for i, place in enumerate(places):
+            if counts[names[i].casefold()] > 1 and len(place.parts) > depth + 1:
+                names[i] = f"{as_text(place.parts[-1 - depth])}_{names[i]}"
+    given = {name.casefold() for name in names}
+    taken: set[str] = set()
+    for i, name in enumerate(names):
+        number = 1
+        while names[i].casefold() in (taken if number == 1 else taken | given):
+            number += 1
+            names[i] = f"{name}_{number}"
+        taken.add(names[i].casefold())
+    return names
 
 
 def _can_name_files(name: str) -> bool:

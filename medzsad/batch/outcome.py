@@ -1,71 +1,230 @@
-"""What became of a few scans that were predicted one by one."""
+"""What became of the scans of a run: counts, reasons, and what the terminal and ``--json`` say of them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medzsad.batch.names import shown
-from medzsad.errors import MedzsadError
+from medzsad.batch.manifest import ScanItem
+from medzsad.batch.records import DONE, EXIT_CODES, Row, shown
+from medzsad.batch.store import OUTCOME, FlatStore, place_of
+from medzsad.batch.table import TABLE, Merged
+from medzsad.errors import BadInput, OutputNotWritable, certain
+from medzsad.scans.dicom.web import parse_remote
+from medzsad.storage.text_files import parse_json
 
+REASONS = 20  # that are kept and shown of a cohort
 NAME_WIDTH = 32
+DISCLAIMER = "Research use only - not for diagnosis."
 
 
 @dataclass
 class Outcome:
-    """What became of each input.
+    """Counts of one run of a cohort, whose rows are in its table.
 
     Attributes:
-        done: input path or URL, its report (see docs/outputs.md) and the files written, in the inputs' order.
-        failed: input path or URL, and the error.
+        url: where the results lie.
+        total: scans of the run's share.
+        before: of these, done or failed in an earlier run, with the same input and settings.
+        done, failed: of these, now or before.
+        retried: of these, begun again because a worker was lost.
+        reasons: name and reason of failures, the first :data:`REASONS` of a cohort.
+        seconds: the run took.
+        merged: of the whole cohort; None for a shard alone.
     """
 
-    done: list[tuple[Path | str, dict[str, Any], dict[str, Path]]] = field(default_factory=list)
-    failed: list[tuple[Path | str, Exception]] = field(default_factory=list)
+    url: str
+    total: int
+    before: int = 0
+    done: int = 0
+    failed: int = 0
+    retried: int = 0
+    reasons: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    merged: Merged | None = None
+    _codes: Counter[int] = field(default_factory=Counter)
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        self.retried += row.attempts > 1
+        if row.status == DONE:
+            self.done += 1
+        else:
+            self.fail(row.scan, str(row.error), row.fault or "internal")
+
+    def fail(self, name: str, reason: str, fault: str = "input") -> None:
+        """Count a failure, of one of the kinds that ``Row.fault`` has."""
+        self.failed += 1
+        self._codes[EXIT_CODES.get(fault, 1)] += 1
+        if len(self.reasons) < self._reasons_kept:
+            self.reasons.append((name, f"internal error: {reason}" if fault == "internal" else reason))
+
+    @property
+    def _reasons_kept(self) -> int:
+        return REASONS
 
     @property
     def exit_code(self) -> int:
         """0 all done, 2 some input was bad, 1 something broke that is not the input's fault."""
-        codes = [error.exit_code if isinstance(error, MedzsadError) else 1 for _, error in self.failed]
-        return min(codes, default=0)
+        return min(self._codes, default=0)
+
+    def document(self) -> dict[str, Any]:
+        """JSON-serialisable."""
+        return {
+            "results": self.url,
+            "scans": self.total,
+            "done": self.done,
+            "failed": self.failed,
+            "already_settled": self.before,
+            "retried": self.retried,
+            "seconds": round(self.seconds, 3),
+            "reasons": [{"scan": scan, "error": error} for scan, error in self.reasons],
+            "table": None if self.merged is None else f"{self.url}/{TABLE}",
+        }
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        now = self.done + self.failed - self.before
+        rate = f" ({now / self.seconds:.2g} scans/s)" if now and self.seconds > 0 else ""
+        lines = [
+            f"{self.done} of {self.total} scans done, {self.failed} failed; {self.before} known from earlier "
+            f"runs, {now} new in {self.seconds:.1f} s{rate}"
+        ]
+        if self.retried:
+            lines.append(f"{self.retried} begun again because a worker was lost: see the column attempts")
+        if self.merged is None:
+            lines.append(f"results in {self.url}; when all shards are done: medzsad cohort merge {self.url}")
+        else:
+            table = f"{self.merged.done + self.merged.failed} scans in {self.url}/{TABLE}"
+            lines.append(table + (f", {self.merged.indexed} in index.html" if self.merged.indexed else ""))
+        return [*lines, DISCLAIMER]
+
+    def failures(self) -> list[str]:
+        """Return a line for each failure that is kept."""
+        # A reason that begins with the scan need not name it twice.
+        lines = [
+            error if error.startswith((f"{name} ", f"{name}:", f"{name},")) else f"{name}: {error}"
+            for name, error in self.reasons
+        ]
+        if self.failed > len(self.reasons):
+            lines.append(f"{self.failed - len(self.reasons)} more failed: see the column error of the table")
+        return lines
+
+
+@dataclass(frozen=True)
+class Result:
+    """A scan that is done.
+
+    Attributes:
+        input: path as given, or URL.
+        report: see docs/outputs.md.
+        files: what was written, by kind.
+    """
+
+    input: str
+    report: dict[str, Any]
+    files: dict[str, Path]
+
+
+class FolderOutcome(Outcome):
+    """What became of a few scans in one folder: their reports are listed, in the order of the inputs.
+
+    Args:
+        store: where the results lie.
+        items: the scans.
+    """
+
+    def __init__(self, store: FlatStore, items: list[ScanItem]) -> None:
+        super().__init__(store.url, len(items))
+        self._store = store
+        self._sources = {item.id: _source(item) for item in items}
+        self.rows: dict[str, Row] = {}
+
+    @property
+    def _reasons_kept(self) -> int:
+        return self.total * 2  # a scan that is done may yet not be stored on its server
+
+    def add(self, row: Row) -> None:
+        """Count a row, and keep it."""
+        self.rows[row.scan] = row
+        super().add(row)
+
+    def fail(self, name: str, reason: str, fault: str = "input") -> None:
+        """Count a failure, told of the input that has the id ``name``."""
+        super().fail(self._sources[name], reason, fault)
+
+    def ordered(self) -> list[Row]:
+        """Return the rows of what is done, in the order of the inputs."""
+        rows = (self.rows[name] for name in self._sources if name in self.rows)
+        return [row for row in rows if row.status == DONE]
+
+    def results(self) -> list[Result]:
+        """Return what is done, read from the folder, in the order of the inputs.
+
+        Raises:
+            OutputNotWritable: if somebody else takes it away meanwhile.
+        """
+        return [self._result(row.scan) for row in self.ordered()]
+
+    def _result(self, name: str) -> Result:
+        try:
+            record = parse_json(self._store.read(f"{place_of(name)}/{OUTCOME}") or b"{}", OUTCOME)
+            files = {kind: self._store.folder / file for kind, file in record["files"].items()}
+            report = parse_json(files["json"].read_bytes(), files["json"])
+        except (BadInput, KeyError, OSError) as error:
+            raise OutputNotWritable(
+                f"{self._store.url}: somebody changes the results of {name} meanwhile; run the command again"
+            ) from error
+        return Result(self._sources[name], report, files)
 
     def document(self) -> dict[str, Any]:
         """JSON-serialisable: ``scans`` (input, files, report's fields) and ``failed`` (input, error)."""
         return {
             "scans": [
-                {"input": shown(path), "files": {kind: str(file) for kind, file in files.items()}, **report}
-                for path, report, files in self.done
+                {
+                    "input": shown(one.input),
+                    "files": {kind: str(path) for kind, path in one.files.items()},
+                    **one.report,
+                }
+                for one in self.results()
             ],
-            "failed": [{"input": shown(path), "error": shown(error)} for path, error in self.failed],
+            "failed": [{"input": shown(name), "error": error} for name, error in self.reasons],
         }
 
-    def table(self) -> list[str]:
-        """Lines of a summary for the terminal; at most 80 columns, but for the folder's name."""
-        if not self.done:
+    def lines(self) -> list[str]:
+        """Return a summary for the terminal; at most 80 columns, but for the folder's name."""
+        results = self.results()
+        if not results:
             return []
         columns = "{:<" + str(NAME_WIDTH) + "} {:>6} {:>8} {:>10} {:>7} {:>8}"
         lines = [columns.format("scan", "score", "lesions", "largest", "slices", "time")]
-        for _, report, _ in self.done:
+        for one in results:
+            report = one.report
             volumes = [lesion["volume_ml"] for lesion in report["lesions"] if lesion["volume_ml"] is not None]
-            largest = f"{max(volumes):.1f} mL" if volumes else "-"
-            seconds = sum(report["timings_s"].values())
             lines.append(
                 columns.format(
                     shortened(report["name"]),
                     f"{report['score']:.3f}",
                     len(report["lesions"]),
-                    largest,
+                    f"{max(volumes):.1f} mL" if volumes else "-",
                     len(report["slices"]),
-                    f"{seconds:.1f} s",
+                    f"{sum(report['timings_s'].values()):.1f} s",
                 )
             )
-        folders = sorted({str(file.parent) for _, _, files in self.done for file in files.values()})
-        count = sum(len(files) for _, _, files in self.done)
-        return [*lines, f"{count} files in {', '.join(folders)}", "Research use only - not for diagnosis."]
+        count = sum(len(one.files) for one in results)
+        known = (
+            f", of {self.before} scans from an earlier run (`fresh` does them again)" if self.before else ""
+        )
+        return [*lines, f"{count} files in {self.url}{known}", DISCLAIMER]
 
 
 def shortened(name: str) -> str:
     """At most :data:`NAME_WIDTH` letters of a name, its beginning and its end."""
     half = NAME_WIDTH // 2 - 1
     return name if len(name) <= NAME_WIDTH else f"{name[:half]}..{name[-half:]}"
+
+
+def _source(item: ScanItem) -> str:
+    return str(certain(parse_remote(item.source))) if item.is_remote else item.source

@@ -1,22 +1,35 @@
-"""One detector and the settings of a run, at work on one scan after another."""
+"""The settings of a run, what results depend on, and one detector at work on one scan after another."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medzsad.errors import BadInput
+from medzsad.batch.manifest import ScanItem
+from medzsad.errors import BadInput, ModelNotReady
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.prediction import FORMATS
+from medzsad.storage.hashing import hash_files, hash_settings
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
     from medzsad.results.prediction import ScanPrediction
     from medzsad.scans.scan import Scan
 
+log = logging.getLogger(__name__)
+
+# Where and how fast, not what.
+NO_MATTER = ("device", "batch_size")
+OF_DETECTORS = ("model", "clip_weights", "organ", "class_name", "device", "precision", "backend")
+OF_PREDICTIONS = (
+    "window", "threshold", "roi", "max_candidates", "min_volume", "all_candidates", "volume_rules",
+    "batch_size",
+)  # fmt: skip
 PICTURES = {"montage": "overlay", "slices": "slices", "none": None}
 
 
@@ -100,20 +113,94 @@ class PredictSettings:
         return (*(name for name in names if name), *parse_dicom(self.dicom))
 
 
+def describe(settings: PredictSettings) -> dict[str, Any]:
+    """Return what determines the results, JSON-serialisable.
+
+    The settings, the weights, and medzsad's version.
+
+    Raises:
+        ModelNotReady: if there is no such model, or its file cannot be read.
+    """
+    from medzsad import __version__
+
+    fields = {key: value for key, value in asdict(settings).items() if key not in NO_MATTER}
+    fields["model"] = Path(settings.model).name  # the file may lie elsewhere on another machine
+    if settings.roi is not None and Path(settings.roi).expanduser().is_file():
+        fields["roi"] = _hash_of([Path(settings.roi).expanduser()])
+    weights = settings.clip_weights
+    if weights is not None and Path(weights).expanduser().is_file():
+        fields["clip_weights"] = _hash_of([Path(weights).expanduser()])
+    return {**fields, "weights": _weights_of(settings.model), "version": __version__}
+
+
+def digest_of(description: dict[str, Any]) -> str:
+    """16 hexadecimal digits for a description of settings."""
+    return hash_settings(description)[:16]
+
+
+def fingerprint(item: ScanItem) -> str:
+    """Change when an input does: names, sizes and times of its files, and what is to be read of them.
+
+    What lies on a server is told by its URL alone.
+    """
+    facts: list[Any] = [item.series, item.modality, item.plane]
+    if item.is_remote:
+        facts.append(item.source)
+    else:
+        facts += _files_at(Path(item.source))
+    return hash_settings(facts)[:16]
+
+
+def _files_at(path: Path) -> list[tuple[str, int, int]]:
+    try:
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        return [
+            (str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns)
+            for file in files
+            for stat in (file.stat(),)
+        ]
+    except OSError as error:
+        return [(type(error).__name__, 0, 0)]
+
+
+def _weights_of(model: str) -> str:
+    """Return a hash of the files that a model is made of.
+
+    Of files of the zoo, those they were checked with.
+    """
+    from medzsad.zoo.catalogue import catalogue, find_entry, weight_files
+
+    path = Path(model).expanduser()
+    if path.is_dir() and model not in catalogue().models:
+        return _hash_of(sorted(path.glob("*.safetensors")))
+    if model.endswith(".safetensors"):
+        return _hash_of([path])
+    entry = find_entry(model)
+    if entry.path is not None:
+        return _hash_of([entry.path])
+    known = weight_files() if entry.parts else {}
+    return ",".join(known[name].sha256 or known[name].git_blob or name for name in entry.parts)
+
+
+def _hash_of(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(bytes.fromhex(hash_files(path, kind=ModelNotReady)))
+    return digest.hexdigest()[:16]
+
+
 class Predictor:
     """Reads, predicts and writes scans; the detector is loaded once, when the first scan has been read.
 
     Args:
         settings: how.
-        say: for :func:`medzsad.load_detector`.
 
     Raises:
         BadInput: if one of the settings is none that there is.
     """
 
-    def __init__(self, settings: PredictSettings, *, say: Callable[[str], None] | None = None) -> None:
+    def __init__(self, settings: PredictSettings) -> None:
         self.settings = settings
-        self._say = say
         self.formats = settings.formats()
         self._detector: AnomalyDetector | None = None
         self._seconds: dict[str, float] = {}  # spent for the scan at hand, before it is predicted
@@ -155,19 +242,12 @@ class Predictor:
             ModelNotReady: if it cannot be loaded.
         """
         if self._detector is None:
-            from medzsad.zoo.loading import load_detector
+            from medzsad.settings import DetectorSpec
+            from medzsad.zoo.loading import load_spec
 
-            settings, began = self.settings, time.perf_counter()
-            self._detector = load_detector(
-                settings.model,
-                device=settings.device,
-                precision=settings.precision,
-                clip_weights=settings.clip_weights,
-                organ=settings.organ,
-                class_name=settings.class_name,
-                backend=settings.backend,
-                say=self._say,
-            )
+            began = time.perf_counter()
+            spec = DetectorSpec(**{name: getattr(self.settings, name) for name in OF_DETECTORS})
+            self._detector = load_spec(spec, say=log.info)
             self._seconds["load_detector_s"] = round(time.perf_counter() - began, 3)
         return self._detector
 
@@ -182,18 +262,8 @@ class Predictor:
         """
         from medzsad.predicting import predict
 
-        settings = self.settings
-        options: dict[str, Any] = {
-            "plane": plane or settings.plane,
-            "window": settings.window,
-            "threshold": settings.threshold,
-            "roi": settings.roi,
-            "max_candidates": settings.max_candidates,
-            "min_volume": settings.min_volume,
-            "all_candidates": settings.all_candidates,
-            "volume_rules": settings.volume_rules,
-            "batch_size": settings.batch_size,
-        }
+        options: dict[str, Any] = {name: getattr(self.settings, name) for name in OF_PREDICTIONS}
+        options["plane"] = plane or self.settings.plane
         prediction = predict(scan, self.load(), progress=progress, **options)
         prediction.timings.update(self._seconds)  # for predict() was given a scan and a detector
         self._seconds = {}

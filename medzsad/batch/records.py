@@ -1,17 +1,17 @@
-"""What the table of scores says of a scan."""
+"""What became of one scan: a row of the table of scores."""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from medzsad.batch.manifest import ScanItem
-from medzsad.batch.names import shown
-from medzsad.batch.store import place_of
+from medzsad.batch.store import FLAT, place_of
 from medzsad.errors import MedzsadError
 
 if TYPE_CHECKING:
@@ -22,7 +22,13 @@ DONE, FAILED = "done", "failed"
 EXIT_CODES = {"input": 2, "internal": 1, "crash": 1}
 
 
-@dataclass(frozen=True)
+def _version() -> str:
+    from medzsad import __version__
+
+    return __version__
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of the table of scores, without patient data.
 
@@ -47,40 +53,50 @@ class Row:
 
     scan: str
     status: str
-    score: float | None
-    lesions: int | None
-    largest_ml: float | None
-    threshold: float | None
-    modality: str | None
+    score: float | None = None
+    lesions: int | None = None
+    largest_ml: float | None = None
+    threshold: float | None = None
+    modality: str | None = None
     model: str
     settings: str
     seconds: float
     attempts: int
-    error: str | None
-    fault: str | None
-    results: str | None
-    finished: str
-    version: str
+    error: str | None = None
+    fault: str | None = None
+    results: str | None = None
+    finished: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    version: str = field(default_factory=_version)
+
+    @classmethod
+    def checked(cls, fields: Mapping[str, Any]) -> Row:
+        """Return the row of fields that were stored.
+
+        Raises:
+            TypeError, ValueError: if one is missing, unknown, of another type, or no text to be written.
+        """
+        if set(fields) != set(COLUMNS):
+            raise TypeError("other columns")
+        row = cls(**fields)
+        for name, kind in COLUMNS.items():
+            value = getattr(row, name)
+            fits = (kind, int) if kind is float else kind
+            if value is None and name in OPTIONAL:
+                continue
+            if isinstance(value, bool) or not isinstance(value, fits):
+                raise TypeError(f"{name} is {value!r}")
+            if kind is int and abs(value) > LARGEST:
+                raise ValueError(f"{name} is {value}")
+            if kind is str:
+                value.encode()
+        return row
 
 
-@dataclass(frozen=True)
-class Circumstances:
-    """What a row says besides the result: the model's name, the digest of the settings, and the attempt."""
-
-    model: str
-    settings: str
-    seconds: float = 0.0
-    attempts: int = 1
-
-    def common(self) -> dict[str, Any]:
-        """Return the columns of every row."""
-        from medzsad import __version__
-
-        return {
-            **asdict(self),
-            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "version": __version__,
-        }
+_HINTS = get_type_hints(Row)
+OPTIONAL = {name for name, hint in _HINTS.items() if type(None) in get_args(hint)}
+COLUMNS: dict[str, type] = {name: (get_args(hint) or (hint,))[0] for name, hint in _HINTS.items()}
+"""Type of each column, where it has a value."""
+LARGEST = 2**31 - 1
 
 
 def is_sound(scan: object, status: object, score: object, results: object) -> bool:
@@ -98,12 +114,19 @@ def is_sound(scan: object, status: object, score: object, results: object) -> bo
         and isinstance(score, int | float)
         and not isinstance(score, bool)
         and 0 <= score <= 1
-        and results == place_of(scan)
+        and results in (place_of(scan), FLAT)
     )
 
 
-def done_row(item: ScanItem, prediction: ScanPrediction, about: Circumstances) -> Row:
-    """Return the row of a prediction."""
+def done_row(item: ScanItem, prediction: ScanPrediction, results: str, about: dict[str, Any]) -> Row:
+    """Return the row of a prediction.
+
+    Args:
+        item: the scan.
+        prediction: of it.
+        results: folder of its files, relative to the table's.
+        about: the row's model, settings, seconds and attempts.
+    """
     volumes = [lesion.volume_ml for lesion in prediction.lesions if lesion.volume_ml is not None]
     return Row(
         scan=item.id,
@@ -113,44 +136,33 @@ def done_row(item: ScanItem, prediction: ScanPrediction, about: Circumstances) -
         largest_ml=round(max(volumes), 6) if volumes else None,
         threshold=round(float(prediction.threshold), 6),
         modality=str(prediction.scan.modality),
-        error=None,
-        fault=None,
-        results=place_of(item.id),
-        **about.common(),
+        results=results,
+        **about,
     )
 
 
-def failed_row(
-    item: ScanItem, error: Exception, about: Circumstances, *, hidden: tuple[Path, ...] = ()
-) -> Row:
-    """Return the row of a failure.
-
-    The input's name and folder, and those ``hidden``, are left out of the reason.
-    """
+def failed_row(item: ScanItem, error: Exception, about: dict[str, Any], hide: Callable[[str], str]) -> Row:
+    """Return the row of a failure; ``hide`` takes out of the reason what must not be told."""
     is_input = isinstance(error, MedzsadError)
     text = str(error) if is_input else f"{type(error).__name__}: {error}"
-    return failure(item, _without_names(text, item, hidden), "input" if is_input else "internal", about)
+    return failure(item, hide(text), "input" if is_input else "internal", about)
 
 
-def failure(item: ScanItem, reason: str, fault: str, about: Circumstances) -> Row:
+def failure(item: ScanItem, reason: str, fault: str, about: dict[str, Any]) -> Row:
     """Return the row of a scan without a result."""
-    return Row(
-        scan=item.id,
-        status=FAILED,
-        score=None,
-        lesions=None,
-        largest_ml=None,
-        threshold=None,
-        modality=None,
-        error=" ".join(shown(reason).split()),
-        fault=fault,
-        results=None,
-        **about.common(),
-    )
+    return Row(scan=item.id, status=FAILED, error=" ".join(shown(reason).split()), fault=fault, **about)
 
 
-def _without_names(text: str, item: ScanItem, hidden: tuple[Path, ...]) -> str:
-    """People name files and folders after patients, and a study's UID leads to one: the id is enough."""
+def shown(value: object) -> str:
+    """As text that can be encoded, whatever bytes a file name has."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def without_names(text: str, item: ScanItem, hidden: Iterable[Path]) -> str:
+    """Return a text without the input's name and folder, and those ``hidden``: the id is enough.
+
+    People name files and folders after patients, and a study's UID leads to one.
+    """
     source = item.source
     places = [(f"{source}{os.sep}", ""), (source, item.id)]
     if item.is_remote:

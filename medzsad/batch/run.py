@@ -1,30 +1,95 @@
-"""A cohort from its manifest to its table: what is missing is done, what is there stays."""
+"""Many scans from their list to their results: what is missing is done, what is there stays."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
 from typing import Any
 
-from medzsad.batch.cache_key import describe, digest_of
-from medzsad.batch.local import in_processes, in_this_process
-from medzsad.batch.manifest import ScanItem, read_manifest
-from medzsad.batch.merging import merge
-from medzsad.batch.predictor import PredictSettings
-from medzsad.batch.progress import progress_of
+from medzsad.batch.manifest import ScanItem, list_scans, read_manifest
+from medzsad.batch.outcome import FolderOutcome, Outcome
+from medzsad.batch.predictor import PredictSettings, describe, digest_of
+from medzsad.batch.processes import in_processes, in_this_process
 from medzsad.batch.records import FAILED, Row
-from medzsad.batch.store import OUTCOME, READERS, SETTINGS, ResultStore, open_store, place_of
-from medzsad.batch.summary import Summary
-from medzsad.batch.table import PartWriter, require_pyarrow
-from medzsad.batch.worker import Job, settled
-from medzsad.errors import BadInput
+from medzsad.batch.store import OUTCOME, READERS, SETTINGS, FlatStore, ResultStore, open_store, place_of
+from medzsad.batch.table import PartWriter, index_entries, merge, require_pyarrow
+from medzsad.batch.worker import Job, Notes, settled
+from medzsad.errors import BadInput, MedzsadError
 from medzsad.limits import check_limit
-from medzsad.storage.sharding import Shard
+from medzsad.storage.hashing import Shard
 from medzsad.storage.text_files import parse_json
+
+log = logging.getLogger(__name__)
+Bar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+
+
+def predict_many(
+    inputs: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    fresh: bool = False,
+    watch: Notes | None = None,
+    headers: Mapping[str, str] | None = None,
+    send_back: bool = False,
+    **settings: Any,
+) -> FolderOutcome:
+    """Predict scans one after another, here, and write the files of all to one folder.
+
+    What an earlier run did of the same input with the same settings is not done again, nor what failed kept.
+
+    Args:
+        inputs: files, folders (see :func:`medzsad.scans.find.locate_scans`) and ``dicomweb://`` URLs.
+        out: folder of the results; created where missing.
+        fresh: do again what is done.
+        watch: is told of each scan; by default its notes are logged.
+        headers: HTTP headers that open a DICOMweb server.
+        send_back: store the DICOM results of what a server had there.
+        settings: see :class:`~medzsad.batch.predictor.PredictSettings`. With ``report``, several scans also
+            get an index.
+
+    Raises:
+        MedzsadError: where no input could be predicted for a reason that is not a scan's own: options, the
+            model or the output folder.
+    """
+    from medzsad.results.html.index import remove_outdated_index, write_index
+
+    chosen = PredictSettings(**settings)
+    chosen.formats()
+    watch = watch or Notes()
+    items, notes = list_scans(map(os.fspath, inputs), series=chosen.series)
+    for note in notes:
+        log.info("%s", note)
+    store = FlatStore(Path(out))
+    outcome = FolderOutcome(store, items)
+    taken = tuple(item.id for item in items if not item.is_remote)
+    digest = digest_of(describe(chosen))
+    job = Job(chosen, digest, str(out), dict(headers or {}), flat=True, taken=taken)
+    store.prepare()
+    try:
+        _do(store, items, job, outcome, lambda new: in_this_process(new, job, watch), fresh=fresh)
+        results = outcome.results()
+        names = [result.report["name"] for result in results]
+        if chosen.report and len(results) > 1:
+            pages = (result.files["html"].name for result in results)
+            write_index(
+                index_entries(store, list(zip(outcome.ordered(), names, pages, strict=True))), store.folder
+            )
+        else:
+            remove_outdated_index(store.folder, names)
+        watch.close()
+        if send_back:
+            _send_back(outcome, items, job.headers)
+    finally:
+        watch.phase("")
+        if not outcome.done:
+            store.discard()
+    return outcome
 
 
 def run_cohort(
@@ -36,10 +101,11 @@ def run_cohort(
     ray: str | None = None,
     shard: Shard | None = None,
     retry_failed: bool = False,
+    fresh: bool = False,
     headers: Mapping[str, str] | None = None,
-    bar: bool = False,
-) -> Summary:
-    """Predicts a cohort of scans; a run that was stopped, or failed, is gone on with by running it again.
+    bar: Bar | None = None,
+) -> Outcome:
+    """Predict a cohort of scans; a run that was stopped, or failed, is gone on with by running it again.
 
     >>> settings = PredictSettings(model="medzsad-mini", overlay="none")        # doctest: +SKIP
     >>> run_cohort(["scans.csv"], "s3://bucket/out", settings, ray="auto")      # doctest: +SKIP
@@ -51,10 +117,11 @@ def run_cohort(
         jobs: how many workers: processes here (0: none but this one; by default 1), or actors on Ray. A
             script that asks for processes needs the usual ``if __name__ == "__main__"``.
         ray: address of a Ray cluster, or ``"auto"``; None for workers here.
-        shard: do only this share of the scans, and leave merging to :func:`~medzsad.batch.merging.merge`.
+        shard: do only this share of the scans, and leave merging to :func:`~medzsad.batch.table.merge`.
         retry_failed: try scans again that failed, though their input is still the same.
+        fresh: do again what is done.
         headers: HTTP headers that open a DICOMweb server.
-        bar: show a progress bar where stderr is a terminal.
+        bar: gets the number of scans, and gives what is called after each with the failures so far.
 
     Returns:
         What became of the scans.
@@ -69,7 +136,6 @@ def run_cohort(
         from medzsad.batch.on_ray import check_address
 
         check_address(ray)
-    began = time.monotonic()
     shard = shard or Shard()
     items = read_manifest(inputs, headers, series=settings.series)
     share = [item for item in items if shard.holds(item.id)]
@@ -83,39 +149,66 @@ def run_cohort(
     _check_settings(store, description)
     job = Job(settings, digest_of(description), store.url, dict(headers or {}))
     parts = PartWriter(store, [item.id for item in items], shard)
-    summary = Summary(store.url, len(share))
-
-    missing: list[ScanItem] = []
-    with progress_of(len(share), bar) as tell:
+    outcome = Outcome(store.url, len(share))
+    with (bar or _no_bar)(len(share)) as tell:
 
         def take(row: Row) -> None:
             parts.add(row)
-            summary.add(row)
-            tell(summary.failed)
+            tell(outcome.failed)
 
         try:
-            for item, row in _known(store, share, job.digest):
-                if row is None or (retry_failed and row.status == FAILED):
-                    missing.append(item)
-                    if row is not None:
-                        store.remove(f"{place_of(item.id)}/{OUTCOME}")
-                else:
-                    take(row)
-            summary.before = len(share) - len(missing)
-            with closing(_executed(missing, job, ray, jobs)) as rows:
-                for row in rows:
-                    take(row)
+            _do(
+                store, share, job, outcome, lambda new: _executed(new, job, ray, jobs), take,
+                retry_failed=retry_failed, fresh=fresh,
+            )  # fmt: skip
         finally:
-            summary.seconds = time.monotonic() - began
             parts.flush()
     if shard.count == 1:
-        summary.merged = merge(store)
-    return summary
+        outcome.merged = merge(store)
+    return outcome
+
+
+def _do(
+    store: ResultStore,
+    items: list[ScanItem],
+    job: Job,
+    outcome: Outcome,
+    executed: Callable[[list[ScanItem]], Generator[Row]],
+    take: Callable[[Row], None] = lambda row: None,
+    *,
+    retry_failed: bool = False,
+    fresh: bool = False,
+) -> None:
+    """Do what is not settled; every row is counted in the outcome, and taken."""
+    began = time.monotonic()
+    missing: list[ScanItem] = []
+
+    def count(row: Row) -> None:
+        outcome.add(row)
+        take(row)
+
+    try:
+        for item, row in _known(store, items, job.digest):
+            if row is not None and not fresh and not (retry_failed and row.status == FAILED):
+                count(row)
+                continue
+            missing.append(item)
+            if row is not None:
+                store.remove(f"{place_of(item.id)}/{OUTCOME}")
+        outcome.before = len(items) - len(missing)
+        if missing:
+            with closing(executed(missing)) as rows:
+                for row in rows:
+                    count(row)
+    finally:
+        outcome.seconds = time.monotonic() - began
+
+
+def _no_bar(total: int) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda failed: None)
 
 
 def _executed(items: list[ScanItem], job: Job, ray: str | None, jobs: int | None) -> Generator[Row]:
-    if not items:
-        return
     if ray is not None:
         from medzsad.batch.on_ray import on_ray
 
@@ -131,6 +224,25 @@ def _known(store: ResultStore, items: list[ScanItem], digest: str) -> Iterator[t
         for begin in range(0, len(items), 1024):
             chunk = items[begin : begin + 1024]
             yield from zip(chunk, readers.map(lambda item: settled(store, item, digest), chunk), strict=True)
+
+
+def _send_back(outcome: FolderOutcome, items: list[ScanItem], headers: dict[str, str]) -> None:
+    """Send the DICOM results of what a server had there; what it does not take is a failure."""
+    from medzsad.results.dicom.writers import DICOM_FORMATS
+    from medzsad.scans.dicom.web import parse_remote, store_files
+
+    remote = {item.id: parse_remote(item.source) for item in items if item.is_remote}
+    for row, result in zip(outcome.ordered(), outcome.results(), strict=True):
+        place = remote.get(row.scan)
+        if place is None:
+            continue
+        paths = [path for kind, path in result.files.items() if kind in DICOM_FORMATS]
+        files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        try:
+            count = store_files(place.server, files, headers)
+            log.info("%s: %d DICOM objects stored on %s.", result.report["name"], count, place.server)
+        except MedzsadError as error:
+            outcome.fail(row.scan, str(error))
 
 
 def _check_settings(store: ResultStore, description: dict[str, Any]) -> None:

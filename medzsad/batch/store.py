@@ -1,7 +1,7 @@
-"""Where the results of a cohort lie: a folder, or anything that fsspec can write to.
+"""Where the results of a run lie: a folder, or anything that fsspec can write to.
 
-A scan's results are complete or absent: in a folder they take their name at once, in an object store the
-outcome, without which nothing counts, is written last.
+A scan's results are complete or absent: in a folder they take their name at once. In an object store, and
+where all scans' results lie in one folder, the outcome, without which nothing counts, is written last.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from urllib.parse import unquote
 
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.results.writing import prepare_folder
-from medzsad.storage.atomic import replacing, sweep
-from medzsad.storage.sharding import hash_of
+from medzsad.scans.own_results import mark_of
+from medzsad.storage.atomic import put_folder, replacing, sweep
+from medzsad.storage.hashing import hash_of
 
 OUTCOME = "outcome.json"
 SETTINGS = "cohort.json"  # of all results of a store, at its root
+THUMBNAIL = "thumbnail.png"
 READERS = 16  # threads that look for what is there
+FLAT = "."  # where results lie that share one folder
+RECORDS = ".medzsad"  # in that folder, what a further run has to know of each scan
 
 
 def place_of(scan: str) -> str:
@@ -37,12 +41,14 @@ class ResultStore(Protocol):
 
     Attributes:
         url: of the root, for messages.
+        is_flat: whether the results of all scans share one folder.
 
     Raises:
         OutputNotWritable: from everything, if it cannot be read or written.
     """
 
     url: str
+    is_flat: bool
 
     def prepare(self) -> None:
         """Make sure that it can be written to, and take away what killed workers left half written."""
@@ -66,13 +72,19 @@ class ResultStore(Protocol):
         """Give a scan its results, the files of a folder and their outcome, instead of those it has."""
 
 
-def open_store(url: str | os.PathLike[str]) -> ResultStore:
+def open_store(url: str | os.PathLike[str], *, flat: bool = False) -> ResultStore:
     """Return the store at a path or an fsspec URL, such as ``s3://bucket/cohort``.
+
+    Args:
+        url: the place.
+        flat: the results of all scans share that folder.
 
     Raises:
         BadInput: if there is no such kind of URL, or its package is not installed.
     """
     text = os.fspath(url)
+    if flat:
+        return FlatStore(Path(text))
     if text.lower().startswith("file://"):
         text = unquote(text[len("file://") :])
     if "://" not in text:
@@ -82,6 +94,8 @@ def open_store(url: str | os.PathLike[str]) -> ResultStore:
 
 class FolderStore:
     """Results in a folder of this machine, or of one that all machines share."""
+
+    is_flat = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -126,17 +140,9 @@ class FolderStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def commit(self, scan: str, files: Path, outcome: bytes) -> None:
-        target = self.root / place_of(scan)
         with self._explained():
             (files / OUTCOME).write_bytes(outcome)
-            files.chmod(0o755)  # mkdtemp makes folders private
-            target.parent.mkdir(parents=True, exist_ok=True)
-            while not _renamed(files, target):
-                # A rename does not replace a folder that holds something.
-                old = files.with_name(f"{files.name}-old")
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(target, old)
-                shutil.rmtree(old, ignore_errors=True)
+            put_folder(files, self.root / place_of(scan))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -149,8 +155,58 @@ class FolderStore:
             ) from error
 
 
+class FlatStore(FolderStore):
+    """Results that share one folder, and what is known of each scan in a hidden folder beside them."""
+
+    is_flat = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / RECORDS)
+        self.folder = folder
+        self.url = str(folder)
+        self._created: Path | None = None
+
+    def prepare(self) -> None:
+        self._created = prepare_folder(self.folder)
+        sweep(self.root / "scans")
+
+    def commit(self, scan: str, files: Path, outcome: bytes) -> None:
+        # File by file, the outcome last: another run in the same folder may read the one that is there.
+        place = self.root / place_of(scan)
+        with self._explained():
+            place.mkdir(parents=True, exist_ok=True)
+            for file in files.iterdir():
+                os.replace(file, place / file.name)
+        self.write(f"{place_of(scan)}/{OUTCOME}", outcome)
+
+    def holds(self, files: object) -> bool:
+        """Return whether the files of a scan (names by kind) are there, each as medzsad wrote it."""
+        names = list(files.values()) if isinstance(files, dict) else [None]
+        return all(
+            isinstance(name, str) and Path(name).name == name and mark_of(self.folder / name) is not None
+            for name in names
+        )
+
+    def discard(self) -> None:
+        """Remove the folder and its parents as far as this run made them and nothing lies in them."""
+        if self._created is None:
+            return
+        records = sorted((path for path in self.root.rglob("*") if path.is_dir()), reverse=True)
+        for path in (*records, self.root, self.folder, *self.folder.parents):
+            try:
+                path.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return
+            if path == self._created:
+                return
+
+
 class ObjectStore:
     """Results behind an fsspec URL. An object appears whole; several do not, so the outcome comes last."""
+
+    is_flat = False
 
     def __init__(self, url: str) -> None:
         try:
@@ -222,17 +278,6 @@ class ObjectStore:
                 f"{self.url}: the results cannot be written or read ({_line(error)}); check the URL and the "
                 "rights"
             ) from error
-
-
-def _renamed(folder: Path, target: Path) -> bool:
-    """Whether a folder could take the name, which another that holds something may have."""
-    try:
-        os.rename(folder, target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        raise
-    return True
 
 
 def _line(error: Exception) -> str:

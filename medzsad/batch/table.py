@@ -1,32 +1,36 @@
-"""The table of scores as Parquet: parts that runs and shards write, and the one that they merge into."""
+"""The table of scores as Parquet, and the index page: parts that runs and shards write, merged into one."""
 
 from __future__ import annotations
 
 import io
 import json
+import tempfile
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import InitVar, asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medzsad.batch.records import Row, is_sound
-from medzsad.batch.store import ResultStore
-from medzsad.errors import BadInput, MedzsadError
+from medzsad.batch.records import COLUMNS, DONE, Row, is_sound
+from medzsad.batch.store import READERS, SETTINGS, THUMBNAIL, ResultStore, place_of
+from medzsad.errors import BadInput, MedzsadError, certain
 from medzsad.limits import check_limit
-from medzsad.storage.sharding import Shard, hash_of
+from medzsad.storage.hashing import Shard, hash_of
 from medzsad.storage.text_files import parse_json
 
 if TYPE_CHECKING:
     import pyarrow
 
+    from medzsad.results.html.index import IndexEntry
+
 PARTS, TABLE = "parts", "scores.parquet"
 PART_ROWS = 20_000
 FLUSH_S = 60.0
+# A page with more pictures is none that a browser likes to open.
+INDEX_SCANS = 1000
 FACTS = b"medzsad"
-TYPES = {
-    "score": "float64", "lesions": "int32", "largest_ml": "float64", "threshold": "float64",
-    "seconds": "float64", "attempts": "int32",
-}  # fmt: skip
+TYPES = {str: "string", float: "float64", int: "int32"}
 
 
 def require_pyarrow() -> Any:
@@ -48,20 +52,7 @@ def require_pyarrow() -> Any:
 def schema() -> pyarrow.Schema:
     """Return the columns of :class:`~medzsad.batch.records.Row`."""
     arrow = require_pyarrow()
-    return arrow.schema([(name, TYPES.get(name, "string")) for name in Row.__dataclass_fields__])
-
-
-def as_table(rows: list[Row]) -> pyarrow.Table:
-    """Return rows as a table.
-
-    Raises:
-        TypeError: if a value is not of its column's type.
-    """
-    arrow = require_pyarrow()
-    try:
-        return arrow.Table.from_pylist([asdict(row) for row in rows], schema=schema())
-    except (arrow.ArrowException, OverflowError, UnicodeError) as error:
-        raise TypeError(str(error)) from error
+    return arrow.schema([(name, TYPES[kind]) for name, kind in COLUMNS.items()])
 
 
 @dataclass
@@ -118,7 +109,9 @@ def write_table(
         OutputNotWritable: if it cannot be written.
     """
     arrow = require_pyarrow()
-    table = as_table(rows) if isinstance(rows, list) else rows
+    table = rows
+    if isinstance(rows, list):
+        table = arrow.Table.from_pylist([asdict(row) for row in rows], schema=schema())
     buffer = io.BytesIO()
     table = table.replace_schema_metadata({FACTS: json.dumps(facts).encode()})
     # With checksums, so that a bit that a disk turned is no score.
@@ -216,3 +209,77 @@ def _unfinished(cohorts: dict[tuple[str, int], tuple[set[str], set[tuple[int, in
         shards_note = f" (shards without results: {listed})" if absent else ""
         notes.append(f"{total - len(scans)} of {total} scans are still to be done{shards_note}")
     return notes
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was merged.
+
+    Attributes:
+        done, failed: how many scans.
+        indexed: how many of them the index page lists; 0 without a page.
+        notes: on shards that are missing or not finished.
+    """
+
+    done: int
+    failed: int
+    indexed: int
+    notes: tuple[str, ...]
+
+
+def merge(store: ResultStore) -> Merged:
+    """Merge the parts of all runs and shards into one table and, of reports, an index page.
+
+    The index lists the scans with the highest scores, at most :data:`INDEX_SCANS`.
+
+    Raises:
+        BadInput: if there are no parts, or one cannot be read.
+        OutputNotWritable: if table or page cannot be written.
+    """
+    table, notes = read_parts(store)
+    write_table(store, TABLE, table, {"scans": table.num_rows})
+    done = table.filter([status == DONE for status in table.column("status").to_pylist()])
+    indexed = _write_index(store, done) if _with_reports(store) else 0
+    return Merged(done.num_rows, table.num_rows - done.num_rows, indexed, tuple(notes))
+
+
+def _with_reports(store: ResultStore) -> bool:
+    settings = parse_json(store.read(SETTINGS) or b"{}", f"{store.url}/{SETTINGS}")
+    if not isinstance(settings, dict):
+        raise BadInput(f"{store.url}/{SETTINGS} is damaged; run again what wrote it, into another place.")
+    return bool(settings.get("report"))
+
+
+def _write_index(store: ResultStore, done: pyarrow.Table) -> int:
+    from medzsad.results.html.index import INDEX_NAME, write_index
+
+    best = ordered_by(done, ("score", "descending"), ("scan", "ascending")).slice(0, INDEX_SCANS)
+    rows = [Row(**row) for row in best.to_pylist()]
+    entries = index_entries(store, [(row, row.scan, f"{row.results}/{row.scan}_report.html") for row in rows])
+    if not entries:
+        return 0
+    with tempfile.TemporaryDirectory(prefix="medzsad-") as folder:
+        page = write_index(entries, Path(folder), total=done.num_rows)
+        store.write(INDEX_NAME, page.read_bytes())
+    return len(entries)
+
+
+def index_entries(store: ResultStore, done: list[tuple[Row, str, str]]) -> list[IndexEntry]:
+    """Return the lines of an index page for the scans that have a picture.
+
+    Args:
+        store: of their results.
+        done: row, name and report of each, the report relative to the page.
+    """
+    from medzsad.results.html.index import IndexEntry
+
+    with ThreadPoolExecutor(READERS) as readers:
+        pictures = readers.map(lambda one: store.read(f"{place_of(one[0].scan)}/{THUMBNAIL}"), done)
+        return [
+            IndexEntry(
+                name, report, certain(row.score), certain(row.lesions), row.largest_ml, row.model,
+                str(row.modality), picture,
+            )
+            for (row, name, report), picture in zip(done, pictures, strict=True)
+            if picture is not None
+        ]  # fmt: skip

@@ -1,29 +1,45 @@
-"""One scan of a cohort to one row of its table: what every kind of worker does."""
+"""One scan to its results and its row of the table: what every kind of worker does."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from medzsad.batch.cache_key import fingerprint
 from medzsad.batch.manifest import ScanItem
-from medzsad.batch.predictor import Predictor, PredictSettings
-from medzsad.batch.records import Circumstances, Row, done_row, failed_row, failure, is_sound
-from medzsad.batch.store import OUTCOME, ResultStore, open_store, place_of
-from medzsad.batch.table import as_table
+from medzsad.batch.outcome import shortened
+from medzsad.batch.predictor import Predictor, PredictSettings, fingerprint
+from medzsad.batch.records import (
+    Row,
+    done_row,
+    failed_row,
+    failure,
+    is_sound,
+    without_names,
+)
+from medzsad.batch.store import FLAT, OUTCOME, THUMBNAIL, FlatStore, ResultStore, open_store, place_of
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, certain, explained
+from medzsad.storage.atomic import PREFIX, sweep
 from medzsad.storage.text_files import parse_json
 from medzsad.threads import limit_threads
 
+if TYPE_CHECKING:
+    from medzsad.results.prediction import ScanPrediction
+
+log = logging.getLogger(__name__)
+
 # So many workers may die at a scan before it counts as failed.
 ATTEMPTS = 3
-THUMBNAIL = "thumbnail.png"
+FETCHED = f"{PREFIX}fetched-"  # temporary folders with series of a server
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,8 @@ class Job:
         out: path or URL of the results.
         headers: secrets that open a DICOMweb server.
         threads: of each worker's computations; None leaves that to the libraries.
+        flat: whether the results of all scans share one folder, whose user may be told the inputs' names.
+        taken: of such a folder, names of results that are not free for what comes from a server.
     """
 
     settings: PredictSettings
@@ -43,34 +61,72 @@ class Job:
     out: str
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     threads: int | None = None
+    flat: bool = False
+    taken: tuple[str, ...] = ()
 
-    @property
-    def model(self) -> str:
-        """The detector's name without its folder."""
-        return Path(self.settings.model).name
+    def about(self, seconds: float = 0.0, attempts: int = 1) -> dict[str, Any]:
+        """Return what rows say besides the result."""
+        return {
+            "model": Path(self.settings.model).name,
+            "settings": self.digest,
+            "seconds": round(seconds, 3),
+            "attempts": attempts,
+        }
 
-    def about(self, seconds: float = 0.0, attempts: int = 1) -> Circumstances:
-        """For rows."""
-        return Circumstances(self.model, self.digest, round(seconds, 3), attempts)
+
+class Watch:
+    """What is told of scans while they are predicted in this process; of a cohort nothing is."""
+
+    def phase(self, text: str) -> None:
+        """Take what is done now, such as "reading NAME"."""
+
+    def slices(self, name: str) -> Callable[..., Iterable[int]] | None:
+        """Return what wraps the slice indices of a scan and gets their ``total``; None for nothing."""
+        return None
+
+    def note(self, name: str, notes: Iterable[str]) -> None:
+        """Take notes on a scan."""
+
+
+class Notes(Watch):
+    """Logs notes: one that several scans have of the first, and at the end of how many more."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def note(self, name: str, notes: Iterable[str]) -> None:
+        """Log each note that is new."""
+        for note in notes:
+            self._counts[note] += 1
+            if self._counts[note] == 1:
+                log.info("%s: %s", name, note)
+
+    def close(self) -> None:
+        """Log how many more scans a note is about."""
+        for note, count in self._counts.items():
+            if count > 1:
+                log.info("%d more scan%s: %s", count - 1, "s" if count > 2 else "", note)
 
 
 def settled(store: ResultStore, item: ScanItem, digest: str, mark: str | None = None) -> Row | None:
     """Return the row of a scan that is done, or failed, with these settings and the input as it is now.
 
-    ``mark`` is the input's :func:`~medzsad.batch.cache_key.fingerprint`, if known.
+    ``mark`` is the input's :func:`~medzsad.batch.predictor.fingerprint`, if known.
     """
     content = store.read(f"{place_of(item.id)}/{OUTCOME}")
     if content is None:
         return None
     try:
         stored = parse_json(content, OUTCOME)
+        files = stored.pop("files", None)
         if (stored.pop("fingerprint"), stored["settings"]) != (mark or fingerprint(item), digest):
             return None
-        row = Row(**stored)
-        as_table([row])  # every value has its column's type
-    except (BadInput, KeyError, TypeError, AttributeError):  # of another version, or damaged
+        row = Row.checked(stored)
+    except (BadInput, KeyError, TypeError, ValueError, AttributeError):  # of another version, or damaged
         return None
-    return row if row.scan == item.id and is_sound(row.scan, row.status, row.score, row.results) else None
+    if row.scan != item.id or not is_sound(row.scan, row.status, row.score, row.results):
+        return None
+    return row if not isinstance(store, FlatStore) or store.holds(files) else None
 
 
 class Worker:
@@ -79,14 +135,22 @@ class Worker:
     Attributes:
         job: what to do.
         store: where the results go.
+
+    Args:
+        job: what to do.
+        watch: is told of it.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, watch: Watch | None = None) -> None:
         if job.threads is not None:
             limit_threads(job.threads)
         self.job = job
-        self.store = open_store(job.out)
+        self.store = open_store(job.out, flat=job.flat)
+        self._watch = watch or Watch()
         self._predictor = Predictor(job.settings)
+        self._names = {name.casefold(): name for name in job.taken}  # of results, and the scans' ids
+        # Of a cohort, no other scan could be written either; in one folder, another's file may be in the way.
+        self._fatal = (ModelNotReady,) if job.flat else (ModelNotReady, OutputNotWritable)
 
     def __call__(self, item: ScanItem) -> Row:
         """Do a scan, unless it is settled. Its results are there, complete, before the row is returned.
@@ -111,40 +175,95 @@ class Worker:
             hidden: list[Path] = []
             try:
                 return self._done(item, mark, began, attempt, hidden)
-            except (ModelNotReady, OutputNotWritable):
+            except self._fatal:
                 raise
             except Exception as error:
                 about = self.job.about(time.perf_counter() - began, attempt)
-                row = failed_row(item, explained(error, item.id), about, hidden=tuple(hidden))
+                subject = item.source if self.job.flat else item.id
+                row = failed_row(
+                    item, explained(error, subject), about, lambda text: self._told(text, item, hidden)
+                )
                 return self._commit_failure(item, row, mark)
 
     def _done(self, item: ScanItem, mark: str, began: float, attempt: int, hidden: list[Path]) -> Row:
-        predictor = self._predictor
-        with tempfile.TemporaryDirectory(prefix="medzsad-") as fetched:
-            source = Path(item.source)
-            if item.is_remote:
-                hidden.append(Path(fetched).resolve())
-                source = self._fetch(item, hidden[0])
-                hidden.insert(0, source)
-            scan = predictor.read(source, item.id, series=item.series, modality=item.modality)
+        predictor, watch, shown = self._predictor, self._watch, shortened(item.id)
+        if item.fault:
+            raise BadInput(item.fault)
+        watch.phase(f"reading {shown}")
+        with self._at_hand(item, hidden) as (source, name):
+            shown = shortened(name)
+            scan = predictor.read(source, name, series=item.series, modality=item.modality)
+            watch.phase(f"loading {self.job.settings.model}")
+            predictor.load()
             self._use_threads()
-            prediction = predictor.predict(scan, plane=item.plane)
-        with self.store.staging() as staging:
-            files = predictor.save(prediction, staging)
-            if predictor.settings.report:
+            watch.note(name, scan.notes)
+            watch.phase(f"predicting {shown}")
+            prediction = predictor.predict(scan, plane=item.plane, progress=watch.slices(shown))
+            watch.note(name, prediction.scan.notes[len(scan.notes) :])
+            watch.phase(f"writing {shown}")
+            return self._written(item, prediction, mark, began, attempt)
+
+    def _written(
+        self, item: ScanItem, prediction: ScanPrediction, mark: str, began: float, attempt: int
+    ) -> Row:
+        store = self.store
+        with store.staging() as staging:
+            files = self._predictor.save(
+                prediction, store.folder if isinstance(store, FlatStore) else staging
+            )
+            if self.job.settings.report:
                 from medzsad.results.html.index import index_entry
 
                 (staging / THUMBNAIL).write_bytes(index_entry(prediction, files["html"]).picture)
-            row = done_row(item, prediction, self.job.about(time.perf_counter() - began, attempt))
-            self.store.commit(item.id, staging, _outcome(row, mark))
+            results = FLAT if self.job.flat else place_of(item.id)
+            row = done_row(item, prediction, results, self.job.about(time.perf_counter() - began, attempt))
+            names = {kind: path.name for kind, path in files.items()} if self.job.flat else None
+            store.commit(item.id, staging, _outcome(row, mark, names))
         return row
 
-    def _fetch(self, item: ScanItem, folder: Path) -> Path:
+    @contextmanager
+    def _at_hand(self, item: ScanItem, hidden: list[Path]) -> Iterator[tuple[Path, str]]:
+        """Lend a scan's path on this machine, and what its results are called.
+
+        What is fetched from a server goes again in the end; ``hidden`` gets its temporary paths.
+        """
+        if not item.is_remote:
+            yield Path(item.source), item.id
+            return
         from medzsad.scans.dicom.web import RemoteSeries, fetch_series, parse_remote
 
         remote = certain(parse_remote(item.source))
         series = item.series or remote.series or self.job.settings.series
-        return fetch_series(RemoteSeries(remote.server, remote.study, series), folder, self.job.headers)
+        sweep(Path(tempfile.gettempdir()), f"{FETCHED}*")
+        folder = Path(tempfile.mkdtemp(prefix=FETCHED)).resolve()
+        hidden.append(folder)
+        try:
+            remote = RemoteSeries(remote.server, remote.study, series)
+            if self.job.flat:
+                log.info("fetching %s", remote)
+            source = fetch_series(remote, folder, self.job.headers)
+            hidden.insert(0, source)
+            yield source, self._free_name(source.name, item) if self.job.flat else item.id
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _free_name(self, name: str, item: ScanItem) -> str:
+        """Return the name, or one with a number if another scan of this run has it."""
+        number, free = 1, name
+        while self._names.setdefault(free.casefold(), item.id) != item.id:
+            number += 1
+            free = f"{name}_{number}"
+        return free
+
+    def _told(self, text: str, item: ScanItem, hidden: list[Path]) -> str:
+        """Return the reason of a failure as it may be told."""
+        if not self.job.flat:
+            return without_names(text, item, hidden)
+        from medzsad.scans.dicom.web import parse_remote
+
+        for folder in hidden:
+            text = text.replace(str(folder), str(parse_remote(item.source)))
+        return text
 
     def _use_threads(self) -> None:
         if self.job.threads is not None:
@@ -169,11 +288,12 @@ class Worker:
             self.store.remove(path)
 
     def _commit_failure(self, item: ScanItem, row: Row, mark: str) -> Row:
-        with self.store.staging() as staging:
-            self.store.commit(item.id, staging, _outcome(row, mark))
+        if not self.job.flat:  # where the scan is tried again in every run
+            with self.store.staging() as staging:
+                self.store.commit(item.id, staging, _outcome(row, mark))
         return row
 
 
-def _outcome(row: Row, mark: str) -> bytes:
-    fields = asdict(row) | {"fingerprint": mark}
+def _outcome(row: Row, mark: str, files: dict[str, str] | None = None) -> bytes:
+    fields = asdict(row) | {"fingerprint": mark} | ({"files": files} if files is not None else {})
     return (json.dumps(fields, indent=2) + "\n").encode()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medzsad.cli.options import json_option
+
 if TYPE_CHECKING:
     from medzsad.datasets.catalog import DatasetEntry
     from medzsad.datasets.checking import CheckReport
@@ -36,7 +38,7 @@ def datasets() -> None:
     type=click.Path(path_type=Path),
     help="Show which of them are found in DIR, a folder of data sets.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_(data: Path | None, as_json: bool) -> None:
     """List all data sets; with --data, which of them lie in DIR under their usual names."""
     from medzsad.datasets.catalog import entries
@@ -55,7 +57,7 @@ def list_(data: Path | None, as_json: bool) -> None:
 
 @datasets.command()
 @click.argument("name", metavar="NAME")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def info(name: str, as_json: bool) -> None:
     """Show where to get the data set NAME, its licence, and the folders that it is expected in."""
     from medzsad.datasets.catalog import expected, find_entry
@@ -86,7 +88,7 @@ def info(name: str, as_json: bool) -> None:
     help="Which part.",
 )
 @click.option("--channel", metavar="NAME", help="Of volumes: which of a case's images, e.g. flair.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def check(name: str, root: Path | None, split: str, channel: str | None, as_json: bool, quiet: bool) -> None:
     """Read every file of the data set NAME: count, and say what is missing, wrong, broken or twice there.

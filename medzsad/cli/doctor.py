@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from medzsad import __version__
-from medzsad.cli.options import tell
+from medzsad.cli.options import json_option, tell
 from medzsad.errors import MedzsadError
 
 LIBRARIES = {
@@ -27,7 +27,7 @@ _SHAPE, _CENTRE, _RADIUS = (64, 64, 12), (40, 24, 6), 6.0  # voxels: the self-te
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def doctor(as_json: bool) -> None:
     """Check the installation: versions, devices, cache, models that are ready, and a self-test.
 

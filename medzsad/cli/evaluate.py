@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medzsad.cli.options import tell, threads_option
-from medzsad.cli.progress import progress_of
-from medzsad.cli.terminal import show_log
+from medzsad.cli.options import (
+    backend_option,
+    clip_option,
+    device_option,
+    organ_option,
+    precision_option,
+    tell,
+    threads_option,
+)
+from medzsad.cli.terminal import progress_of, show_log
 from medzsad.errors import BadInput
 from medzsad.storage.text_files import whole_number
 
@@ -99,31 +106,20 @@ DEFAULT = "medzsad-mini"
 @click.option("--resamples", default=1000, show_default=True, metavar="N", help="Of the bootstrap; 0: none.")
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap and of --limit.")
 @click.option("--no-references", is_flag=True, help="Leave out brightness, darkness and asymmetry.")
-@click.option("--organ", metavar="NAME", help="What the images show, for models whose texts name it.")
+@organ_option
 @click.option(
     "--class-name",
     metavar="TEXT",
     help="What those texts call the images [default: each class's name, see docs/methods.md].",
 )
-@click.option("--clip-weights", metavar="TAG|FILE", help="CLIP weights for CLIP-based models.")
+@clip_option
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."
 )
 @threads_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
-@click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
-)
-@click.option(
-    "--backend",
-    default="torch",
-    show_default=True,
-    type=click.Choice(["torch", "openvino", "onnx", "auto"]),
-    help="What computes on the CPU; auto: the fastest that medzsad models time measured (docs/backends.md).",
-)
+@device_option
+@precision_option
+@backend_option
 @click.option(
     "--shard", metavar="I/N", help="Only predict share I of N, for an evaluation to come; no figures."
 )

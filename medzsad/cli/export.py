@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-_CLIP = click.option("--clip-weights", metavar="TAG|FILE", help="Other CLIP weights, for CLIP-based models.")
+from medzsad.cli.options import class_option, clip_option, organ_option
+
 _ADAPTER = click.option(
     "--adapter", metavar="FILE", help="A file of what was learned, instead of the model's own."
 )
-_ORGAN = click.option("--organ", metavar="NAME", help="What scans show, for models whose texts name it.")
-_CLASS = click.option("--class-name", metavar="TEXT", help="The same in words of one's own.")
 
 
 @click.group()
@@ -26,10 +25,10 @@ def export() -> None:
 @export.command()
 @click.argument("name", metavar="NAME")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@_CLIP
+@clip_option
 @_ADAPTER
-@_ORGAN
-@_CLASS
+@organ_option
+@class_option
 @click.option(
     "--without-clip",
     is_flag=True,
@@ -71,10 +70,10 @@ def bundle(
 @export.command()
 @click.argument("name", metavar="NAME")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@_CLIP
+@clip_option
 @_ADAPTER
-@_ORGAN
-@_CLASS
+@organ_option
+@class_option
 @click.option(
     "--size", type=click.IntRange(min=1), metavar="PIXELS", help="Side of the images [default: the model's]."
 )

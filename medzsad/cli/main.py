@@ -17,7 +17,7 @@ from medzsad.errors import BadInput, MedzsadError, explained
 # Command -> (module, one line for --help).
 COMMANDS = {
     "predict": ("medzsad.cli.predict", "Find what is anomalous in scans: map, mask, overlay, report."),
-    "cohort": ("medzsad.cli.cohort", "Many scans: merge the tables of shards and runs."),
+    "cohort": ("medzsad.cli.predict", "Many scans: merge the tables of shards and runs."),
     "evaluate": ("medzsad.cli.evaluate", "Measure detectors on a data set, as the papers do."),
     "train": ("medzsad.cli.train", "Train a detector by a recipe; a stopped training goes on."),
     "datasets": ("medzsad.cli.datasets", "The data sets by name: list, info, check a copy."),

@@ -1,17 +1,21 @@
-"""What ``medzsad models list`` and ``info`` print, as lines and as JSON."""
+"""What ``medzsad models list``, ``info`` and ``time`` print, as lines and as JSON."""
 
 from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medzsad.storage import cache
 from medzsad.zoo.catalogue import Catalogue, WeightFile, ZooEntry, catalogue, find_entry, users_of
 from medzsad.zoo.fetch import by_hand
 
+if TYPE_CHECKING:
+    from medzsad.backends.records import Record, Timing
+
 WIDTH = 80
+USES = {"slices": "slices of volumes", "images": "images"}
 _COLUMNS = ("model", "method", "needs", "trained on")
 
 
@@ -50,8 +54,6 @@ def described(name: str) -> dict[str, Any]:
     if name not in known.models and name in known.files:
         return _file_facts(known.files[name], known)
     if name not in known.models and (name.endswith(".safetensors") or Path(name).expanduser().is_dir()):
-        from medzsad.cli.adapter_tables import adapter_facts
-
         return adapter_facts(name)
     entry = find_entry(name)
     facts = _summary(entry, known)
@@ -71,8 +73,6 @@ def description(name: str) -> list[str]:
     """The same as lines for the terminal."""
     facts = described(name)
     if "adapter" in facts:
-        from medzsad.cli.adapter_tables import adapter_lines
-
         return adapter_lines(facts)
     if "method" not in facts:
         return _file_lines(facts)
@@ -117,6 +117,100 @@ def needs(entry: ZooEntry, known: Catalogue) -> str:
         return f"import {len(absent)} file" + ("s" if len(absent) > 1 else "")
     sizes = ["?" if file.megabytes is None else f"{file.megabytes:g}" for file in absent]
     return f"fetch {'+'.join(sizes)} MB"
+
+
+def adapter_facts(name: str) -> dict[str, Any]:
+    """All that a medzsad checkpoint tells of itself, JSON-serialisable.
+
+    Args:
+        name: the file, or the folder of a training run.
+
+    Raises:
+        ModelNotReady: if there is no such file, or it is damaged or another's.
+    """
+    from medzsad.detectors.checkpoint import read_checkpoint
+    from medzsad.zoo.loading import run_adapter
+
+    path = run_adapter(name) or Path(name).expanduser()
+    checkpoint = read_checkpoint(path)
+    facts = {
+        "adapter": str(path),
+        "method": checkpoint.method,
+        "settings": checkpoint.settings,
+        "seen": list(checkpoint.training.get("seen", ())),
+        "training": checkpoint.training,
+        "parameters": sum(tensor.numel() for tensor in checkpoint.tensors.values()),
+    }
+    if checkpoint.method == "headclip":
+        from medzsad.detectors.headclip.head_picture import head_weights_table, read_head_weights
+
+        facts["head_weights"] = {
+            path: {str(layer): scale.tolist() for layer, scale in layers.items()}
+            for path, layers in read_head_weights(checkpoint).items()
+        }
+        facts["head_weights_table"] = head_weights_table(checkpoint)
+    return facts
+
+
+def adapter_lines(facts: dict[str, Any]) -> list[str]:
+    """The same as lines for the terminal."""
+    training = facts["training"]
+    pairs = [
+        ("method", facts["method"]),
+        ("trained on", ", ".join(facts["seen"]) or "not recorded"),
+        ("chosen on", ", ".join(training.get("chosen_on", ()))),
+        ("epochs", f"{training['epochs']:g} ({training['step']} steps)" if "step" in training else ""),
+        ("parameters", f"{facts['parameters']:,}"),
+        ("settings", ", ".join(f"{k} {v}" for k, v in facts["settings"].items() if k != "clip_fingerprint")),
+    ]
+    lines = [facts["adapter"], *_aligned(pairs)]
+    data = [one for one in training.get("data", ()) if isinstance(one, dict) and "licence" in one]
+    if data:
+        lines += ["", "data sets seen, with their licences:"]
+        lines += [
+            f"  {one['dataset']} ({one['split']}, {one['images']} images): {one['licence']}" for one in data
+        ]
+    if "head_weights_table" in facts:
+        lines += ["", *facts["head_weights_table"].splitlines()]
+    return lines
+
+
+def time_facts(record: Record) -> dict[str, Any]:
+    """The record, JSON-serialisable, with what ``--backend auto`` takes from now on."""
+    facts = asdict(record)
+    for timing, stored in zip(record.timings, facts["timings"], strict=True):
+        stored["within_bounds"] = timing.within
+    best = record.fastest()
+    return {**facts, "choice": None if best is None else [best.backend, best.precision]}
+
+
+def time_lines(record: Record) -> list[str]:
+    """The record as a table for the terminal."""
+    from medzsad.backends.records import MAP_BOUND, SCORE_BOUND
+
+    best = record.fastest()
+    lines = [f"{record.model} on {record.cpu}, {record.threads} threads, {record.batch} at once"]
+    for use, side in record.sizes.items():
+        first = record.timings[0].rates[use]
+        lines += ["", f"{USES[use]}, {side} px"]
+        lines.append(f"{'backend':<16}{'images/s':>10}{'ratio':>8}")
+        lines += [
+            f"{_label(one):<16}{one.rates[use]:>10.3g}{one.rates[use] / first:>8.2f}"
+            for one in record.timings
+        ]
+    lines += ["", "largest difference from torch fp32"]
+    lines.append(f"{'backend':<16}{'maps':>10}{'scores':>10}  bounds ({MAP_BOUND:g}, {SCORE_BOUND:g})")
+    lines += [
+        f"{_label(one):<16}{one.map_difference:>10.1e}{one.score_difference:>10.1e}  "
+        f"{'kept' if one.within else 'missed'}"
+        for one in record.timings
+    ]
+    lines += ["", f"--backend auto takes {'torch' if best is None else _label(best)}"]
+    return lines
+
+
+def _label(timing: Timing) -> str:
+    return f"{timing.backend} {timing.precision}"
 
 
 _ORIGINS = {"user": "your own catalogue (MEDZSAD_CATALOGUE)", "imported": "the cache (medzsad models import)"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from medzsad.cli.options import tell
+from medzsad.cli.options import clip_option, json_option, organ_option, tell
 from medzsad.cli.terminal import show_log
 
 
@@ -23,7 +23,7 @@ def models() -> None:
 
 
 @models.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_(as_json: bool) -> None:
     """List all models and what each needs."""
     from medzsad.cli.model_tables import listed, listing
@@ -37,7 +37,7 @@ def list_(as_json: bool) -> None:
 
 @models.command()
 @click.argument("name", metavar="NAME")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def info(name: str, as_json: bool) -> None:
     """Show all that is known of the model NAME: parts, licences, hashes, training data, paper, settings.
 
@@ -153,9 +153,9 @@ def remove(name: str) -> None:
     show_default=True,
     help="For each figure, at least.",
 )
-@click.option("--clip-weights", metavar="TAG|FILE", help="Other CLIP weights, for CLIP-based models.")
-@click.option("--organ", metavar="NAME", help="What scans show, for models whose texts name it.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@clip_option
+@organ_option
+@json_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not say what is being measured.")
 def time_(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Measure what computes the model NAME fastest on this CPU, for --backend auto.
@@ -164,7 +164,7 @@ def time_(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
     the fastest whose maps and scores are within the bounds is remembered for this CPU and these versions.
     A large model takes some minutes, and graphs that are missing are made. See docs/backends.md.
     """
-    from medzsad.cli.model_times import time_facts, time_lines
+    from medzsad.cli.model_tables import time_facts, time_lines
     from medzsad.zoo.benchmark import measure_backends
 
     say = None if quiet else tell

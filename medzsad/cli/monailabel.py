@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from medzsad.cli.options import device_option
+
 
 @click.group()
 def monailabel() -> None:
@@ -60,7 +62,7 @@ def init(folder: Path) -> None:
 @click.option(
     "--clip-weights", metavar="NAME|FILE", help="What HeadCLIP is trained on [default: a CLIP that is ready]."
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@device_option
 @click.option("--parallel", type=click.IntRange(min=1), help="Predictions at once [default: 1].")
 @click.option(
     "--no-auto-scoring", is_flag=True, help="Score scans only when asked to (POST /scoring/anomaly)."

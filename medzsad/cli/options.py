@@ -1,4 +1,4 @@
-"""Options that several commands have, and what messages call them."""
+"""Options that several commands have, alike, and what messages call them."""
 
 from __future__ import annotations
 
@@ -49,3 +49,35 @@ threads_option = click.option(
     callback=_limit,
     help="Cores to compute with [default: OMP_NUM_THREADS, or those that the process may use].",
 )
+clip_option = click.option(
+    "--clip-weights",
+    metavar="TAG|FILE",
+    help="Other CLIP weights for CLIP-based models: an open_clip tag or a local file.",
+)
+organ_option = click.option(
+    "--organ",
+    metavar="NAME",
+    help="What the scans show, for models whose texts name it: brain, liver, ... [default: object-agnostic].",
+)
+class_option = click.option(
+    "--class-name",
+    metavar="TEXT",
+    help="The same in words of one's own, for those texts: 'knee MRI' [default: the organ's].",
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps."
+)
+precision_option = click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
+)
+backend_option = click.option(
+    "--backend",
+    default="torch",
+    show_default=True,
+    type=click.Choice(["torch", "openvino", "onnx", "auto"]),
+    help="What computes on the CPU; auto: the fastest that medzsad models time measured (docs/backends.md).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,17 +1,30 @@
-"""``medzsad predict``."""
+"""``medzsad predict`` and ``medzsad cohort``."""
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from medzsad.cli.options import threads_option
-from medzsad.cli.progress import StatusLine, progress_of
-from medzsad.cli.terminal import show_log
-from medzsad.errors import BadInput, MedzsadError
+from medzsad.cli.options import (
+    backend_option,
+    class_option,
+    clip_option,
+    device_option,
+    in_options,
+    json_option,
+    organ_option,
+    precision_option,
+    tell,
+    threads_option,
+)
+from medzsad.cli.terminal import StatusLine, progress_of, scans_bar, show_log
+from medzsad.errors import BadInput
+
+if TYPE_CHECKING:
+    from medzsad.batch.outcome import Outcome
+    from medzsad.batch.worker import Notes
 
 
 @click.command()
@@ -31,21 +44,9 @@ from medzsad.errors import BadInput, MedzsadError
     show_default=True,
     help="A model's name (see medzsad models list), or a .safetensors checkpoint.",
 )
-@click.option(
-    "--clip-weights",
-    metavar="TAG|FILE",
-    help="Other CLIP weights for CLIP-based models: an open_clip tag or a local file.",
-)
-@click.option(
-    "--organ",
-    metavar="NAME",
-    help="What the scans show, for models whose texts name it: brain, liver, ... [default: object-agnostic].",
-)
-@click.option(
-    "--class-name",
-    metavar="TEXT",
-    help="The same in words of one's own, for those texts: 'knee MRI' [default: the organ's].",
-)
+@clip_option
+@organ_option
+@class_option
 @click.option(
     "--plane",
     default="auto",
@@ -94,20 +95,9 @@ from medzsad.errors import BadInput, MedzsadError
 @click.option("--volume", type=int, metavar="N", help="Which volume of a 4D file or series, from 0.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Slices at once [default: by device].")
 @threads_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
-@click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
-)
-@click.option(
-    "--backend",
-    default="torch",
-    show_default=True,
-    type=click.Choice(["torch", "openvino", "onnx", "auto"]),
-    help="What computes on the CPU; auto: the fastest that medzsad models time measured (docs/backends.md).",
-)
+@device_option
+@precision_option
+@backend_option
 @click.option("--save-scan", is_flag=True, help="Also write the scan as it was read (NAME_scan.nii.gz).")
 @click.option(
     "--save-brain", is_flag=True, help="Also write the brain that the model sees (NAME_brain.nii.gz)."
@@ -150,6 +140,7 @@ from medzsad.errors import BadInput, MedzsadError
 )
 @click.option("--shard", metavar="I/N", help="Of a cohort, only share I of N, the same in every run.")
 @click.option("--retry-failed", is_flag=True, help="Of a cohort, also scans that failed in an earlier run.")
+@click.option("--fresh", is_flag=True, help="Do again what an earlier run did of the same scans.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON instead of the table.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar, notes or table.")
 def predict(
@@ -159,6 +150,7 @@ def predict(
     ray: str | None,
     shard: str | None,
     retry_failed: bool,
+    fresh: bool,
     as_json: bool,
     quiet: bool,
     server: str | None,
@@ -172,67 +164,149 @@ def predict(
     INPUT is a NIfTI, NRRD, MetaImage or MGZ file, a DICOM file or series folder, a PNG, JPEG or TIFF image, a
     folder of these, or dicomweb://host/path/studies/UID[/series/UID] (dicomwebs:// for https).
     For each scan the folder OUT gets NAME_anomaly.nii.gz, NAME_mask.nii.gz, NAME_overlay.png and NAME.json.
+    What a run before did of the same scan with the same options is kept; --fresh does it again.
 
     A cohort is what is asked for by --jobs, --ray or --shard, by an INPUT that is a CSV table (column scan;
     also id, series, modality, plane) or a query (dicomweb://host/path/studies?ModalitiesInStudy=MR), or by a
-    URL as OUT. Its results lie in OUT/scans, their scores in OUT/scores.parquet, and a second run does only
-    what is missing: docs/scaling.md.
+    URL as OUT. Its results lie in OUT/scans, their scores in OUT/scores.parquet: docs/scaling.md.
 
     Exit code: 0 all done, 2 bad input (the other inputs are still finished), 1 internal error.
     """
     status = StatusLine(not quiet)
     status("starting")
-    from medzsad.batch import predict_many
-    from medzsad.batch.dicomweb_inputs import fetched
-    from medzsad.cli.predict_cohort import is_cohort, predict_cohort
-
     if not inputs and server is None:
         hint = "" if ray in (None, "auto") else f" --ray took {ray} for an address: put --ray last."
         raise click.UsageError(f"Missing argument 'INPUT...'.{hint}")
     if options["with_identity"] and not options["report"]:
         raise BadInput("--with-identity names the patient in the HTML report; add --report.")
-    say = None if quiet else status.say
-    show_log(say)
-    if is_cohort(inputs, out, jobs, ray, shard, retry_failed):
+    if _is_cohort(inputs, out, jobs, ray, shard, retry_failed):
         if store or server is not None:
             raise BadInput(
                 "a cohort has no --store and no --dicomweb; give dicomweb://host/path/studies/UID as INPUT."
             )
-        predict_cohort(
+        from medzsad.batch.predictor import PredictSettings
+        from medzsad.batch.run import run_cohort
+        from medzsad.scans.dicom.web import access_headers
+        from medzsad.storage.hashing import Shard
+
+        outcome = run_cohort(
             inputs,
             out,
-            options,
+            PredictSettings(**options),
             jobs=jobs,
             ray=ray,
-            shard=shard,
+            shard=None if shard is None else Shard.parse(shard),
             retry_failed=retry_failed,
-            headers=headers,
-            as_json=as_json,
-            quiet=quiet,
+            fresh=fresh,
+            headers=access_headers(headers),
+            bar=None if quiet else scans_bar,
         )
-        return
-    place = {"server": server, "study": study, "series": options["series"], "headers": headers}
-    if store:
-        options["dicom"] = options["dicom"] or "all"
-    with fetched(inputs, **place, say=say) as remote:
-        if store and not remote.is_remote:
-            raise BadInput("--store sends results back to a DICOMweb server, but no input is from one.")
-        progress = None if quiet else partial(progress_of, unit="slice")
-        outcome = predict_many(remote.paths, Path(out), say=say, phase=status, progress=progress, **options)
+    else:
+        from medzsad.batch.manifest import is_url
+        from medzsad.batch.run import predict_many
+        from medzsad.scans.dicom.web import access_headers
+
+        places = _with_server(inputs, server, study, options["series"])
+        is_remote = any(map(is_url, places))
         if store:
-            remote.store(outcome, say)
-        remote.restore_names(outcome)
+            options["dicom"] = options["dicom"] or "all"
+            if not is_remote:
+                raise BadInput("--store sends results back to a DICOMweb server, but no input is from one.")
+        show_log(None if quiet else status.say)
+        outcome = predict_many(
+            places,
+            out,
+            fresh=fresh,
+            watch=None if quiet else _watch(status),
+            headers=access_headers(headers) if is_remote else {},
+            send_back=store,
+            **options,
+        )
+    _finish(outcome, status, as_json=as_json, quiet=quiet)
+
+
+def _is_cohort(
+    inputs: Sequence[str], out: str, jobs: int | None, ray: str | None, shard: str | None, retry_failed: bool
+) -> bool:
+    """Whether options or inputs ask for a cohort."""
+    from medzsad.batch.manifest import is_table
+    from medzsad.scans.dicom.web_query import is_query
+
+    asked = jobs is not None or ray is not None or shard is not None or retry_failed
+    return asked or "://" in out or any(is_table(text) or is_query(text) for text in inputs)
+
+
+def _with_server(
+    inputs: Sequence[str], server: str | None, study: str | None, series: str | None
+) -> list[str]:
+    """The inputs, and the study of --dicomweb and --study as one more."""
+    from medzsad.scans.dicom.web import RemoteSeries
+
+    if (server is None) != (study is None):
+        raise BadInput("--dicomweb URL and --study UID belong together; give both, or a dicomweb:// URL.")
+    if server is None or study is None:
+        return list(inputs)
+    scheme, mark, rest = server.partition("://")
+    scheme = {"dicomweb": "http", "dicomwebs": "https"}.get(scheme.lower(), scheme)
+    remote = str(RemoteSeries(f"{scheme}{mark}{rest}".rstrip("/"), study, series))
+    return [*inputs, f"dicomweb{remote.removeprefix('http')}"]
+
+
+def _watch(status: StatusLine) -> Notes:
+    """What shows on the terminal how far a scan is."""
+    from medzsad.batch.worker import Notes
+
+    class Shown(Notes):
+        def phase(self, text: str) -> None:
+            status(text)
+
+        def slices(self, name: str) -> Any:
+            return progress_of(name, unit="slice")
+
+    return Shown()
+
+
+def _finish(outcome: Outcome, status: StatusLine, *, as_json: bool, quiet: bool) -> None:
+    """Print what became of the scans, and end with its exit code."""
+    status("")
     if as_json:
         from medzsad.results.report import to_json
 
         click.echo(to_json(outcome.document()), nl=False)
     elif not quiet:
-        for line in outcome.table():
-            click.echo(line)
-    for path, error in outcome.failed:
-        kind = (
-            "error" if isinstance(error, MedzsadError) else f"internal error: {path}: {type(error).__name__}"
-        )
-        status.say(f"{kind}: {error}")
+        for line in outcome.lines():
+            click.echo(in_options(line))
+    notes = outcome.merged.notes if outcome.merged is not None and not quiet else ()
+    for line in (*notes, *(f"error: {line}" for line in outcome.failures())):
+        status.say(line)
     if outcome.exit_code:
         raise click.exceptions.Exit(outcome.exit_code)
+
+
+@click.group()
+def cohort() -> None:
+    """What many scans, predicted by medzsad predict --jobs, --ray or --shard, have in common."""
+
+
+@cohort.command()
+@click.argument("out", metavar="DIR|URL")
+@json_option
+def merge(out: str, as_json: bool) -> None:
+    """Merge the tables of all shards and runs in DIR|URL into scores.parquet and, of reports, index.html."""
+    from medzsad.batch.store import open_store
+    from medzsad.batch.table import TABLE
+    from medzsad.batch.table import merge as merge_parts
+
+    store = open_store(out)
+    merged = merge_parts(store)
+    if as_json:
+        from medzsad.results.report import to_json
+
+        facts = {"done": merged.done, "failed": merged.failed, "indexed": merged.indexed}
+        click.echo(to_json({"table": f"{store.url}/{TABLE}", **facts, "notes": list(merged.notes)}), nl=False)
+        return
+    for note in merged.notes:
+        tell(note)
+    click.echo(f"{merged.done} scans done, {merged.failed} failed: {store.url}/{TABLE}")
+    if merged.indexed:
+        click.echo(f"{merged.indexed} reports: {store.url}/index.html")

@@ -1,4 +1,7 @@
-"""What is printed: no raw control characters of file names, no warnings of libraries beside our lines."""
+"""What is printed while the command line works: on stderr, and never in the way of results.
+
+No raw control characters of file names, and no warnings of libraries beside our lines.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,20 @@ import logging
 import os
 import re
 import sys
+import threading
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
+
+import click
 
 from medzsad.cli.options import tell
 
 LOG = logging.getLogger("medzsad")
+LOG_EVERY_S = 30.0  # between the lines of a log
+CLEAR = "\r\x1b[K"
 
 # Control characters, less those of lines and progress bars; what terminals obey in a file name is spelt out.
 _CONTROL = re.compile(r"[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -86,3 +96,104 @@ class _Said(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._say(record.getMessage())
+
+
+class StatusLine:
+    """Names the present phase in one line of a terminal, which the next phase or message replaces.
+
+    Args:
+        enabled: False for ``--quiet``. Where stderr is no terminal nothing is said of phases.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self._enabled = enabled and sys.stderr.isatty()
+
+    def __call__(self, phase: str) -> None:
+        """Show ``phase``; ``""`` clears the line."""
+        if self._enabled:
+            sys.stderr.write(f"{CLEAR}{phase} ..." if phase else CLEAR)
+            sys.stderr.flush()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self("")
+        tell(text.replace("\n", " "))
+
+
+def progress_of(name: str, unit: str = "it") -> Callable[..., Iterable[Any]]:
+    """Return what wraps an iterable and tells how far it is: a bar on a terminal, else lines for a log.
+
+    Args:
+        name: of what is done.
+        unit: of the bar.
+    """
+
+    def wrap(items: Iterable[Any], total: int) -> Iterable[Any]:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            return tqdm(items, total=total, desc=name, unit=unit, leave=False, file=sys.stderr)
+        return logged(items, total)
+
+    def logged(items: Iterable[Any], total: int) -> Iterator[Any]:
+        with _logged(name, total) as advance:
+            for item in items:
+                yield item
+                advance()
+
+    return wrap
+
+
+@contextmanager
+def scans_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a cohort is: a bar on a terminal, else lines for a log.
+
+    Args:
+        total: how many scans there are.
+
+    Yields:
+        A function to call after each scan with the number of failures so far.
+    """
+    if not sys.stderr.isatty():
+        with _logged("scans", total) as advance:
+            yield lambda failed: advance(f", {failed} failed")
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="scan", leave=False, file=sys.stderr) as bar:
+
+        def show(failed: int) -> None:
+            bar.set_postfix(failed=failed, refresh=False)
+            bar.update()
+
+        yield show
+
+
+@contextmanager
+def _logged(name: str, total: int) -> Iterator[Callable[..., None]]:
+    """Lend what is called after each item, with a remark; from time to time a line tells how far it is."""
+    began, done, remark, over = time.monotonic(), 0, "", threading.Event()
+
+    def advance(text: str = "") -> None:
+        nonlocal done, remark
+        done, remark = done + 1, text
+
+    def report() -> None:
+        # From a thread of its own: a single volume may take longer than the time between two lines.
+        while not over.wait(LOG_EVERY_S):
+            passed = time.monotonic() - began
+            left = f", about {_duration(passed / done * (total - done))} left" if done else ""
+            click.echo(f"{name}: {done} of {total}{remark} in {_duration(passed)}{left}", err=True)
+
+    threading.Thread(target=report, daemon=True).start()
+    try:
+        yield advance
+    finally:
+        over.set()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from medzsad.cli.options import threads_option
+from medzsad.cli.options import device_option, threads_option
 from medzsad.cli.terminal import show_log
 from medzsad.errors import BadInput
 
@@ -35,7 +35,7 @@ from medzsad.errors import BadInput
 )
 @click.option("--clip-weights", metavar="TAG|FILE", help="CLIP weights instead of the recipe's.")
 @threads_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@device_option
 @click.option("--fresh", is_flag=True, help="Start over, whatever the folder holds of a run.")
 @click.option("--dry-run", is_flag=True, help="Print the whole recipe and count the data; train nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")

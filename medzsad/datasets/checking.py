@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from medzsad.datasets.opening import open_with_problems
 from medzsad.datasets.reading import KINDS, Problem
 from medzsad.datasets.samples import GOOD, Sample, SampleSet, VolumeSample
 from medzsad.errors import BadInput
+from medzsad.storage.hashing import hash_files
 
 READERS = 4
 
@@ -220,9 +220,8 @@ def _unreadable(path: Path, error: BadInput) -> Problem:
 
 def _digest(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+        return hash_files(path)
+    except BadInput:
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import zipfile
 from collections import Counter
@@ -16,18 +15,20 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from medzsad.datasets.samples import SampleSet
-from medzsad.errors import BadInput, OutputNotWritable
+from medzsad.errors import certain
 from medzsad.evaluation.outcome import (
     Evaluation,
     published_beside,
 )
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.results.report import to_json
-from medzsad.storage.atomic import replacing
+from medzsad.storage.hashing import hash_files, hash_settings, hash_tensors
+from medzsad.storage.keyed import KeyedStore
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
+_ADVICE = "make room, set MEDZSAD_CACHE to another folder, or use `no_cache`"
 VERSION = 2  # raised whenever the same detector and file would give another prediction
 
 
@@ -83,8 +84,7 @@ class PredictionCache:
 
     def _folder_of(self, base: Path, detector: AnomalyDetector) -> Path:
         # The weights are those that the first detector came with: with settings, they decide all texts.
-        text = json.dumps({**self._described, "settings": detector.settings}, sort_keys=True, default=str)
-        return base / hashlib.sha256(text.encode()).hexdigest()[:32]
+        return base / hash_settings({**self._described, "settings": detector.settings})[:32]
 
     def key_of(self, path: Path) -> str:
         """Return the hash of a file's contents; ``""`` where nothing is kept.
@@ -92,7 +92,7 @@ class PredictionCache:
         Raises:
             BadInput: if it cannot be read.
         """
-        return file_hash(path) if self.folder is not None else ""
+        return hash_files(path) if self.folder is not None else ""
 
     def fetch(self, path: Path, compute: Callable[[], StoredPrediction], part: str = "") -> StoredPrediction:
         """Return the prediction of a file, computed and kept if it is not there yet.
@@ -120,15 +120,9 @@ class PredictionCache:
         """
         if self.folder is None:
             return None
-        path = self.folder / f"{key}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                prediction = StoredPrediction(
-                    stored["anomaly_map"], float(stored["score"]), float(stored["probability"])
-                )
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-            return None
-        self._count["found"] += path not in self._written
+        prediction = self._store.read(key, _load, KeyError, EOFError, zipfile.BadZipFile)
+        if prediction is not None:
+            self._count["found"] += self._store.path(key) not in self._written
         return prediction
 
     def put(self, key: str, prediction: StoredPrediction) -> None:
@@ -139,49 +133,28 @@ class PredictionCache:
         """
         if self.folder is None:
             return
-        try:
-            path = self.folder / f"{key}.npz"
-            with replacing(path) as temporary, open(temporary, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    anomaly_map=prediction.anomaly_map,
-                    score=prediction.score,
-                    probability=prediction.probability,
-                )
-            self._written.add(path)
-        except OSError as error:
-            raise _not_kept("predictions", self.folder, error) from error
+        with self._store.writing(key) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(
+                file,
+                anomaly_map=prediction.anomaly_map,
+                score=prediction.score,
+                probability=prediction.probability,
+            )
+        self._written.add(self._store.path(key))
+
+    @property
+    def _store(self) -> KeyedStore:
+        return KeyedStore(certain(self.folder), ".npz", what="predictions", advice=_ADVICE)
+
+
+def _load(path: Path) -> StoredPrediction:
+    with np.load(path, allow_pickle=False) as stored:
+        return StoredPrediction(stored["anomaly_map"], float(stored["score"]), float(stored["probability"]))
 
 
 def weights_hash(detector: AnomalyDetector) -> str:
     """SHA-256 over all parameters and buffers."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(detector.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def file_hash(*paths: Path) -> str:
-    """SHA-256 of the contents of files, piece by piece; a folder counts as its files, in order.
-
-    Raises:
-        BadInput: if one cannot be read.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        for part in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-            try:
-                with open(part, "rb") as file:
-                    while piece := file.read(1 << 20):
-                        digest.update(piece)
-            except OSError as error:
-                raise BadInput(
-                    f"{part} cannot be read ({error.strerror or error}); check the file."
-                ) from error
-    return digest.hexdigest()
+    return hash_tensors(detector.state_dict())
 
 
 RESULTS_VERSION = 1  # raised whenever the same fingerprint would stand for other figures, or the form changes
@@ -227,8 +200,7 @@ def fingerprint(
         "detectors": list(detectors),
         "references": list(references),
     }
-    text = json.dumps(description, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hash_settings(description)[:32]
 
 
 def load_evaluation(path: Path, samples: SampleSet) -> Evaluation | None:
@@ -257,19 +229,9 @@ def keep_evaluation(evaluation: Evaluation, path: Path) -> None:
         for one in detector["classes"]:
             for case in one["cases"]:
                 del case["id"]
-    text = to_json(content)
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise _not_kept("results", path.parent, error) from error
-
-
-def _not_kept(what: str, folder: Path, error: OSError) -> OutputNotWritable:
-    return OutputNotWritable(
-        f"{folder}: {what} cannot be kept there ({error.strerror or error}); make room, set MEDZSAD_CACHE to "
-        "another folder, or use `no_cache`"
-    )
+    store = KeyedStore(path.parent, path.suffix, what="results", advice=_ADVICE)
+    with store.writing(path.stem) as temporary:
+        temporary.write_text(to_json(content), encoding="utf-8")
 
 
 def _facts(fields: dict[str, Any]) -> dict[str, Any]:

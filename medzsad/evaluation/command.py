@@ -23,7 +23,7 @@ from medzsad.evaluation.volume_sets import volume_prediction
 from medzsad.results.writing import prepare_folder
 from medzsad.settings import DetectorSpec
 from medzsad.storage.cache import cache_folder
-from medzsad.storage.sharding import Shard
+from medzsad.storage.hashing import Shard
 from medzsad.zoo.loading import load_spec
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The folder of fetched and imported weights: where each file lies, and whether it is whole. No torch here.
+"""The cache folder: where each weight file lies, whether it is whole, and locks. No torch here.
 
 ``weights/NAME.safetensors`` is a file ready for use; it appears there complete or not at all.
 ``incoming/`` is where a user may put files by hand, ``downloads/`` holds what is still on its way, and
@@ -12,15 +12,16 @@ import errno
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from medzsad.errors import ModelNotReady, OutputNotWritable
-from medzsad.storage.atomic import sweep
+from medzsad.storage.atomic import replacing, sweep
 
 METADATA_KEY = "medzsad_weights"
+# Of file systems without locks, as some network shares are.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _LONGEST_HEADER = 100 << 20  # bytes; safetensors' own limit
 
@@ -173,24 +174,48 @@ def landing(path: Path) -> Iterator[Path]:
     """
     folder = cache_folder() / "downloads"
     make_folder(folder)
-    make_folder(path.parent)
+    sweep(folder, "*.writing")
     try:
-        sweep(folder, "*.writing")
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f"{path.stem}=", suffix=".writing")
-        os.close(handle)
-    except OSError as error:
-        raise not_writable(folder, error) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # else a power cut could leave a whole name on half a file
-        temporary.chmod(0o644)  # mkstemp makes files private
-        temporary.replace(path)
+        options = {"prefix": f"{path.stem}=", "suffix": ".writing"}
+        with replacing(path, **options, folder=folder, durable=True) as temporary:
+            yield temporary
     except OSError as error:
         raise not_writable(path, error) from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock file ``path``, waiting for it where another process has it.
+
+    The system releases it when its holder dies. On file systems without locks it holds nothing and goes on.
+
+    Args:
+        path: the lock file; created where missing.
+        on_wait: called once if there is a wait.
+
+    Raises:
+        OutputNotWritable: if the file cannot be created.
+    """
+    from filelock import FileLock, Timeout
+
+    make_folder(path.parent)
+    lock = FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if on_wait is not None:
+                on_wait()
+            lock.acquire()
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise not_writable(path, error) from error
+    try:
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        lock.release()
 
 
 def not_writable(path: Path, error: OSError) -> OutputNotWritable:

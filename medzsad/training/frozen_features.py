@@ -7,10 +7,7 @@ plain CLIP's feature, which dynamic prompts are made from; with prompts in the t
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +21,9 @@ from torch import Tensor
 from medzsad.detectors.base import DTYPES, AnomalyDetector
 from medzsad.detectors.protocols import as_trainable
 from medzsad.errors import BadInput, OutputNotWritable
-from medzsad.storage.atomic import replacing
+from medzsad.storage.cache import free_space
+from medzsad.storage.hashing import hash_settings, hash_tensors
+from medzsad.storage.keyed import KeyedStore
 from medzsad.training.augmentation import Augmentation
 
 VERSION = 1  # raised whenever the same detector and image would give other features
@@ -83,6 +82,7 @@ class FeatureCache:
         self.limit = limit
         self.found = self.computed = 0
         self.folder = Path(folder) / self._key(further)
+        self._store = KeyedStore(self.folder, ".safetensors", what="features", advice=_ADVICE)
         self._used: int | None = None
 
     def batch(self, images: Tensor) -> dict[str, Tensor]:
@@ -99,11 +99,11 @@ class FeatureCache:
         """
         rows = []
         for image in images.unbind(0):
-            file = self.folder / f"{hash_tensors({'image': image})[:32]}.safetensors"
-            row = _read(file)
+            key = hash_tensors({"image": image})[:32]
+            row = self._store.read(key, _load, SafetensorError)
             if row is None:
                 row = self._compute(image[None])
-                self._write(file, row)
+                self._write(key, row)
                 self.computed += 1
             else:
                 self.found += 1
@@ -142,30 +142,24 @@ class FeatureCache:
         kept = torch.bfloat16 if self.precision == "bf16" else None
         return {name: value.to("cpu", kept).contiguous() for name, value in features.items()}
 
-    def _write(self, file: Path, row: dict[str, Tensor]) -> None:
+    def _write(self, key: str, row: dict[str, Tensor]) -> None:
         content = save(row, metadata={_CHECK: hash_tensors(row)})
         if self.limit is not None and self._size() + len(content) > self.limit:
             raise OutputNotWritable(
                 f"{self.folder}: {_gigabytes(self.limit)} of features are full; {_ADVICE}"
             )
-        try:
-            with replacing(file) as temporary:
-                temporary.write_bytes(content)
-        except OSError as error:
-            raise OutputNotWritable(
-                f"{self.folder}: features cannot be kept there ({error.strerror or error}); {_ADVICE}"
-            ) from error
+        with self._store.writing(key) as temporary:
+            temporary.write_bytes(content)
         self._used = self._size() + len(content)
 
     def _size(self) -> int:
         """Bytes kept in the folder; it is looked through once."""
         if self._used is None:
-            self._used = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
+            self._used = self._store.size()
         return self._used
 
     def _free(self) -> int:
-        existing = next(place for place in (self.folder, *self.folder.absolute().parents) if place.exists())
-        free = shutil.disk_usage(existing).free
+        free = free_space(self.folder.absolute())
         return free if self.limit is None else max(0, min(free, self.limit - self._size()))
 
     def _key(self, further: Mapping[str, Any]) -> str:
@@ -182,27 +176,21 @@ class FeatureCache:
                 for k, value in further.items()
             },
         }
-        return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        return hash_settings(described)[:32]
 
 
-def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes, types and values."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _load(file: Path) -> dict[str, Tensor]:
+    """Return kept features.
 
-
-def _read(file: Path) -> dict[str, Tensor] | None:
-    """Kept features; None if there are none, or they are damaged."""
-    try:
-        with safe_open(file, framework="pt") as stored:
-            row = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
-            check = (stored.metadata() or {}).get(_CHECK)
-    except (SafetensorError, OSError, ValueError):
-        return None
-    return row if check == hash_tensors(row) else None
+    Raises:
+        SafetensorError, OSError, ValueError: if there are none, or they are damaged.
+    """
+    with safe_open(file, framework="pt") as stored:
+        row = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+        check = (stored.metadata() or {}).get(_CHECK)
+    if check != hash_tensors(row):
+        raise ValueError("damaged")
+    return row
 
 
 def _gigabytes(count: int) -> str:

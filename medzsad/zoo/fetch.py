@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from medzsad.errors import ModelNotReady
 from medzsad.storage import cache
-from medzsad.storage.locking import locked
+from medzsad.storage.cache import locked
 from medzsad.zoo import hub
 from medzsad.zoo.catalogue import WeightFile, ZooEntry, absent_parts, catalogue, weight_files
 from medzsad.zoo.download import Progress, Unreachable, download, dropped_file, hash_file, hub_file, mismatch

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medzsad.detectors.registry import METHODS
 from medzsad.errors import ModelNotReady
 from medzsad.storage import cache
-from medzsad.storage.locking import locked
+from medzsad.storage.cache import locked
 from medzsad.storage.text_files import parse_json
 from medzsad.zoo.catalogue import (
     WITHOUT_CLIP,

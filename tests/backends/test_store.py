@@ -13,7 +13,7 @@ from graph_cases import make
 from medzsad.backends import store
 from medzsad.backends.detector import GraphDetector
 from medzsad.backends.onnx_export import probe_images
-from medzsad.backends.store import digest_of, graph_path
+from medzsad.backends.store import digest_of, graph_key
 from medzsad.errors import ModelNotReady, OutputNotWritable
 
 pytestmark = pytest.mark.usefixtures("cache_dir")
@@ -105,9 +105,9 @@ def test_the_key_names_all_that_the_numbers_depend_on(monkeypatch) -> None:
     monkeypatch.setattr(store, "__version__", "99")
     digests.add(digest_of(detector))
     assert len(digests) == 6
-    path = graph_path(first)
+    key = graph_key(first)
     monkeypatch.setattr(store, "_version", lambda package: "99")
-    assert graph_path(first) != path
+    assert graph_key(first) != key
 
 
 def test_what_was_rounded_is_not_the_same_detector() -> None:
@@ -139,6 +139,6 @@ def test_a_cache_that_cannot_be_written_is_one_line(load, tmp_path: Path, monkey
 
 @pytest.mark.usefixtures("there")
 def test_a_graph_that_is_there_needs_no_writing(load, monkeypatch) -> None:
-    for name in ("locked", "landing"):
-        monkeypatch.setattr(store, name, lambda *_, **__: pytest.fail("written"))
+    for name in ("locked", "writing"):
+        monkeypatch.setattr(store.KeyedStore, name, lambda *_, **__: pytest.fail("written"))
     assert load()[1] == []

@@ -16,7 +16,7 @@ from cohort_factory import FAST, outcomes, table_rows, times, write_scan, write_
 
 from medzsad.batch.run import run_cohort
 from medzsad.errors import BadInput, ModelNotReady
-from medzsad.storage.sharding import Shard
+from medzsad.storage.hashing import Shard
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed (medzsad[cohort])")
 

@@ -15,17 +15,16 @@ from medzsad.batch.records import Row
 from medzsad.batch.store import SETTINGS, ResultStore, open_store, place_of
 from medzsad.batch.table import FACTS, PARTS, PartWriter, read_parts
 from medzsad.errors import BadInput
-from medzsad.storage.sharding import Shard
+from medzsad.storage.hashing import Shard
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed (medzsad[cohort])")
 
 MERGE = """
 import os, sys
-from medzsad.batch.merging import merge
 from medzsad.batch.records import Row
 from medzsad.batch.store import SETTINGS, open_store
-from medzsad.batch.table import PartWriter
-from medzsad.storage.sharding import Shard
+from medzsad.batch.table import PartWriter, merge
+from medzsad.storage.hashing import Shard
 
 store = open_store(sys.argv[1])
 store.write(SETTINGS, b"{}")

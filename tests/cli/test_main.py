@@ -61,7 +61,7 @@ def test_internal_errors_are_one_line_and_exit_code_1(medzsad, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("a bug\nof ours")
 
-    monkeypatch.setattr("medzsad.batch.predict_many", broken)
+    monkeypatch.setattr("medzsad.batch.run.predict_many", broken)
     code, _, err = medzsad("predict", "scan.nii.gz")
     assert code == 1
     assert len(err.strip().splitlines()) == 1

@@ -23,7 +23,7 @@ FOREIGN = {
     },
     "monai/bundle.py": {"--clip_weights"},
     "scans/dicom/pixels.py": {"--raw"},
-    "storage/sharding.py": {"--array"},
+    "storage/hashing.py": {"--array"},
     "training/processes.py": {"--nproc-per-node"},
 }  # fmt: skip
 

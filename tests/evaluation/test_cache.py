@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from medzsad.detectors.references import Brightness, Darkness
-from medzsad.errors import BadInput, OutputNotWritable
-from medzsad.evaluation.cache import PredictionCache, StoredPrediction, file_hash, weights_hash
+from medzsad.errors import OutputNotWritable
+from medzsad.evaluation.cache import PredictionCache, StoredPrediction, weights_hash
 
 STORED = StoredPrediction(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), 0.25, 0.75)
 
@@ -66,18 +66,3 @@ def test_a_place_that_cannot_be_written_says_so(tmp_path: Path, brightness: Brig
     cache = PredictionCache(tmp_path / "file", brightness, {})
     with pytest.raises(OutputNotWritable, match="`no_cache`"):
         cache.put("a", STORED)
-
-
-def test_hashes_are_of_contents(tmp_path: Path) -> None:
-    for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
-        (tmp_path / name).write_text(text)
-    assert file_hash(tmp_path / "a") == file_hash(tmp_path / "b") != file_hash(tmp_path / "c")
-    folder = tmp_path / "series"
-    folder.mkdir()
-    (folder / "1").write_text("one")
-    assert file_hash(folder) == file_hash(tmp_path / "a")
-
-
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"gone\.png cannot be read"):
-        file_hash(tmp_path / "gone.png")

@@ -25,7 +25,7 @@ from medzsad.evaluation.evaluate import evaluate
 from medzsad.evaluation.outcome import Evaluation
 from medzsad.evaluation.reporting import document
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.storage.sharding import Shard
+from medzsad.storage.hashing import Shard
 
 CLIP: dict[str, Any] = {
     "embed_dim": 32,

@@ -8,7 +8,7 @@ from medzsad.detectors.references import Brightness
 from medzsad.evaluation.command import predict_share
 from medzsad.evaluation.evaluate import evaluate
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.storage.sharding import Shard
+from medzsad.storage.hashing import Shard
 
 
 @pytest.mark.parametrize("kind", ["blobs", "volumes"])

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -109,3 +112,48 @@ def test_too_little_space_names_the_folder_and_the_way_out(cache_dir) -> None:
 )
 def test_sizes_for_people(size, text) -> None:
     assert cache.in_megabytes(size) == text
+
+
+def test_a_lock_is_held_by_one_and_released_when_its_holder_is_killed(tmp_path) -> None:
+    path = tmp_path / "x.lock"
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom medzsad.storage.cache import locked\n"
+        f"with locked(Path({str(path)!r})):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        waited, entered = threading.Event(), threading.Event()
+
+        def enter() -> None:
+            with cache.locked(path, on_wait=waited.set):
+                entered.set()
+
+        thread = threading.Thread(target=enter, daemon=True)
+        thread.start()
+        assert waited.wait(5)
+        assert not entered.wait(0.3)
+        holder.kill()
+        assert entered.wait(5)
+        thread.join(5)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+
+
+def test_a_lock_that_cannot_be_created(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputNotWritable, match="file"), cache.locked(tmp_path / "file" / "x.lock"):
+        pass
+
+
+def test_a_file_system_without_locks_holds_nothing_and_goes_on(tmp_path, monkeypatch) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with cache.locked(tmp_path / "x.lock"):
+        pass

@@ -271,7 +271,7 @@ def test_room_is_asked_of_the_disk(
     small_headclip: HeadCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=5 * 26 * 128 * 4)
-    monkeypatch.setattr(frozen_features.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     cache = FeatureCache(tmp_path / "not" / "yet", small_headclip)
     cache.check_room(5)
     with pytest.raises(OutputNotWritable, match="features of 6 images"):

@@ -16,7 +16,7 @@ from medzsad.detectors.adaclip.scoring import layer_probability_maps
 from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.detectors.references import Brightness
 from medzsad.errors import BadInput, ModelNotReady
-from medzsad.training.frozen_features import hash_tensors
+from medzsad.storage.hashing import hash_tensors
 from medzsad.training.objectives import BinaryDiceLoss, FocalLoss, ImageCrossEntropy, LossWeights, Objective
 
 # Two images of 1x2 pixels: abnormal probabilities, and which pixels are abnormal.

@@ -18,7 +18,7 @@ from monailabel.interfaces.exception import ImageNotFoundException
 from medzsad.errors import BadInput
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Modality
-from medzsad.storage.locking import locked
+from medzsad.storage.cache import locked
 
 _UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 

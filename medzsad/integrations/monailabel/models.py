@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -14,6 +13,7 @@ from medzsad import __version__
 from medzsad.errors import ModelNotReady, OutputNotWritable
 from medzsad.storage import cache
 from medzsad.storage.atomic import replacing
+from medzsad.storage.hashing import hash_files
 from medzsad.zoo.catalogue import ZooEntry, catalogue, find_entry
 from medzsad.zoo.fetch import require_ready
 from medzsad.zoo.loading import RUN_ADAPTER, run_adapter
@@ -121,10 +121,7 @@ def digest_of(path: Path) -> str:
     Raises:
         ModelNotReady: if the file cannot be read.
     """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    except OSError as error:
-        raise ModelNotReady(f"{path}: cannot be read ({error.strerror or error})") from error
+    return hash_files(path, kind=ModelNotReady)[:12]
 
 
 REFERENCES = ("brightness", "darkness", "asymmetry")

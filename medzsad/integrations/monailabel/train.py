@@ -19,7 +19,7 @@ from medzsad.integrations.monailabel.initial_weights import StartingPoint, check
 from medzsad.integrations.monailabel.models import RECORD, ModelList, Version, Versions
 from medzsad.integrations.monailabel.parameters import NEWEST, PLANES, UNTRAINED, AppConf, TrainParameters
 from medzsad.integrations.monailabel.submitted import Submitted, collect
-from medzsad.storage.locking import locked
+from medzsad.storage.cache import locked
 from medzsad.training.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The workers of a cohort on this machine: none but this process, or processes of their own."""
+"""The workers of a run on this machine: none but this process, or processes of their own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from itertools import islice
 
 from medzsad.batch.manifest import ScanItem
 from medzsad.batch.records import Row, failure
-from medzsad.batch.worker import ATTEMPTS, Job, Worker
+from medzsad.batch.worker import ATTEMPTS, Job, Watch, Worker
 from medzsad.errors import certain
 from medzsad.threads import share_of_threads
 
@@ -32,9 +32,9 @@ STOP_S = 10.0  # that a worker has to stop by itself
 _worker: Worker | None = None  # of a process of the pool
 
 
-def in_this_process(items: Iterable[ScanItem], job: Job) -> Iterator[Row]:
+def in_this_process(items: Iterable[ScanItem], job: Job, watch: Watch | None = None) -> Iterator[Row]:
     """Do the scans one after another, here."""
-    yield from map(Worker(job), items)
+    yield from map(Worker(job, watch), items)
 
 
 def in_processes(items: Iterable[ScanItem], job: Job, jobs: int) -> Iterator[Row]:
