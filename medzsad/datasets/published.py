@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 MASKS = ("published", "half", "unknown")
 # The parts whose mean is the mAD of a level.
@@ -101,7 +101,7 @@ def _figure(entry: dict[str, Any]) -> PublishedFigure:
     )
 
 
-def mask_rule(dataset: str) -> str:
+def mask_rule(dataset: str) -> Literal["published", "half"]:
     """Return the rule that a data set's masks are read by unless one is given: ``"published"`` or ``"half"``,
     see :class:`~medzsad.evaluation.settings.EvaluationSettings`."""
     return "published" if published_figures(dataset) else "half"

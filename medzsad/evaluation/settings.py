@@ -43,17 +43,17 @@ class EvaluationSettings(Settings):
             (:func:`medzsad.datasets.catalog.name_in_texts`).
     """
 
-    size: int | None = Field(PAPERS_SIZE, ge=16)
+    size: int | None = Field(default=PAPERS_SIZE, ge=16)
     framing: Literal["auto", "whole", "foreground"] = "auto"
     mode: Literal["auto", "exact", "histogram"] = "auto"
     masks: Literal["auto", "published", "half"] = "auto"
     exact_pixels: int = 150_000_000
-    fpr_limit: float = Field(0.3, gt=0, le=1)
-    threshold: float | None = Field(None, ge=0, le=1)
-    resamples: int = Field(1000, ge=0)
-    seed: int = Field(0, ge=0)
+    fpr_limit: float = Field(default=0.3, gt=0, le=1)
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    resamples: int = Field(default=1000, ge=0)
+    seed: int = Field(default=0, ge=0)
     foreground_only: bool = False
-    minimum_lesion_ml: float = Field(0.0, ge=0)
+    minimum_lesion_ml: float = Field(default=0.0, ge=0)
     class_name: str | None = None
 
     def __post_init__(self) -> None:
