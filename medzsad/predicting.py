@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medzsad.errors import BadInput, certain
 from medzsad.limits import SMALLEST_SIDE, check_batch
-from medzsad.results.lesions import CandidateChoice, score_of
+from medzsad.results.lesions import CandidateChoice, parse_threshold, resolve_threshold, score_of
 from medzsad.results.prediction import ScanPrediction, SliceScore
-from medzsad.results.thresholds import parse_threshold, resolve_threshold
+from medzsad.scans.intensity import as_shown, window_note
+from medzsad.scans.modality import kind_of
 from medzsad.scans.prepared import PreparedVolume
 from medzsad.scans.readers import read_scan
 from medzsad.scans.region import (
@@ -27,17 +28,55 @@ from medzsad.scans.region import (
     region_of_interest,
 )
 from medzsad.scans.scan import Modality, Scan
-from medzsad.scans.showing import as_shown, kind_of, window_note
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane
+from medzsad.settings import DetectorSpec, Settings
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
     from medzsad.detectors.volume_rules import VolumeRules
     from medzsad.inference.slicewise import SliceWiseOutput
-    from medzsad.settings import DetectorSpec
 
 # The volume score is the mean of this many highest slice scores: one odd slice alone should not decide.
 TOP_SLICES = 3
+
+
+class PredictOptions(Settings):
+    """How a scan is predicted, as plain values: for those who hand it on to :func:`predict`.
+
+    Attributes:
+        plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, batch_size:
+            see :func:`predict`; ``roi`` is a word or a file.
+    """
+
+    plane: str = "auto"
+    window: str | None = None
+    threshold: float | str | None = None
+    roi: str | None = None
+    max_candidates: int | None = None
+    min_volume: float | None = None
+    all_candidates: bool = False
+    volume_rules: str = "auto"
+    batch_size: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return them as arguments of :func:`predict`."""
+        return {each.name: getattr(self, each.name) for each in fields(PredictOptions)}
+
+    def check(self) -> None:
+        """Find values that are impossible; what must fit the scan is found when it is predicted.
+
+        Raises:
+            BadInput: on one of them.
+        """
+        from medzsad.detectors.volume_rules import parse_choice
+
+        parse_plane(self.plane)
+        parse_roi(self.roi)
+        parse_choice(self.volume_rules)
+        CandidateChoice(self.min_volume, self.max_candidates, self.all_candidates)
+        check_batch(SMALLEST_SIDE, self.batch_size or 1, f"a batch of {self.batch_size} slices")
+        if self.threshold is not None:
+            parse_threshold(self.threshold)
 
 
 def predict(
@@ -111,7 +150,6 @@ def predict(
     read = time.perf_counter()
 
     from medzsad.detectors.volume_rules import NO_RULES, rules_for
-    from medzsad.settings import DetectorSpec
     from medzsad.zoo.loading import load_spec
 
     if isinstance(detector, str):

@@ -21,7 +21,8 @@ import numpy as np
 
 import medzsad
 from medzsad.errors import BadInput
-from medzsad.scans.readers import locate_scans, read_scan
+from medzsad.scans.find import locate_scans
+from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Scan
 
 CHECKS: dict[str, Callable[[Path], None]] = {}

@@ -20,7 +20,7 @@ from medzsad.detectors import devices
 from medzsad.errors import ModelNotReady
 
 INPUT, TEXTS = "images", "text_features"
-"""Names of a graph's inputs."""
+"""What a graph calls its inputs."""
 BACKENDS = ("torch", "openvino", "onnx", "auto")
 EXTRAS = {"openvino": "openvino", "onnx": "onnx"}
 """The extra of medzsad that brings what a backend needs."""
@@ -72,6 +72,28 @@ def require_backend(backend: str) -> None:
     require_packages(names, what=f"backend {backend!r}", extra=EXTRAS[backend])
 
 
+def require_packages(names: Sequence[str], *, what: str, extra: str) -> None:
+    """Refuses to go on without some packages.
+
+    Args:
+        names: as they are imported.
+        what: needs them, as the user knows it: ``"export onnx"``.
+        extra: of medzsad, that brings them.
+
+    Raises:
+        ModelNotReady: naming those that are missing.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ModelNotReady(
+            f'{what} needs {_joined(names)}: pip install "medzsad[{extra}]" (missing: {", ".join(missing)})'
+        )
+
+
+def _joined(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+
+
 def version_of(backend: str) -> str:
     """Return the version of the package that runs a backend's graphs, or ``"absent"``; imports nothing."""
     try:
@@ -92,28 +114,6 @@ def open_graph(path: Path, backend: str, precision: str = "fp32") -> Runtime:
         Exception: whatever the library raises at a file that it cannot use.
     """
     return open_onnx(path) if backend == "onnx" else open_openvino(path, precision)
-
-
-def require_packages(names: Sequence[str], *, what: str, extra: str) -> None:
-    """Refuse to go on without some packages.
-
-    Args:
-        names: as they are imported.
-        what: needs them, as the user knows it: ``"export onnx"``.
-        extra: of medzsad, that brings them.
-
-    Raises:
-        ModelNotReady: naming those that are missing.
-    """
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise ModelNotReady(
-            f'{what} needs {_joined(names)}: pip install "medzsad[{extra}]" (missing: {", ".join(missing)})'
-        )
-
-
-def _joined(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
 
 
 def open_onnx(path: Path) -> Runtime:

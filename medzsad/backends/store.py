@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from medzsad import __version__
-from medzsad.backends.onnx_export import TEXTS, ImageSide, convert, probe_images
-from medzsad.backends.runtimes import Runtime, open_graph, version_of
+from medzsad.backends.onnx_export import ImageSide, convert, probe_images
+from medzsad.backends.runtimes import TEXTS, Runtime, open_graph, version_of
 from medzsad.errors import ModelNotReady
 from medzsad.storage.cache import cache_folder, in_megabytes, require_space
 from medzsad.storage.hashing import hash_settings, hash_tensors, settings_text

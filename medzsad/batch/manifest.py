@@ -14,7 +14,7 @@ from pathlib import Path
 from medzsad.errors import BadInput, certain
 from medzsad.scans.dicom.web import parse_remote
 from medzsad.scans.dicom.web_query import find_studies, is_query
-from medzsad.scans.naming import as_text, stem
+from medzsad.scans.scan import as_text, stem
 from medzsad.storage.hashing import hash_of
 from medzsad.storage.text_files import read_text
 
@@ -64,7 +64,7 @@ def read_manifest(
     """Return the scans that the inputs stand for, each once, in the order of their ids.
 
     Args:
-        inputs: files, folders (see :func:`medzsad.scans.readers.locate_scans`), ``.csv`` tables with a column
+        inputs: files, folders (see :func:`medzsad.scans.find.locate_scans`), ``.csv`` tables with a column
             ``scan`` and, if wanted, the others of :data:`COLUMNS`, and ``dicomweb://`` URLs of a study, a
             series, or a query for studies.
         headers: HTTP headers for queries.
@@ -114,7 +114,7 @@ def list_scans(inputs: Iterable[str], *, series: str | None = None) -> tuple[lis
     Returns:
         The scans, and notes on files that are none.
     """
-    from medzsad.scans.readers import ScanPlace
+    from medzsad.scans.find import ScanPlace
 
     found: dict[ScanItem, None] = {}
     notes: list[str] = []
@@ -148,7 +148,7 @@ def _scans_at(text: str) -> tuple[list[ScanItem], list[str]]:
     Raises:
         BadInput: on a URL that no scan can be read from.
     """
-    from medzsad.scans.readers import locate_scans
+    from medzsad.scans.find import locate_scans
 
     _check_url(text)
     if is_url(text):

@@ -88,8 +88,7 @@ class PredictSettings:
         from medzsad.detectors.volume_rules import parse_choice
         from medzsad.predicting import parse_plane
         from medzsad.results.dicom.writers import parse_dicom
-        from medzsad.results.lesions import CandidateChoice
-        from medzsad.results.thresholds import parse_threshold
+        from medzsad.results.lesions import CandidateChoice, parse_threshold
         from medzsad.scans.modality import parse_modality
         from medzsad.scans.region import parse_roi
 

@@ -44,7 +44,7 @@ def predict_many(
     What an earlier run did of the same input with the same settings is not done again, nor what failed kept.
 
     Args:
-        inputs: files, folders (see :func:`medzsad.scans.readers.locate_scans`) and ``dicomweb://`` URLs.
+        inputs: files, folders (see :func:`medzsad.scans.find.locate_scans`) and ``dicomweb://`` URLs.
         out: folder of the results; created where missing.
         fresh: do again what is done.
         watch: is told of each scan; by default its notes are logged.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,12 +20,14 @@ from medzsad.cli.terminal import progress_of, show_log
 from medzsad.errors import BadInput
 from medzsad.storage.text_files import whole_number
 
+if TYPE_CHECKING:
+    from medzsad.datasets.opening import DatasetQuery
+    from medzsad.evaluation.command import Progress
+    from medzsad.evaluation.settings import EvaluationSettings, RunSettings
+    from medzsad.evaluation.tables import Table
+    from medzsad.settings import DetectorSpec
+
 DEFAULT = "medzsad-mini"
-# Options that predictions depend on, or how they are made; the others are of the figures.
-SHARED = (
-    "split", "classes", "limit", "channel", "seed", "framing", "organ", "class_name", "clip_weights",
-    "batch_size", "device", "precision", "backend",
-)  # fmt: skip
 
 
 @click.command()
@@ -145,13 +147,16 @@ def evaluate(
     Exit code: 0 done, 2 bad input or options, 1 internal error; of a suite, that of a set that failed.
     """
     show_log(None if quiet else _say)
+    progress = None if quiet else progress_of
     if suite is not None:
         given: dict[str, object] = {"--dataset": dataset, "--root": root, "--shard": shard}
-        given |= {option: options.pop(name, None) for name, option in NOT_OF_SUITES.items()}
+        given |= {option: options[name] for name, option in NOT_OF_SUITES.items()}
         for name, value in given.items():
             if value not in (None, (), False):
                 raise BadInput(f"{name} is for one data set: leave it or --suite out")
-        _evaluate_suite(suite, data, models, out, size=size, as_json=as_json, quiet=quiet, **options)
+        _evaluate_suite(
+            _query(suite, data, options), *_settings(models, out, size, options), progress, as_json
+        )
         return
     if dataset is None:
         raise BadInput("which data set? give --dataset NAME, or --suite NAME for several")
@@ -162,32 +167,15 @@ def evaluate(
 
     if options["save_maps"] and out is None:
         raise BadInput("--save-maps needs a folder to write to: give --out DIR")
+    if shard is not None and (out is not None or options["no_cache"]):
+        raise BadInput("--shard writes to the cache alone: leave out --out, --save-maps and --no-cache")
+    query, (specs, settings, run) = _query(dataset, root, options), _settings(models, out, size, options)
     if shard is not None:
-        if out is not None or options["no_cache"]:
-            raise BadInput("--shard writes to the cache alone: leave out --out, --save-maps and --no-cache")
-        kept = {key: options[key] for key in SHARED}
-        progress = None if quiet else progress_of
-        total, found = run_share(dataset, root, models or (DEFAULT,), shard, progress=progress, **kept)
+        total, found = run_share(query, specs, shard, settings, run, progress=progress)
         _say(f"shard {shard}: {total} predictions, {found} of them from an earlier run")
         return
-    evaluation = run_evaluation(
-        dataset,
-        root,
-        models or (DEFAULT,),
-        out=out,
-        size=_side(size),
-        say=None if quiet else _say,
-        progress=None if quiet else progress_of,
-        **options,
-    )
-    if as_json:
-        from medzsad.results.report import to_json
-
-        click.echo(to_json(document(evaluation)), nl=False)
-    else:
-        click.echo("\n\n".join(table.terminal() for table in tables(evaluation)))
-        if out is not None:
-            click.echo(f"\nfiles in {out}")
+    evaluation = run_evaluation(query, specs, settings, run, progress=progress)
+    _print(tables(evaluation), document(evaluation) if as_json else None, out)
 
 
 # Options of one data set: what its images show and what of it is taken.
@@ -201,49 +189,68 @@ NOT_OF_SUITES = {
 
 
 def _evaluate_suite(
-    suite: str,
-    data: Path | None,
-    models: tuple[str, ...],
-    out: Path | None,
-    *,
-    size: str,
+    query: DatasetQuery,
+    specs: list[DetectorSpec],
+    settings: EvaluationSettings,
+    run: RunSettings,
+    progress: Progress | None,
     as_json: bool,
-    quiet: bool,
-    **options: Any,
 ) -> None:
-    from medzsad.evaluation.settings import EvaluationSettings
     from medzsad.evaluation.suite import run_suite
     from medzsad.evaluation.suite_report import suite_document, suite_tables
 
-    names = ("framing", "mode", "fpr_limit", "threshold", "foreground_only", "masks", "resamples", "seed")
-    settings = EvaluationSettings(
-        size=_side(size),
-        minimum_lesion_ml=options.pop("min_lesion_ml"),
-        **{name: options.pop(name) for name in names},
-    )
-    result = run_suite(
-        suite,
-        data,
-        models or (DEFAULT,),
-        settings,
-        out=out,
-        say=None if quiet else _say,
-        progress=None if quiet else progress_of,
-        **options,
-    )
-    if as_json:
-        from medzsad.results.report import to_json
-
-        click.echo(to_json(suite_document(result)), nl=False)
-    else:
-        click.echo("\n\n".join(table.terminal() for table in suite_tables(result)))
-        if out is not None:
-            click.echo(f"\nfiles in {out}")
+    result = run_suite(query, specs, settings, run, progress=progress)
+    _print(suite_tables(result), suite_document(result) if as_json else None, run.out)
     for one in result.sets:
         if one.status == "failed":
             tell(f"error: {one.entry.name}: {one.message}")
     if result.exit_code:
         raise click.exceptions.Exit(result.exit_code)
+
+
+def _print(tables: list[Table], document: dict[str, Any] | None, out: Path | None) -> None:
+    if document is not None:
+        from medzsad.results.report import to_json
+
+        click.echo(to_json(document), nl=False)
+        return
+    click.echo("\n\n".join(table.terminal() for table in tables))
+    if out is not None:
+        click.echo(f"\nfiles in {out}")
+
+
+def _query(name: str, root: Path | None, options: dict[str, Any]) -> DatasetQuery:
+    from medzsad.datasets.opening import DatasetQuery
+
+    chosen = {key: options[key] for key in ("split", "limit", "channel", "seed")}
+    return DatasetQuery(name, root, classes=options["classes"] or None, **chosen)
+
+
+def _settings(
+    models: tuple[str, ...], out: Path | None, size: str, options: dict[str, Any]
+) -> tuple[list[DetectorSpec], EvaluationSettings, RunSettings]:
+    from medzsad.detectors.organs import name_of
+    from medzsad.evaluation.settings import REFERENCES, EvaluationSettings, RunSettings
+    from medzsad.settings import DetectorSpec
+    from medzsad.zoo.loading import clip_weights_of
+
+    names = ("framing", "mode", "masks", "fpr_limit", "threshold", "resamples", "seed", "foreground_only")
+    settings = EvaluationSettings(
+        size=_side(size),
+        minimum_lesion_ml=options["min_lesion_ml"],
+        class_name=name_of(options["organ"], options["class_name"]),
+        **{name: options[name] for name in names},
+    )
+    run = RunSettings(
+        out=out,
+        save_maps=options["save_maps"],
+        references=() if options["no_references"] else REFERENCES,
+        batch_size=options["batch_size"],
+        no_cache=options["no_cache"],
+    )
+    told = {key: options[key] for key in ("device", "precision", "organ", "backend")}
+    weights = clip_weights_of(models or (DEFAULT,), options["clip_weights"])
+    return [DetectorSpec(model, clip_weights=own, **told) for model, own in weights.items()], settings, run
 
 
 def _side(size: str) -> int | None:

@@ -40,12 +40,8 @@ def claim(samples: SampleSet, used: Sequence[Sample | VolumeSample]) -> tuple[st
     if not entry.classes:
         return entry.name, ""
     unit = "volumes" if samples.is_volumetric else "images"
-    classes = {sample.class_name for sample in used}
-    there = sum(sample.class_name in classes for sample in samples)
-    known = entry.counts.get(samples.split)
-    reason = _contradiction(entry, samples, classes, there, known, unit) or _undecided(
-        entry, samples, there, unit
-    )
+    classes, there, known = _counted(entry, samples, used)
+    reason = contradiction(samples, used) or _undecided(entry, samples, there, unit)
     if reason:
         return custom(entry.name, unit), reason
     whole = known if known is not None else len(samples)
@@ -66,10 +62,26 @@ def contradiction(samples: SampleSet, used: Sequence[Sample | VolumeSample]) -> 
     entry = find_entry(samples.name)
     if not entry.classes:
         return ""
-    unit = "volumes" if samples.is_volumetric else "images"
+    classes, there, known = _counted(entry, samples, used)
+    if known is not None and there > known:
+        unit = "volumes" if samples.is_volumetric else "images"
+        return f"{there} {unit}, but {entry.name} has {known} in its {samples.split} split"
+    if len(entry.classes) == 1:
+        return ""
+    if samples.layout not in NAMED_LAYOUTS:
+        return f"nothing names the classes in layout {samples.layout}"
+    ours = {_plain(name) for name in entry.classes}
+    others = sorted(name for name in classes if _plain(name) not in ours)
+    return f"{entry.name} has no class {_listed(others)}" if others else ""
+
+
+def _counted(
+    entry: DatasetEntry, samples: SampleSet, used: Sequence[Sample | VolumeSample]
+) -> tuple[set[str], int, int | None]:
+    """Return the classes of what is used, how many samples of these lie there, and how many the split has."""
     classes = {sample.class_name for sample in used}
     there = sum(sample.class_name in classes for sample in samples)
-    return _contradiction(entry, samples, classes, there, entry.counts.get(samples.split), unit)
+    return classes, there, entry.counts.get(samples.split)
 
 
 def custom(name: str, unit: str = "images") -> str:
@@ -91,20 +103,6 @@ def sets_of(claimed: str) -> tuple[str, ...]:
     if claimed.startswith(CUSTOM):
         return claimed.rpartition(_GIVEN_AS)[2], *ONES_OWN
     return (claimed.partition(_PART)[0],)
-
-
-def _contradiction(
-    entry: DatasetEntry, samples: SampleSet, classes: set[str], there: int, known: int | None, unit: str
-) -> str:
-    if known is not None and there > known:
-        return f"{there} {unit}, but {entry.name} has {known} in its {samples.split} split"
-    if len(entry.classes) == 1:
-        return ""
-    if samples.layout not in NAMED_LAYOUTS:
-        return f"nothing names the classes in layout {samples.layout}"
-    ours = {_plain(name) for name in entry.classes}
-    others = sorted(name for name in classes if _plain(name) not in ours)
-    return f"{entry.name} has no class {_listed(others)}" if others else ""
 
 
 def _undecided(entry: DatasetEntry, samples: SampleSet, there: int, unit: str) -> str:

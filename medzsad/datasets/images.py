@@ -8,9 +8,9 @@ import numpy as np
 
 from medzsad.errors import BadInput
 from medzsad.scans import images2d
+from medzsad.scans.files import read_volume, volume_grid
+from medzsad.scans.images2d import open_picture
 from medzsad.scans.library_warnings import heard
-from medzsad.scans.pillow import open_picture
-from medzsad.scans.volume_files import read_volume, volume_grid
 
 MASK_RULES = ("published", "half")
 PILLOW_GREY = np.array([19595, 38470, 7471], dtype=np.float64)

@@ -13,6 +13,7 @@ from medzsad.datasets.claims import claim, contradiction
 from medzsad.datasets.reading import SPLITS, Found, Request, descend, entries, relative_id, subfolders
 from medzsad.datasets.samples import Sample, SampleSet, VolumeSample, spread
 from medzsad.errors import BadInput
+from medzsad.settings import Settings
 
 Reader = Callable[[Path, Request], Found | None]
 
@@ -73,6 +74,24 @@ Samples = tuple[Sample | VolumeSample, ...]
 
 ROOT_VARIABLE = "MEDZSAD_DATA"
 DEEPEST_WRAPPER = 3  # folders that hold nothing but one folder, as archives leave them
+
+
+class DatasetQuery(Settings):
+    """Which samples of which data set: the arguments of :func:`open_dataset`."""
+
+    name: str
+    root: str | Path | None = None
+    split: str = "test"
+    classes: tuple[str, ...] | None = None
+    limit: int | None = None
+    seed: int = 0
+    channel: str | None = None
+    labels: tuple[int, ...] | None = None
+    patterns: Mapping[str, str] | None = None
+
+    def open(self) -> SampleSet:
+        """Return the samples; see :func:`open_dataset`."""
+        return open_dataset(**vars(self))
 
 
 def open_dataset(

@@ -22,7 +22,7 @@ from medzsad.datasets.reading import (
 )
 from medzsad.datasets.samples import VolumeSample
 from medzsad.errors import BadInput
-from medzsad.scans.volume_files import is_listed_volume
+from medzsad.scans.files import is_listed_volume
 
 LABEL_WORDS = ("seg", "label", "labels", "gt", "truth", "groundtruth", "lesion", "lesions", "consensus")
 LABEL_PARTS = ("otmulticlass", "segmentation", "lesionmask", "lesion_mask", "_seg", "-seg")

@@ -22,7 +22,7 @@ from medzsad.limits import check_batch
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-Module = TypeVar("Module", bound=nn.Module)
+Module = TypeVar("Module")  # a torch module; towers are known by protocols
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What autocast multiplies matrices in, by :attr:`AnomalyDetector.precision`; fp32 and tf32 go without."""
 
@@ -54,7 +54,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
     """What the method was made for: ``"whole"`` images resized to a square, or the ``"foreground"`` alone."""
     tells_colours: bool = False
     """Whether images in colour go another way than grey ones, told by their channels. Such a detector gets
-    one window of a CT, for several would look like colours: see :mod:`medzsad.scans.showing`."""
+    one window of a CT, for several would look like colours: see :mod:`medzsad.scans.modality`."""
     neighbour_mm: float | None = None
     """For detectors of slices that see their neighbours: how far below and above these are, in mm. Then the
     three channels are the slice, the one below and the one above, see :mod:`.volume_intensity`."""
@@ -275,6 +275,17 @@ class AnomalyDetector(nn.Module, abc.ABC):
         Raises:
             ModelNotReady: if the backbone's weights are missing or do not fit.
         """
+
+    @classmethod
+    def own_settings(cls, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Return the settings in a checkpoint of this method.
+
+        Raises:
+            ModelNotReady: if it is another method's.
+        """
+        if checkpoint.method != cls.method:
+            raise ModelNotReady(f"a checkpoint of method {checkpoint.method!r}, not {cls.method!r}")
+        return dict(checkpoint.settings)
 
     @classmethod
     def assemble(

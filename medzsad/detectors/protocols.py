@@ -22,22 +22,6 @@ if TYPE_CHECKING:
     from medzsad.detectors.clip.backbone import FrozenCLIP
 
 
-class TrainedSettings(Protocol):
-    """What recipes need to know of the settings of a detector."""
-
-    @property
-    def backbone(self) -> str | dict[str, Any]:
-        """open_clip's name of a ViT, or its configuration."""
-
-    @property
-    def clip_weights(self) -> str | None:
-        """The pretrained tag, or a file; None for random weights."""
-
-    @property
-    def image_size(self) -> int:
-        """Side of the input in pixels."""
-
-
 class PublishedLoss(NamedTuple):
     """What a method's authors minimise.
 

@@ -26,6 +26,11 @@ def listing(tensors: Mapping[str, Tensor], limit: int = 24) -> str:
     return (", ".join(texts[:limit]) or "no tensors") + more
 
 
+def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``prefix``, named without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def template(name: str) -> str:
     """Return the name with ``*`` for every number."""
     return re.sub(r"\d+", "*", name.replace("*", "?"))

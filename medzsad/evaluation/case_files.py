@@ -17,11 +17,10 @@ from medzsad.datasets.samples import Sample, VolumeSample
 from medzsad.detectors.base import resize_maps
 from medzsad.errors import OutputNotWritable
 from medzsad.evaluation.outcome import ClassOutcome
-from medzsad.results.images2d import write_anomaly_png
+from medzsad.results.map_files import write_anomaly_png, write_volume
 from medzsad.results.montage import OUTLINE, as_bytes, blend
-from medzsad.results.nifti import write_volume
-from medzsad.scans.pillow import open_picture
-from medzsad.scans.showing import LUMINANCE
+from medzsad.scans.images2d import open_picture
+from medzsad.scans.modality import LUMINANCE
 from medzsad.storage.atomic import replacing
 
 if TYPE_CHECKING:

@@ -1,236 +1,138 @@
-"""What ``medzsad evaluate`` does, from names to files."""
+"""What ``medzsad evaluate`` does with a data set, or with a share of one, from names to files."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.datasets.catalog import by_class
 from medzsad.datasets.claims import title
-from medzsad.datasets.opening import open_dataset
+from medzsad.datasets.opening import DatasetQuery
 from medzsad.datasets.samples import SampleSet
-from medzsad.detectors.organs import name_of
 from medzsad.errors import BadInput
-from medzsad.evaluation.evaluate import REFERENCES, check_batches, evaluate, framing_and_cache
+from medzsad.evaluation.case_files import CaseFiles
+from medzsad.evaluation.evaluate import check_batches, evaluate, framing_and_cache
 from medzsad.evaluation.image_sets import is_shown_grey, predict_images
 from medzsad.evaluation.outcome import Evaluation
 from medzsad.evaluation.reporting import save_evaluation
-from medzsad.evaluation.settings import EvaluationSettings
+from medzsad.evaluation.settings import EvaluationSettings, RunSettings
 from medzsad.evaluation.volume_sets import volume_prediction
 from medzsad.results.writing import prepare_folder
+from medzsad.settings import DetectorSpec
 from medzsad.storage.cache import cache_folder
 from medzsad.storage.hashing import Shard
-from medzsad.zoo.loading import clip_weights_of, load_detector
+from medzsad.zoo.loading import load_spec
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
-    from medzsad.evaluation.case_files import CaseFiles
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str], Callable[..., Iterable[Any]]]
+"""Gives, for a detector's name, a wrapper of the samples, e.g. ``tqdm``, which gets ``total``."""
 
 
 def run_evaluation(
-    dataset: str,
-    root: Path | None,
-    models: Sequence[str],
+    dataset: DatasetQuery,
+    models: Sequence[DetectorSpec | str],
+    settings: EvaluationSettings | None = None,
+    run: RunSettings | None = None,
     *,
-    out: Path | None = None,
-    save_maps: bool = False,
-    split: str = "test",
-    classes: Sequence[str] = (),
-    limit: int | None = None,
-    channel: str | None = None,
-    size: int | None = 518,
-    framing: str = "auto",
-    mode: str = "auto",
-    fpr_limit: float = 0.3,
-    threshold: float | None = None,
-    foreground_only: bool = False,
-    min_lesion_ml: float = 0.0,
-    masks: str = "auto",
-    resamples: int = 1000,
-    seed: int = 0,
-    no_references: bool = False,
-    organ: str | None = None,
-    class_name: str | None = None,
-    clip_weights: str | None = None,
-    batch_size: int = 1,
-    device: str = "auto",
-    precision: str = "auto",
-    backend: str = "torch",
-    no_cache: bool = False,
-    say: Callable[[str], None] | None = None,
-    progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Evaluate models on a data set and write the results.
+    """Evaluate models on a data set and write the results; notes on the data and the models are logged.
 
     Args:
-        dataset, root, split, classes, limit, channel: for :func:`~medzsad.datasets.opening.open_dataset`.
-        models: names or checkpoints for :func:`medzsad.load_detector`, with ``organ``, ``clip_weights``,
-            ``device``, ``precision`` and ``backend``.
-        out: folder of the results; None writes nothing.
-        save_maps: also write all maps and contact sheets.
-        size, framing, mode, fpr_limit, threshold, foreground_only, min_lesion_ml, masks, resamples, seed: see
-            :class:`~medzsad.evaluation.settings.EvaluationSettings`.
-        no_references: leave out the trivial references.
-        class_name: what texts call all images, instead of the names of the set's classes; so does an
-            ``organ``, with the name that it has.
-        batch_size: images at once.
-        no_cache: keep no predictions.
-        say: gets notes about the data and the models, line by line.
-        progress: see :func:`~medzsad.evaluation.evaluate.evaluate`.
+        dataset: which samples.
+        models: names, checkpoints, or all that a detector is told.
+        settings: what the numbers depend on.
+        run: what is written, kept and run beside.
+        progress: see :data:`Progress`.
 
     Raises:
-        MedzsadError: if the data, a model, an option or the output folder cannot be used.
+        MedzsadError: if the data, a model, a setting or the output folder cannot be used.
     """
-    check_batches((), batch_size)
-    settings = EvaluationSettings(
-        size=size,
-        framing=framing,
-        mode=mode,
-        masks=masks,
-        fpr_limit=fpr_limit,
-        threshold=threshold,
-        resamples=resamples,
-        seed=seed,
-        foreground_only=foreground_only,
-        minimum_lesion_ml=min_lesion_ml,
-        class_name=name_of(organ, class_name),
-    )
-    samples = open_dataset(
-        dataset, root, split=split, classes=classes or None, limit=limit, seed=seed, channel=channel
-    )
-    if say is not None:
-        for note in samples.notes:
-            say(note)
-    detectors = load_detectors(
-        models,
-        clip_weights,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-        organ=organ,
-        backend=backend,
-        say=say,
-    )
-    _check_named(detectors, class_name)
-    if out is not None:
-        prepare_folder(out)
+    settings, run = settings or EvaluationSettings(), run or RunSettings()
+    samples = dataset.open()
+    for note in samples.notes:
+        logger.info(note)
+    detectors = load_detectors(models, settings, run)
+    if run.out is not None:
+        prepare_folder(run.out)
     evaluation = evaluate(
         samples,
         detectors,
         settings,
-        references=() if no_references else REFERENCES,
-        cache_folder=None if no_cache else cache_folder() / "evaluations",
-        batch_size=batch_size,
-        case_files=_case_files(out, title(samples.name, samples.doubt, samples.level), detectors, settings)
-        if save_maps and out
-        else None,
+        references=run.references,
+        cache_folder=None if run.no_cache else predictions_folder(),
+        batch_size=run.batch_size,
+        case_files=partial(_case_files, run.out, samples) if run.out and run.save_maps else None,
         progress=progress,
     )
     reused = sum(detector.reused for detector in evaluation.detectors)
-    if reused and say:
-        say(f"{reused} predictions were taken from an earlier run (`no_cache` computes them anew)")
-    if out is not None:
-        save_evaluation(evaluation, out)
+    if reused:
+        logger.info("%d predictions were taken from an earlier run (`no_cache` computes them anew)", reused)
+    if run.out is not None:
+        save_evaluation(evaluation, run.out)
     return evaluation
 
 
 def run_share(
-    dataset: str,
-    root: Path | None,
-    models: Sequence[str],
+    dataset: DatasetQuery,
+    models: Sequence[DetectorSpec | str],
     shard: str,
+    settings: EvaluationSettings | None = None,
+    run: RunSettings | None = None,
     *,
-    split: str = "test",
-    classes: Sequence[str] = (),
-    limit: int | None = None,
-    channel: str | None = None,
-    seed: int = 0,
-    framing: str = "auto",
-    organ: str | None = None,
-    class_name: str | None = None,
-    clip_weights: str | None = None,
-    batch_size: int = 1,
-    device: str = "auto",
-    precision: str = "auto",
-    backend: str = "torch",
-    progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[int, int]:
-    """Make the predictions of one share of an evaluation: see
-    :func:`~medzsad.evaluation.command.predict_share`, whose result it returns.
+    """Make the predictions of one share of an evaluation, ``"3/10"``.
 
-    Args:
-        shard: ``"3/10"``.
-        dataset, root, models: and all others as for :func:`run_evaluation`.
-
-    Raises:
-        MedzsadError: if the data, a model, an option or the cache cannot be used.
+    See :func:`predict_share`, whose result it returns, and :func:`run_evaluation` for the arguments.
     """
-    from medzsad.evaluation.command import predict_share
-    from medzsad.storage.hashing import Shard
-
-    check_batches((), batch_size)
-    share = Shard.parse(shard)
-    settings = EvaluationSettings(framing=framing, seed=seed, class_name=name_of(organ, class_name))
-    samples = open_dataset(
-        dataset, root, split=split, classes=classes or None, limit=limit, seed=seed, channel=channel
-    )
-    detectors = load_detectors(
-        models,
-        clip_weights,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-        organ=organ,
-        backend=backend,
-    )
-    _check_named(detectors, class_name)
-    folder = cache_folder() / "evaluations"
+    settings, run = settings or EvaluationSettings(), run or RunSettings()
+    share, samples = Shard.parse(shard), dataset.open()
+    detectors = load_detectors(models, settings, run)
     return predict_share(
-        samples, detectors, settings, share, folder, batch_size=batch_size, progress=progress
+        samples,
+        detectors,
+        settings,
+        share,
+        predictions_folder(),
+        batch_size=run.batch_size,
+        progress=progress,
     )
 
 
 def load_detectors(
-    models: Sequence[str], clip_weights: str | None, *, batch_size: int, **options: Any
+    models: Sequence[DetectorSpec | str], settings: EvaluationSettings, run: RunSettings
 ) -> list[AnomalyDetector]:
     """Load the detectors of an evaluation.
 
-    Args:
-        models, clip_weights: names or checkpoints, and the weights of those that have a CLIP inside.
-        batch_size: images at once.
-        options: further ones of :func:`medzsad.load_detector`.
-
     Raises:
-        BadInput: if a batch is more than one of them may get.
+        BadInput: if a batch is more than one of them may get, or a name is given, and none has texts that it
+            could be put into.
         ModelNotReady: if one cannot be loaded.
     """
-    weights = clip_weights_of(models, clip_weights)
-    detectors = [load_detector(model, clip_weights=own, **options) for model, own in weights.items()]
-    check_batches(detectors, batch_size)
+    specs = [DetectorSpec(model=model) if isinstance(model, str) else model for model in models]
+    detectors = [load_spec(spec, say=logger.info) for spec in specs]
+    check_batches(detectors, run.batch_size)
+    if settings.class_name is not None and not any(detector.uses_organ for detector in detectors):
+        names = ", ".join(detector.name for detector in detectors)
+        raise BadInput(f"no texts of {names} name a class; leave `class_name` out")
     return detectors
 
 
-def _check_named(detectors: Sequence[AnomalyDetector], class_name: str | None) -> None:
-    """Raise BadInput where a name is given, and no model has texts that it could be put into."""
-    if class_name is not None and not any(detector.uses_organ for detector in detectors):
-        names = ", ".join(detector.name for detector in detectors)
-        raise BadInput(f"no texts of {names} name a class; leave `class_name` out")
+def predictions_folder() -> Path:
+    """Return the folder in the cache that predictions and evaluations are kept in."""
+    return cache_folder() / "evaluations"
 
 
-def _case_files(
-    out: Path, title: str, detectors: Sequence[AnomalyDetector], settings: EvaluationSettings
-) -> Callable[[str], CaseFiles]:
-    from medzsad.evaluation.case_files import CaseFiles
-    from medzsad.results.thresholds import parse_threshold
-
-    def make(name: str) -> CaseFiles:
-        rule = parse_threshold(next(d.threshold for d in detectors if d.name == name))
-        value = rule if isinstance(rule, float) else 0.5
-        chosen = value if settings.threshold is None else settings.threshold
-        return CaseFiles(out / name, name, chosen, title)
-
-    return make
+def _case_files(out: Path, samples: SampleSet, name: str, threshold: float) -> CaseFiles:
+    return CaseFiles(out / name, name, threshold, title(samples.name, samples.doubt, samples.level))
 
 
 def predict_share(
@@ -241,7 +143,7 @@ def predict_share(
     cache_folder: Path,
     *,
     batch_size: int = 1,
-    progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[int, int]:
     """Put the predictions of a share into the cache; an evaluation of the whole set finds them there.
 
@@ -254,7 +156,7 @@ def predict_share(
         shard: which samples, by their ids.
         cache_folder: of all shares and of the evaluation.
         batch_size: images at once.
-        progress: gives, for a detector's name, a wrapper of the samples, e.g. ``tqdm``.
+        progress: see :data:`Progress`.
 
     Returns:
         How many predictions the share has, and how many of them were there already.

@@ -21,16 +21,15 @@ from medzsad.evaluation.outcome import (
     mean_figures,
     published_beside,
 )
-from medzsad.evaluation.settings import EvaluationSettings
+from medzsad.evaluation.settings import REFERENCES, EvaluationSettings
 from medzsad.evaluation.volume_sets import evaluate_volumes
 from medzsad.limits import SMALLEST_SIDE, check_batch
-from medzsad.results.thresholds import parse_threshold
+from medzsad.results.lesions import parse_threshold
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
     from medzsad.evaluation.case_files import CaseFiles
 
-REFERENCES = ("brightness", "darkness", "asymmetry")
 # Sets that are other preparations of the same images.
 SAME_IMAGES = {"dagm-balanced": "dagm", "covid19-all": "covid19"}
 
@@ -43,7 +42,7 @@ def evaluate(
     references: Sequence[str] = REFERENCES,
     cache_folder: Path | None = None,
     batch_size: int = 1,
-    case_files: Callable[[str], CaseFiles] | None = None,
+    case_files: Callable[[str, float], CaseFiles] | None = None,
     progress: Callable[[str], Callable[..., Iterable[Any]]] | None = None,
 ) -> Evaluation:
     """Evaluate detectors on a data set.
@@ -61,7 +60,7 @@ def evaluate(
         cache_folder: where predictions are kept, so that an interrupted run goes on; None keeps none. Those
             of references, which take no time, are never kept.
         batch_size: images at once.
-        case_files: gives, for a detector's name, what stores maps and draws cases.
+        case_files: gives, for a detector's name and its threshold, what stores maps and draws cases.
         progress: gives, for a detector's name, a wrapper of the samples, e.g. ``tqdm``.
 
     Raises:
@@ -95,7 +94,7 @@ def evaluate(
                 is_reference=is_reference,
                 cache_folder=None if is_reference else cache_folder,
                 batch_size=batch_size,
-                files=None if case_files is None or is_reference else case_files(detector.name),
+                case_files=None if is_reference else case_files,
                 progress=progress(detector.name) if progress else None,
             )
         )
@@ -127,7 +126,7 @@ def _run(
     is_reference: bool,
     cache_folder: Path | None,
     batch_size: int,
-    files: CaseFiles | None,
+    case_files: Callable[[str, float], CaseFiles] | None,
     progress: Callable[..., Iterable[Any]] | None,
 ) -> DetectorOutcome:
     begin = time.perf_counter()
@@ -136,6 +135,7 @@ def _run(
     if threshold is None:
         rule = parse_threshold(detector.threshold)
         threshold = rule if isinstance(rule, float) else 0.5
+    files = case_files(detector.name, threshold) if case_files else None
     if samples.is_volumetric:
         classes, mode = evaluate_volumes(
             detector,

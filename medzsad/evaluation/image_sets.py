@@ -26,7 +26,7 @@ from medzsad.evaluation.pooling import PixelPool, image_level
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.metrics.ranking import rank
 from medzsad.metrics.undefined import value_of
-from medzsad.scans.showing import LUMINANCE, is_radiology
+from medzsad.scans.modality import LUMINANCE, is_radiology
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector

@@ -1,24 +1,24 @@
-"""What an evaluation does, as one small object."""
+"""What an evaluation does, and how it is run, as two small objects."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
-from medzsad.datasets.images import MASK_RULES
+from pydantic import Field
+
 from medzsad.datasets.published import mask_rule
 from medzsad.errors import BadInput
-from medzsad.limits import check_batch, check_limit
+from medzsad.limits import SMALLEST_SIDE, check_batch, check_limit
 from medzsad.metrics.bootstrap import Draws
+from medzsad.settings import Settings
 
 PAPERS_SIZE = 518
-FRAMINGS = ("auto", "whole", "foreground")
-MODES = ("auto", "exact", "histogram")
-MASKS = ("auto", *MASK_RULES)
+REFERENCES = ("brightness", "darkness", "asymmetry")
 
 
-@dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(Settings):
     """The settings that determine an evaluation's numbers.
 
     Attributes:
@@ -40,43 +40,27 @@ class EvaluationSettings:
         foreground_only: for volumes, compare only voxels inside the given foreground masks.
         minimum_lesion_ml: smaller lesions of the ground truth do not count for the lesion-wise figures.
         class_name: what texts call all images; None for the names that the set's classes have
-            (:mod:`medzsad.datasets.catalog`).
+            (:func:`medzsad.datasets.catalog.name_in_texts`).
     """
 
-    size: int | None = PAPERS_SIZE
-    framing: str = "auto"
-    mode: str = "auto"
-    masks: str = field(default="auto", kw_only=True)
+    size: int | None = Field(PAPERS_SIZE, ge=16)
+    framing: Literal["auto", "whole", "foreground"] = "auto"
+    mode: Literal["auto", "exact", "histogram"] = "auto"
+    masks: Literal["auto", "published", "half"] = "auto"
     exact_pixels: int = 150_000_000
-    fpr_limit: float = 0.3
-    threshold: float | None = None
-    resamples: int = 1000
-    seed: int = 0
+    fpr_limit: float = Field(0.3, gt=0, le=1)
+    threshold: float | None = Field(None, ge=0, le=1)
+    resamples: int = Field(1000, ge=0)
+    seed: int = Field(0, ge=0)
     foreground_only: bool = False
-    minimum_lesion_ml: float = 0.0
+    minimum_lesion_ml: float = Field(0.0, ge=0)
     class_name: str | None = None
 
     def __post_init__(self) -> None:
         check_batch(self.size or 0, 1, f"`size` {self.size}")
         check_limit(self.resamples, "MEDZSAD_MAX_RESAMPLES", f"`resamples` {self.resamples}", "draws")
-        rules = (
-            (f"framing must be one of {', '.join(FRAMINGS)}", self.framing in FRAMINGS),
-            (f"mode must be one of {', '.join(MODES)}", self.mode in MODES),
-            (f"masks must be one of {', '.join(MASKS)}", self.masks in MASKS),
-            ("size must be at least 16 pixels", self.size is None or self.size >= 16),
-            ("the FPR limit must lie in (0, 1]", 0 < self.fpr_limit <= 1),
-            ("the threshold must lie in [0, 1]", self.threshold is None or 0 <= self.threshold <= 1),
-            ("resamples must not be negative", self.resamples >= 0),
-            ("the seed must not be negative", self.seed >= 0),
-            ("the minimum lesion volume must not be negative", self.minimum_lesion_ml >= 0),
-            (
-                "the class name must not be empty",
-                self.class_name is None or bool(self.class_name.strip(" -")),
-            ),
-        )
-        for rule, holds in rules:
-            if not holds:
-                raise BadInput(f"evaluation settings: {rule}")
+        if self.class_name is not None and not self.class_name.strip(" -"):
+            raise BadInput("class_name must not be empty")
 
     def draws(self, items: int) -> Draws | None:
         """How to resample ``items`` images or cases; None for no intervals.
@@ -89,6 +73,23 @@ class EvaluationSettings:
         """Return the settings with ``masks`` decided for a data set of the catalogue."""
         return self if self.masks != "auto" else replace(self, masks=mask_rule(dataset))
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-serialisable."""
-        return asdict(self)
+
+class RunSettings(Settings):
+    """How an evaluation is run: what no figure of a detector depends on.
+
+    Attributes:
+        out: folder of the results; None writes nothing. Each set of a suite has a folder of its own in it.
+        save_maps: also write all maps and contact sheets there.
+        references: names of the trivial references to run beside the detectors.
+        batch_size: images at once.
+        no_cache: keep no predictions (of a suite, no evaluations either), and take none of earlier runs.
+    """
+
+    out: Path | None = None
+    save_maps: bool = False
+    references: tuple[str, ...] = REFERENCES
+    batch_size: int = 1
+    no_cache: bool = False
+
+    def __post_init__(self) -> None:
+        check_batch(SMALLEST_SIDE, self.batch_size, f"a batch of {self.batch_size} images")

@@ -17,9 +17,8 @@ from torch import Tensor
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.errors import certain
 from medzsad.predicting import predict
-from medzsad.results.prediction import ScanPrediction, SliceScore
-from medzsad.results.tensors import result_meta
-from medzsad.results.thresholds import parse_threshold
+from medzsad.results.lesions import parse_threshold
+from medzsad.results.prediction import ScanPrediction, SliceScore, result_meta
 from medzsad.scans.tensors import shows_colour, spatial_axes
 
 if TYPE_CHECKING:

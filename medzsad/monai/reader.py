@@ -16,10 +16,11 @@ from medzsad.batch import unique_names
 from medzsad.datasets.opening import open_dataset
 from medzsad.errors import BadInput
 from medzsad.scans.affines import display_affine
+from medzsad.scans.files import is_volume
+from medzsad.scans.find import locate_scans
 from medzsad.scans.images2d import is_image
-from medzsad.scans.readers import locate_scans, read_scan
+from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Scan, meta_of
-from medzsad.scans.volume_files import is_volume
 
 
 def scans_at(place: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[dict[str, str]]:

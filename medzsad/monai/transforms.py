@@ -16,7 +16,7 @@ from monai.transforms import MapTransform
 from medzsad.datasets.images import read_label
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.monai.inferer import anomaly_map, channels_of
-from medzsad.results.tensors import given_modality, prediction_from
+from medzsad.results.prediction import given_modality, prediction_from
 from medzsad.scans.readers import read_scan
 
 

@@ -1,7 +1,8 @@
-"""Lesion candidates: the connected components of a thresholded anomaly map."""
+"""From a map to lesion candidates: the threshold, and the connected components above it."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,38 @@ ORDER = "highest candidate score first"
 SPECK_MM3 = 10.0  # smaller components are not listed, unless smaller ones are asked for
 SCORE_MM3 = 1000.0  # the part of a candidate that its score is the mean of; pixels where mm mean nothing
 MOST = 10_000  # candidates; a map of specks has no more meaning, and their numbers must fit 16 bits
+
+
+def parse_threshold(rule: float | str) -> float | str:
+    """Return a threshold rule, checked: a number in [0, 1], ``"pNN"`` or ``"otsu"``.
+
+    Raises:
+        BadInput: if it is none of these.
+    """
+    text = str(rule).strip().lower()
+    if text == "otsu":
+        return text
+    number = re.fullmatch(r"(p?)(\d*\.?\d+|\d+\.)", text)
+    if number:
+        value = float(number[2])
+        if number[1] and value <= 100:
+            return f"p{value:g}"
+        if not number[1] and value <= 1:
+            return value
+    raise BadInput(f"threshold {rule!r} is not a number from 0 to 1, a percentile such as p99.5, or otsu")
+
+
+def resolve_threshold(rule: float | str, values: np.ndarray) -> float:
+    """Return the threshold that ``rule`` gives on the anomaly map's foreground ``values``."""
+    if isinstance(rule, float):
+        return rule
+    if not values.size:
+        return 1.0
+    if rule == "otsu":
+        from skimage.filters import threshold_otsu
+
+        return float(threshold_otsu(values)) if values.min() < values.max() else 1.0
+    return float(np.percentile(values, float(rule[1:])))
 
 
 @dataclass(frozen=True)

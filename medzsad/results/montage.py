@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medzsad.results.prediction import ScanPrediction, SliceScore
-from medzsad.scans.showing import LUMINANCE
+from medzsad.scans.modality import LUMINANCE
 from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, other_axes, pixel_spacing, slice_image
+
+if TYPE_CHECKING:
+    from medzsad.results.prediction import ScanPrediction, SliceScore
 
 # Lesion candidates beyond these neither claim a slice nor are numbered in the picture.
 TOP_LESIONS = 9
@@ -25,6 +28,7 @@ COLORMAP, COLORMAP_START = "plasma", 0.2
 MAX_ALPHA, ALPHA_POWER = 0.8, 1.1
 # Cyan lies outside the colour map, and is rare in scans and in endoscopy.
 OUTLINE = (0, 229, 255)
+AMBER = (255, 190, 80)  # of notices, and of the letters at the edges
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.results.image_numbers import image_numbers
-from medzsad.results.marks import save_png
-from medzsad.results.montage import OUTLINE, Montage, ShownSlice, as_bytes, blend
+from medzsad.results.dicom.source_frames import image_numbers
+from medzsad.results.map_files import save_png
+from medzsad.results.montage import AMBER, OUTLINE, Montage, ShownSlice, as_bytes, blend
 from medzsad.scans.slices import EDGES, STACK_AXIS, Plane
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from medzsad.results.prediction import ScanPrediction
 
+SLICES = 6
 # All in pixels.
 WIDTH, NARROWEST = 1600, 1280
 MAX_TILES_HEIGHT = 1560
@@ -33,7 +34,6 @@ PAGE = (18, 19, 22)
 BLACK = (0, 0, 0)
 TEXT = (228, 230, 233)
 DIM = (156, 160, 166)
-AMBER = (255, 190, 80)
 DOT = "  \N{MIDDLE DOT}  "
 
 SCALE_BARS_MM = tuple(n * 10.0**power for power in range(-8, 3) for n in (1, 2, 5))  # the last is 50 cm
@@ -45,7 +45,7 @@ def save_overlay(result: ScanPrediction, path: str | os.PathLike[str]) -> None:
     save_png(render_overlay(result), Path(path), "overlay", result.fingerprint, compress_level=4)
 
 
-def render_overlay(result: ScanPrediction, *, slices: int = 6) -> np.ndarray:
+def render_overlay(result: ScanPrediction, *, slices: int = SLICES) -> np.ndarray:
     """Draws the most anomalous slices: left the scan, right the same slice under its anomaly map.
 
     All slices have one scale (pixels per mm), are cropped to the foreground of the whole scan, follow the
@@ -215,11 +215,10 @@ def _elided(text: str, font: FreeTypeFont, room: float) -> str:
 
 def _draw_header(page: _Page, result: ScanPrediction, shown: int) -> None:
     room = page.width - 3 * PAD - COLOUR_BAR[0]
-    rule = "" if _is_number(result.threshold_rule) else f" ({result.threshold_rule})"
     count = len(result.lesions)
     facts = (
         f"{'image' if result.scan.is_2d else 'volume'} score {_short(result.score)}",
-        f"threshold {_short(result.threshold)}{rule}",
+        f"threshold {_short(result.threshold)}{result.rule_in_brackets}",
         f"{count} lesion candidate{'' if count == 1 else 's'}",
     )
     page.text((PAD, 32), result.scan.name, size=20, bold=True, room=room)
@@ -324,11 +323,3 @@ def _draw_footer(page: _Page, result: ScanPrediction) -> None:
 
 def _short(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -1,10 +1,11 @@
-"""What a detector says of one scan, in the scan's own grid."""
+"""What a detector says of one scan, in the scan's own grid; and how it travels in the meta of its map."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +14,22 @@ import numpy as np
 
 from medzsad.results.lesions import CandidateRules, Lesion, LesionCandidates, find_lesions
 from medzsad.scans.foreground import foreground_mask
+from medzsad.scans.intensity import IntensityScaling
 from medzsad.scans.prepared import Box, box_around
 from medzsad.scans.scan import Scan
 from medzsad.scans.slices import CanonicalView, Plane
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import nibabel
     from monai.data import MetaTensor
 
-    from medzsad.scans.intensity import IntensityScaling
 
 FORMATS = ("nifti", "overlay", "json")
+RESULT = "medzsad_result"
+"""In the meta of a map: all of its :class:`ScanPrediction` but scan and map, as JSON."""
+_APART = ("scan", "anomaly_map", "brain", "prepared_box")
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,15 @@ class ScanPrediction:
         return digest.hexdigest()
 
     @property
+    def rule_in_brackets(self) -> str:
+        """The threshold's rule as `` (otsu)``, to stand behind its value; empty where it is that value."""
+        try:
+            float(self.threshold_rule)
+        except ValueError:
+            return f" ({self.threshold_rule})"
+        return ""
+
+    @property
     def lesions(self) -> list[Lesion]:
         """Lesion candidates that are shown, most suspicious first."""
         return self.candidates.lesions
@@ -146,7 +161,7 @@ class ScanPrediction:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the overlay and the candidates, without patient data."""
-        from medzsad.results.notebook import render_notebook
+        from medzsad.results.html.report import render_notebook
 
         return render_notebook(self)
 
@@ -155,7 +170,7 @@ class ScanPrediction:
 
         It has the scan's affine, orientation codes and units. Of a 2D image its third axis is 1 long.
         """
-        from medzsad.results.nifti import nifti_image
+        from medzsad.results.map_files import nifti_image
 
         anomaly_map = self.anomaly_map.astype(np.float32, copy=False)
         return nifti_image(anomaly_map, self.scan, fingerprint=self.fingerprint)
@@ -168,8 +183,6 @@ class ScanPrediction:
         """
         import torch
         from monai.data import MetaTensor
-
-        from medzsad.results.tensors import result_meta
 
         return MetaTensor(
             torch.from_numpy(self.anomaly_map[None].copy()),
@@ -212,3 +225,57 @@ class ScanPrediction:
         from medzsad.results.writing import save_prediction
 
         return save_prediction(self, Path(folder), formats, with_identity=with_identity)
+
+
+def result_meta(prediction: ScanPrediction) -> dict[str, Any]:
+    """Return what a map's meta says of its prediction: ``score``, ``threshold`` and :data:`RESULT`.
+
+    All are values that MONAI collates into batches and takes apart again.
+    """
+    facts = {field.name: getattr(prediction, field.name) for field in fields(prediction)}
+    document = {name: value for name, value in facts.items() if name not in _APART}
+    document["slice_scores"] = [asdict(score) for score in prediction.slice_scores]
+    document["scaling"], document["rules"] = asdict(prediction.scaling), asdict(prediction.rules)
+    given = prediction.scan.modality_source == "given"
+    document["given_modality"] = str(prediction.scan.modality) if given else None
+    text = json.dumps(document, default=lambda value: value.item())
+    return {"score": prediction.score, "threshold": prediction.threshold, RESULT: text}
+
+
+def given_modality(meta: Mapping[str, Any]) -> str | None:
+    """Return the modality that the caller of the prediction gave; None if none was given, or is known."""
+    return json.loads(meta[RESULT])["given_modality"] if RESULT in meta else None
+
+
+def prediction_from(scan: Scan, anomaly_map: np.ndarray, meta: Mapping[str, Any]) -> ScanPrediction:
+    """Make the prediction that :func:`result_meta` was told of.
+
+    Args:
+        scan: that was predicted.
+        anomaly_map: float32 (X, Y, Z) on the scan's grid, as predicted or changed since.
+        meta: of the map.
+
+    Raises:
+        ValueError: if the meta says nothing of a prediction, or the map is not on the scan's grid.
+    """
+    if RESULT not in meta:
+        raise ValueError("the map's meta names no prediction: give a map of AnomalyInferer or AnomalyMapd")
+    if anomaly_map.shape != scan.shape:
+        raise ValueError(f"the map is {anomaly_map.shape} and the scan {scan.shape}: give both on one grid")
+    document = json.loads(meta[RESULT])
+    scaling = document["scaling"]
+    return ScanPrediction(
+        scan=scan,
+        anomaly_map=anomaly_map,
+        score=document["score"],
+        slice_scores=[
+            SliceScore(**{**score, "plane": Plane(score["plane"])}) for score in document["slice_scores"]
+        ],
+        threshold=document["threshold"],
+        threshold_rule=document["threshold_rule"],
+        planes=tuple(map(Plane, document["planes"])),
+        scaling=IntensityScaling(**{**scaling, "low": tuple(scaling["low"]), "high": tuple(scaling["high"])}),
+        settings=document["settings"],
+        timings=document["timings"],
+        rules=CandidateRules(**document.get("rules", {})),  # maps of older versions have none
+    )

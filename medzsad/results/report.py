@@ -8,7 +8,7 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from medzsad.results.marks import mark
+from medzsad.scans.own_results import mark
 
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction

@@ -14,9 +14,16 @@ import numpy as np
 
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.results.dicom.writers import DICOM_FORMATS, dicom_writers
-from medzsad.results.images2d import as_displayed, write_anomaly_png, write_mask_png
-from medzsad.results.nifti import write_volume
-from medzsad.results.page_writers import page_writers
+from medzsad.results.map_files import (
+    as_displayed,
+    save_png,
+    write_anomaly_png,
+    write_mask_png,
+    write_segmentation,
+    write_volume,
+)
+from medzsad.results.montage import Montage
+from medzsad.results.overlay import SLICES, draw_page, save_overlay
 from medzsad.results.report import report, to_json
 from medzsad.scans.own_results import ENDINGS, SCAN, mark_of, may_be_replaced
 from medzsad.storage.atomic import PREFIX, sweep
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
 
 ALL_FORMATS = ("nifti", "overlay", "json", "scan", "brain", "slices", "html", "seg.nrrd", *DICOM_FORMATS)
+Writers = dict[str, tuple[str, Callable[[Path], object]]]
 
 
 def save_prediction(
@@ -34,7 +42,7 @@ def save_prediction(
     unknown = set(formats) - set(ALL_FORMATS)
     if unknown:
         raise ValueError(f"unknown formats {sorted(unknown)}; choose from {', '.join(ALL_FORMATS)}")
-    writers = _writers(prediction, formats) | page_writers(prediction, formats, with_identity)
+    writers = _writers(prediction, formats, with_identity)
     began = time.perf_counter()
     created = prepare_folder(folder)
     names = {name for name, _ in writers.values()}
@@ -112,48 +120,39 @@ def prepare_folder(folder: Path) -> Path | None:
     return missing[-1] if missing else None
 
 
-def _writers(
-    prediction: ScanPrediction, formats: tuple[str, ...]
-) -> dict[str, tuple[str, Callable[[Path], object]]]:
-    scan = prediction.scan
-    stem = scan.name
+def _writers(prediction: ScanPrediction, formats: tuple[str, ...], with_identity: bool) -> Writers:
+    """By kind, the name of a file (or folder) and what writes it there."""
+    scan, stem, mark = prediction.scan, prediction.scan.name, prediction.fingerprint
 
-    def volume(array: np.ndarray, path: Path, what: str) -> None:
-        write_volume(array, scan, path, what=what, fingerprint=prediction.fingerprint)
+    def volume(kind: str, array: Callable[[], np.ndarray], what: str) -> None:
+        writers[kind] = (
+            f"{stem}_{kind}.nii.gz",
+            lambda path: write_volume(array(), scan, path, what=what, fingerprint=mark),
+        )
 
-    writers: dict[str, tuple[str, Callable[[Path], object]]] = {}
+    writers: Writers = {}
     if "nifti" in formats and scan.is_2d:
         writers["anomaly"] = (
             f"{stem}_anomaly.png",
-            lambda path: write_anomaly_png(
-                as_displayed(prediction.anomaly_map, scan), path, prediction.fingerprint
-            ),
+            lambda path: write_anomaly_png(as_displayed(prediction.anomaly_map, scan), path, mark),
         )
         writers["mask"] = (
             f"{stem}_mask.png",
-            lambda path: write_mask_png(as_displayed(prediction.mask, scan), path, prediction.fingerprint),
+            lambda path: write_mask_png(as_displayed(prediction.mask, scan), path, mark),
         )
     elif "nifti" in formats:
-        writers["anomaly"] = (
-            f"{stem}_anomaly.nii.gz",
-            lambda path: volume(prediction.anomaly_map.astype(np.float32, copy=False), path, "anomaly map"),
-        )
-        writers["mask"] = (
-            f"{stem}_mask.nii.gz",
-            lambda path: volume(prediction.mask.astype(np.uint8), path, "mask"),
-        )
+        volume("anomaly", lambda: prediction.anomaly_map.astype(np.float32, copy=False), "anomaly map")
+        volume("mask", lambda: prediction.mask.astype(np.uint8), "mask")
     if "scan" in formats and not scan.is_2d and not scan.is_colour:
-        writers["scan"] = (f"{stem}_scan.nii.gz", lambda path: volume(scan.voxels, path, SCAN))
+        volume("scan", lambda: scan.voxels, SCAN)
     if "brain" in formats:
         if prediction.brain is None:
             raise BadInput(
                 f"{prediction.settings.get('model')} does not mark the brain of {stem}; do not ask for it"
             )
         brain = prediction.brain.astype(np.uint8)
-        writers["brain"] = (f"{stem}_brain.nii.gz", lambda path: volume(brain, path, "brain"))
+        volume("brain", lambda: brain, "brain")
     if "overlay" in formats:
-        from medzsad.results.overlay import save_overlay
-
         writers["overlay"] = (f"{stem}_overlay.png", lambda path: save_overlay(prediction, path))
     writers |= dicom_writers(prediction, formats)
     if "json" in formats:
@@ -161,4 +160,30 @@ def _writers(
             f"{stem}.json",
             lambda path: path.write_text(to_json(report(prediction)), encoding="utf-8"),
         )
+    if "seg.nrrd" in formats and not scan.is_2d:
+        writers["seg.nrrd"] = (f"{stem}_mask.seg.nrrd", lambda path: write_segmentation(prediction, path))
+    if "slices" in formats:
+        writers["slices"] = (f"{stem}_slices", lambda folder: _write_slices(prediction, folder))
+    if "html" in formats:
+        from medzsad.results.html.report import save_html_report
+
+        writers["html"] = (
+            f"{stem}_report.html",
+            lambda path: save_html_report(prediction, path, with_identity=with_identity),
+        )
     return writers
+
+
+def _write_slices(result: ScanPrediction, folder: Path) -> None:
+    """Write each slice that the overlay shows as a PNG of its own to ``folder``, which is made.
+
+    A file's name ends with the plane and the slice's own voxel index, as in ``_slice_axial_087.png``; of a 2D
+    image it ends with ``_slice_image.png``.
+    """
+    folder.mkdir()
+    montage = Montage(result, 1 if result.scan.is_2d else SLICES)
+    for piece in montage.shown:
+        what = "image" if result.scan.is_2d else f"{piece.plane}_{piece.index:03d}"
+        page = draw_page(result, montage, [piece])
+        path = folder / f"{result.scan.name}_slice_{what}.png"
+        save_png(page, path, "slice", result.fingerprint, compress_level=4)

@@ -1,29 +1,38 @@
 """PNG, JPEG, TIFF and BMP images to scans of one slice.
 
-Pillow is called directly: MONAI's ``PILReader`` ignores EXIF orientation, palettes and alpha. What Pillow
-would cut to 8 bits (several channels of 16) goes through :mod:`medzsad.scans.deep_images`.
+Pillow is called directly: MONAI's ``PILReader`` ignores EXIF orientation, palettes and alpha. It is told what
+a file may be: it opens whatever it recognises, and runs Ghostscript on an EPS. What it would cut to 8 bits
+(several channels of 16), and odd TIFFs, go through torchvision and tifffile, which other parts of medzsad
+bring along; where tifffile lacks a compression, ITK stands in.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.limits import check_limit, check_packed, require_file
 from medzsad.scans.affines import display_affine
 from medzsad.scans.library_warnings import heard
-from medzsad.scans.pillow import open_picture
 from medzsad.scans.scan import Modality, Scan
 
 if TYPE_CHECKING:
+    import tifffile
     from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 PHOTOMETRIC, SUBFILE, BITS = 262, 254, 258  # TIFF tags
-WHITE_IS_ZERO = 0
 ORIENTATION = 274  # EXIF's and TIFF's
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+"""What the names in :data:`SUFFIXES` stand for; cameras' MPO counts as JPEG."""
+_lock = threading.Lock()
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # TIFF's photometric interpretations
 
 
 def is_image(path: Path) -> bool:
@@ -57,8 +66,6 @@ def read_image(path: Path) -> Scan:
             mode = image.mode
             pixels = _pixels(image, path)
     except UnidentifiedImageError as error:
-        from medzsad.scans.deep_images import read_deep_tiff
-
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise BadInput(f"{path} is not a readable image; check that it is complete.") from error
         with heard("tifffile") as warnings:
@@ -115,8 +122,6 @@ def _pixels(image: Image.Image, path: Path) -> np.ndarray:
     """(rows, columns) or (rows, columns, 3), turned as EXIF says."""
     from PIL import ImageOps
 
-    from medzsad.scans.deep_images import read_deep_png, read_deep_tiff
-
     tags = getattr(image, "tag_v2", {})  # read before the pixels: then Pillow drops them
     white_is_zero = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
     depth = tags.get(BITS, (8,))
@@ -171,3 +176,112 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels
+
+
+@contextlib.contextmanager
+def open_picture(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image file of one of :data:`FORMATS`; nothing is decoded yet.
+
+    Raises:
+        BadInput: if it is no regular file, or claims more pixels than the limits allow.
+        PIL.UnidentifiedImageError, OSError, ValueError, SyntaxError: as Pillow does on files that are none.
+    """
+    from PIL import Image
+
+    require_file(path)
+    # Of an open file: by name, Pillow 13 maps it into memory, and scrambles a turned TIFF.
+    with open(path, "rb") as file:
+        with _lock:
+            # Pillow's own limit cannot be raised by the user; ours is checked from the same header.
+            most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(file, formats=FORMATS)
+            finally:
+                Image.MAX_IMAGE_PIXELS = most
+        width, height = image.size
+        check_limit(float(width) * float(height), "MEDZSAD_MAX_PIXELS", path, "pixels")
+        check_packed(path, float(width) * float(height) * len(image.getbands()))
+        yield image
+
+
+def read_deep_png(path: Path) -> np.ndarray:
+    """Read a PNG with several channels of 16 bits.
+
+    Returns:
+        uint16 (rows, columns), or (rows, columns, 3); alpha is dropped.
+
+    Raises:
+        BadInput: cut short or damaged.
+    """
+    from torchvision.io import ImageReadMode, decode_image, read_file
+
+    try:
+        pixels = decode_image(read_file(str(path)), ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
+    except RuntimeError as error:
+        raise BadInput(f"{path} is cut short or damaged; copy or export it again.") from error
+    return without_alpha(pixels)
+
+
+def read_deep_tiff(path: Path) -> np.ndarray:
+    """Read a TIFF of one page, grey or RGB, of any depth and number type.
+
+    Returns:
+        (rows, columns), or (rows, columns, 3), of the file's number type; white is high, alpha is dropped,
+        and the orientation applied.
+
+    Raises:
+        BadInput: not a TIFF, cut short, several pages, or of a kind that is not read.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            pages = [page for page in file.pages if not getattr(page, "subfiletype", 0) & 0b101]
+            if len(pages) != 1:
+                raise BadInput(
+                    f"{path} holds {len(pages)} pages; save one page, or the stack as NIfTI, and try again."
+                )
+            page = cast(tifffile.TiffPage, file.pages[pages[0].index])  # whole, as it is not cached
+            kind = int(page.photometric)
+            if page.ndim > 3 or kind not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
+                raise BadInput(f"{path} is a TIFF of a kind that is not read; save it as grey or RGB.")
+            check_limit(page.imagewidth * page.imagelength, "MEDZSAD_MAX_PIXELS", path, "pixels")
+            check_packed(path, page.nbytes)
+            pixels = _page_pixels(page, path)
+            orientation = page.tags.valueof(ORIENTATION, 1)
+            bits = int(page.bitspersample)
+            if pixels.ndim not in (2, 3) or not pixels.size:
+                raise BadInput(f"{path} holds no pixels; export it again.")
+    except BadInput:
+        raise
+    except Exception as error:  # tifffile raises whatever its parser stumbles over
+        raise BadInput(f"{path} is not a readable image; check that it is complete.") from error
+    pixels = turned(without_alpha(pixels), int(orientation))
+    return turned_over(pixels, bits) if kind == WHITE_IS_ZERO else pixels
+
+
+def without_alpha(pixels: np.ndarray) -> np.ndarray:
+    """(rows, columns), or (rows, columns, 3), of (rows, columns[, 1 to 4 channels])."""
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., 0] if pixels.shape[2] < 3 else pixels[..., :3]
+
+
+def _page_pixels(page: tifffile.TiffPage, path: Path) -> np.ndarray:
+    """(rows, columns[, channels])."""
+    try:
+        pixels = page.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        import SimpleITK
+
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+        try:
+            pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), imageIO="TIFFImageIO"))
+        except RuntimeError as reason:
+            raise ValueError(str(reason)) from reason
+        if pixels.dtype != page.dtype or pixels.shape[:2] != (page.imagelength, page.imagewidth):
+            raise BadInput(f"{path} has a compression that is not read; save it without.") from error
+        return pixels
+    return np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels

@@ -1,19 +1,17 @@
-"""Voxel values to the three channels in [0, 1] that detectors read."""
+"""Voxel values to the three channels in [0, 1] that detectors read: windows, stored levels, percentiles."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from medzsad.errors import BadInput
-from medzsad.scans.ct_window import default_window
 from medzsad.scans.foreground import foreground_mask, padding_value
-from medzsad.scans.sanity import LARGEST_VALUE
-from medzsad.scans.scan import Modality, Scan
-
-__all__ = ["WINDOWS", "IntensityScaling", "foreground_mask", "intensity_scaling"]
+from medzsad.scans.modality import COLOUR, LUMINANCE, kind_of
+from medzsad.scans.scan import LARGEST_VALUE, Modality, Scan
 
 # Centre and width in HU, as radiology reads them.
 WINDOWS: dict[str, tuple[float, float]] = {
@@ -27,6 +25,20 @@ WINDOWS: dict[str, tuple[float, float]] = {
     "liver": (60.0, 160.0),
 }
 PERCENTILES = (0.5, 99.5)
+# DICOM's BodyPartExamined (PS3.16, context group 4) by the window its readings start with.
+WINDOW_OF_BODY_PART = {
+    "HEAD": "brain", "BRAIN": "brain", "SKULL": "brain", "HEADNECK": "brain",
+    "CHEST": "lung", "LUNG": "lung", "THORAX": "lung",
+    "HEART": "mediastinum", "MEDIASTINUM": "mediastinum",
+    "ABDOMEN": "abdomen", "PELVIS": "abdomen", "ABDOMENPELVIS": "abdomen", "LIVER": "abdomen",
+    "KIDNEY": "abdomen", "PANCREAS": "abdomen", "COLON": "abdomen", "NECK": "mediastinum",
+    "SPINE": "bone", "CSPINE": "bone", "TSPINE": "bone", "LSPINE": "bone", "EXTREMITY": "bone",
+    "KNEE": "bone", "HIP": "bone", "SHOULDER": "bone", "HAND": "bone", "WRIST": "bone", "FOOT": "bone",
+    "ANKLE": "bone",
+}  # fmt: skip
+LUNG_SHARE = 0.2
+BONE_SHARE = 0.1
+HEAD_LITRES = 6.0
 
 
 @dataclass(frozen=True)
@@ -195,3 +207,61 @@ def _name(scan: Scan) -> str:
         Modality.RGB: "colour image",
     }
     return names.get(scan.modality, scan.modality.upper())
+
+
+def default_window(scan: Scan, foreground: np.ndarray | None = None) -> tuple[str, str]:
+    """Return a window for a CT, and why.
+
+    The DICOM body part decides; without one, the contents do: lung where a fifth of the body is aerated,
+    brain where a tenth is bone in a body no larger than a head, and otherwise abdomen.
+
+    Args:
+        scan: a CT.
+        foreground: bool (X, Y, Z), its body, if it was computed already.
+
+    Returns:
+        The window's name and a phrase that says what decided.
+    """
+    part = str(scan.details.get("body_part") or "")
+    if part in WINDOW_OF_BODY_PART:
+        return WINDOW_OF_BODY_PART[part], f"for DICOM body part {part}"
+    body = foreground_mask(scan) if foreground is None else foreground
+    size = int(np.count_nonzero(body))
+    lung = bone = 0
+    for k in range(body.shape[2]):
+        values = scan.voxels[:, :, k][body[:, :, k]]
+        lung += int(np.count_nonzero((values > -980) & (values < -500)))
+        bone += int(np.count_nonzero(values > 200))
+    if lung > LUNG_SHARE * size:
+        return "lung", "chosen from the values"
+    if bone > BONE_SHARE * size and size * scan.voxel_volume / 1e6 < HEAD_LITRES:
+        return "brain", "chosen from the values"
+    return "abdomen", "chosen from the values"
+
+
+def as_shown(scan: Scan, scaling: IntensityScaling) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the scaling whose three channels are equal unless the scan is one in colour.
+
+    Of several windows the first is kept; colours in radiology (flow in an ultrasound) become grey.
+
+    Args:
+        scan: decides.
+        scaling: of its voxels, (...[, 3]) to float32 (3, ...) in [0, 1].
+    """
+    if kind_of(scan) == COLOUR:
+        return scaling
+    if not scan.is_colour:
+        return replace(scaling, low=(scaling.low[0],) * 3, high=(scaling.high[0],) * 3)
+
+    def grey(voxels: np.ndarray) -> np.ndarray:
+        level = np.tensordot(LUMINANCE, scaling(voxels), axes=1)
+        return np.ascontiguousarray(np.broadcast_to(level, (3, *level.shape)))
+
+    return grey
+
+
+def window_note(window: str | None) -> str | None:
+    """Return what to say where only the first of several windows is shown; None of a single one."""
+    if window is None or "+" not in window:
+        return None
+    return f"This detector reads one window at a time: only the first of {window} counts."

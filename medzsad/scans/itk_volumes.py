@@ -15,13 +15,11 @@ import numpy as np
 
 from medzsad.errors import BadInput
 from medzsad.limits import check_volume, require_file
-from medzsad.scans.affines import LPS_TO_RAS
+from medzsad.scans.affines import LPS_TO_RAS, UNKNOWN_SIZE, maps_to_a_volume
 from medzsad.scans.itk_headers import check_whole, header_fields, voxel_files
 from medzsad.scans.library_warnings import one_line
 from medzsad.scans.modality import guess_modality
-from medzsad.scans.naming import stem
-from medzsad.scans.nifti_geometry import UNKNOWN_SIZE, maps_to_a_volume
-from medzsad.scans.scan import Scan
+from medzsad.scans.scan import Scan, stem
 
 if TYPE_CHECKING:
     import SimpleITK

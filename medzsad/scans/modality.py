@@ -1,11 +1,16 @@
-"""How an image came about: from DICOM, from the user's word, or guessed from the values."""
+"""How an image came about: from DICOM, from the user's word, or guessed from the values; and if in colour.
+
+Whether a scan is in colour is decided by what it is (its modality and photometric interpretation), never by a
+difference between channels alone: several CT windows differ, too, and a head CT that went through a network
+for endoscopy gave a wrong answer that looked right.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from medzsad.errors import BadInput
-from medzsad.scans.scan import Modality
+from medzsad.scans.scan import Modality, Scan
 
 OF_DICOM = {
     "CT": Modality.CT,
@@ -15,8 +20,8 @@ OF_DICOM = {
     "BDUS": Modality.US,
     **dict.fromkeys(("CR", "DX", "DR", "MG", "XA", "RF", "PX", "IO", "RG"), Modality.XRAY),
 }
-
-
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as Pillow's "L"
+GREY, COLOUR = "grey", "colour"
 NEED_HU = "CT windows need HU, so the result may be wrong."
 
 
@@ -78,3 +83,17 @@ def guess_modality(voxels: np.ndarray) -> Modality:
         tissue += int(np.count_nonzero((plane >= -150) & (plane <= 250)))
     looks_ct = air >= 0.005 * voxels.size and tissue >= 0.03 * voxels.size and voxels.max() >= 100
     return Modality.CT if looks_ct else Modality.MR
+
+
+def kind_of(scan: Scan) -> str:
+    """Return ``"colour"`` for photographs and videos in colour, ``"grey"`` for all radiology."""
+    return COLOUR if scan.is_colour and scan.modality is Modality.RGB else GREY
+
+
+def is_radiology(modality: str | None) -> bool:
+    """Return whether what a data set says of its images means that colours in them are none of their own.
+
+    Args:
+        modality: a name of :class:`Modality`; None where nothing is said, as of data of one's own.
+    """
+    return modality is not None and Modality(modality) is not Modality.RGB

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.scans.affines import UNKNOWN_SIZE, maps_to_a_volume
 from medzsad.scans.claims import check_nifti
 from medzsad.scans.library_warnings import heard, one_line
 from medzsad.scans.modality import guess_modality
-from medzsad.scans.naming import stem
-from medzsad.scans.nifti_geometry import UNKNOWN_SIZE, maps_to_a_volume, nifti_geometry
-from medzsad.scans.scan import Scan
+from medzsad.scans.nifti_geometry import nifti_geometry
+from medzsad.scans.scan import Scan, stem
 
 if TYPE_CHECKING:
     import nibabel

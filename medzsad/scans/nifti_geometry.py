@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.scans.affines import LARGEST_MM, SMALLEST_MM, UNKNOWN_SIZE, maps_to_a_volume, voxel_sizes
 
 if TYPE_CHECKING:
     import nibabel
 
 UNITS = {0: "unknown", 1: "meter", 2: "mm", 3: "micron"}
 MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
-# Voxels of less than 0.1 nm or more than 10 m are damage. Without a unit, what no scanner writes in mm is
-# taken for another unit that the file does not name.
-POSSIBLE_MM = (1e-7, 1e4)
+# Without a unit, what no scanner writes in mm is taken for another unit that the file does not name.
 PLAUSIBLE_MM = (0.01, 100.0)
 
 
@@ -30,7 +29,7 @@ def nifti_geometry(
 
     Returns:
         The affine (float64 (4, 4), voxel to RAS+ mm), the header fields for
-        :func:`medzsad.results.nifti.write_volume`, whether the voxel size is known, and notes.
+        :func:`medzsad.results.map_files.write_volume`, whether the voxel size is known, and notes.
 
     Raises:
         BadInput: the file says where it lies, and neither matrix maps to a volume.
@@ -39,12 +38,12 @@ def nifti_geometry(
     notes: list[str] = []
     unit = UNITS.get(int(header["xyzt_units"]) & 0x07, "unknown")
     scale = MM_PER_UNIT[unit]
-    known = _mend_sizes(header, image, scale)
+    known = _mendvoxel_sizes(header, image, scale)
     sform_code, qform_code = (int(header[name]) for name in ("sform_code", "qform_code"))
     sform, qform = (_in_mm(matrix, scale) for matrix in (header.get_sform(), _qform(header)))
     if sform_code and sform is not None:
         affine, known = sform, True
-        apart = 0.05 * min(1.0, *_sizes(affine))
+        apart = 0.05 * min(1.0, *voxel_sizes(affine))
         if qform_code and qform is not None and not np.allclose(sform, qform, rtol=0, atol=apart):
             notes.append("The file's sform and qform disagree: the sform is used.")
     elif qform_code and qform is not None:
@@ -70,12 +69,9 @@ def nifti_geometry(
     return affine, _carried(header, scale), known, notes
 
 
-UNKNOWN_SIZE = "The voxel size is not known: 1 mm stands for it, so sizes in mm and mL mean nothing."
-
-
 def judge_unitless(affine: np.ndarray) -> tuple[bool, str]:
     """Whether sizes without a unit can be mm, and a note on it."""
-    sizes = _sizes(affine)
+    sizes = voxel_sizes(affine)
     if PLAUSIBLE_MM[0] <= min(sizes) and max(sizes) <= PLAUSIBLE_MM[1]:
         return True, "The file names no unit of length: mm is assumed."
     words = " x ".join(f"{size:.4g}" for size in sizes)
@@ -83,20 +79,6 @@ def judge_unitless(affine: np.ndarray) -> tuple[bool, str]:
         f"The file names no unit of length, and its voxels ({words}) cannot be in mm: the voxel size is not "
         "known, so sizes in mm and mL mean nothing."
     )
-
-
-def maps_to_a_volume(affine: np.ndarray) -> bool:
-    """Whether an affine in mm is finite, has no flat axis, and sizes that voxels can have."""
-    if not np.isfinite(affine).all():
-        return False
-    sizes = np.array(_sizes(affine))
-    if sizes.min() < POSSIBLE_MM[0] or sizes.max() > POSSIBLE_MM[1]:
-        return False
-    return bool(abs(np.linalg.det(affine[:3, :3] / sizes)) > 1e-6)
-
-
-def _sizes(affine: np.ndarray) -> list[float]:
-    return np.linalg.norm(affine[:3, :3], axis=0).tolist()
 
 
 def _in_mm(matrix: np.ndarray | None, scale: float) -> np.ndarray | None:
@@ -124,7 +106,7 @@ def _current_header(image: nibabel.Nifti1Pair, path: Path) -> nibabel.Nifti1Head
     return header
 
 
-def _mend_sizes(header: nibabel.Nifti1Header, image: nibabel.Nifti1Pair, scale: float) -> bool:
+def _mendvoxel_sizes(header: nibabel.Nifti1Header, image: nibabel.Nifti1Pair, scale: float) -> bool:
     """Put 1 for voxel sizes that are none into the header; return whether there was no such size.
 
     nibabel has put 1 for those of 0 already, so those of a file are read anew.
@@ -136,7 +118,7 @@ def _mend_sizes(header: nibabel.Nifti1Header, image: nibabel.Nifti1Pair, scale: 
             raw = type(image.header).from_fileobj(file, check=False)["pixdim"][1:4]
         stored = np.where(sizes == 1, np.abs(raw.astype(np.float64)), sizes)
     with np.errstate(over="ignore", invalid="ignore"):
-        good = (stored * scale >= POSSIBLE_MM[0]) & (stored * scale <= POSSIBLE_MM[1])  # NaN is neither
+        good = (stored * scale >= SMALLEST_MM) & (stored * scale <= LARGEST_MM)  # NaN is neither
     header["pixdim"][1:4] = np.where(good, sizes, 1.0 / scale)
     return bool(good.all())
 

@@ -24,6 +24,19 @@ ENDINGS = (
 FOLDERS = ("_slices", "_sc")
 
 
+def mark(what: str, fingerprint: str = "") -> str:
+    """Return the mark of a result.
+
+    >>> mark("anomaly map", "0a1b2c3d4e5f")
+    'medzsad result 0a1b2c3d4e5f: anomaly map'
+
+    Args:
+        what: the kind of result, in small letters.
+        fingerprint: of the prediction; results of different predictions are never left side by side.
+    """
+    return f"medzsad result {fingerprint}: {what}".replace("  ", " ").replace(" :", ":")
+
+
 def is_result(path: Path) -> bool:
     """Whether a file, or a folder of pictures, has a result's mark, or a result's name beside a report."""
     return mark_of(path) is not None or _is_beside_report(path, of_any_version=True)

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medzsad.errors import BadInput
-from medzsad.limits import require_file
-from medzsad.scans.folders import walk, why_unreadable
+from medzsad.limits import limit, require_file
+from medzsad.scans.affines import FARTHEST_MM, LARGEST_MM, SMALLEST_MM, voxel_sizes
+from medzsad.scans.files import existing, is_volume, read_volume, why_unreadable
 from medzsad.scans.images2d import is_image, read_image
 from medzsad.scans.in_memory import scan_in_memory
-from medzsad.scans.modality import hu_note, parse_modality
-from medzsad.scans.naming import check_name
-from medzsad.scans.own_results import is_result, refuse_result
-from medzsad.scans.sanity import check_sane
-from medzsad.scans.scan import Modality, Scan
-from medzsad.scans.showing import LUMINANCE
-from medzsad.scans.volume_files import is_listed_volume, is_volume, read_volume
+from medzsad.scans.modality import LUMINANCE, hu_note, parse_modality
+from medzsad.scans.scan import LARGEST_VALUE, Modality, Scan, check_name
 
-FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage, MGZ, DICOM, PNG, JPEG or TIFF"
+SMALLEST_RANGE = 1e-30
+MANY_SLICES = 100
 
 
 def read_scan(
@@ -67,10 +62,10 @@ def read_scan(
     """
     wanted = parse_modality(modality)
     if isinstance(path, str | os.PathLike):
-        _refuse_empty(path)
+        path = existing(path)
         if affine is not None:
             raise BadInput(f"{path} has an affine of its own: affine= belongs to NumPy arrays; leave it out.")
-        scan = _read(Path(path), series, volume)
+        scan = _read(path, series, volume)
     else:
         if series is not None:
             raise BadInput(
@@ -84,14 +79,7 @@ def read_scan(
     return scan.with_notes(hu_note(scan.voxels) if scan.modality is Modality.CT else None)
 
 
-def _refuse_empty(path: str | os.PathLike[str]) -> None:
-    if not os.fspath(path):  # pathlib takes it for the current folder
-        raise BadInput("the path of the scan is empty; name a file or a folder.")
-
-
 def _read(path: Path, series: str | None, volume: int | None) -> Scan:
-    if not os.path.lexists(path):  # nor a link that leads nowhere; false for names that nothing can have
-        raise BadInput(f"{path} does not exist; check the path.")
     if not path.is_dir() and not path.is_symlink():
         require_file(path)
     if series is not None and (is_volume(path) or is_image(path)):
@@ -112,101 +100,49 @@ def _read(path: Path, series: str | None, volume: int | None) -> Scan:
     return read_dicom(path, series=series, volume=volume)
 
 
-@dataclass(frozen=True, slots=True)
-class ScanPlace:
-    """Where a scan lies: what :func:`read_scan` takes.
+def _check_sane(scan: Scan) -> None:
+    """Raise BadInput on voxel sizes, positions or values that cannot be, and slices too small to see.
 
-    Attributes:
-        path: a file or folder.
-        series: which series of the folder, where it holds the scans of several studies.
+    Such numbers are a damaged header's. They would end in infinities far from their cause.
     """
-
-    path: Path
-    series: str | None = None
-
-    @property
-    def named_after(self) -> Path:
-        """A path to name results after: the scan's own, with the end of the series where that is needed."""
-        tail = re.sub(r"[^0-9A-Za-z]+", "-", (self.series or "")[-8:]).strip("-")
-        return self.path.with_name(f"{self.path.name}_{tail}") if tail and self.path.name else self.path
-
-
-def find_scans(path: str | Path) -> list[Path]:
-    """Return the files and folders with the scans at a place; see :func:`locate_scans`, which also tells the
-    scans of several people in one folder apart.
-
-    Raises:
-        BadInput: there is no such place, no scan in it, or it is a result of medzsad (a scan that was saved
-            beside its results is a scan).
-    """
-    return list(dict.fromkeys(place.path for place in locate_scans(path)[0]))
-
-
-def locate_scans(path: str | Path) -> tuple[list[ScanPlace], list[str]]:
-    """Return the scans at a place, and notes on files that are none.
-
-    A file is itself. In a folder and its subfolders, every NIfTI file, 2D image and DICOM image that is no
-    slice (radiograph, photograph, ultrasound) is a scan; DICOM slices are a scan for each folder and study
-    (:func:`~medzsad.scans.dicom.find.dicom_scans`). Links that lead nowhere, empty files and files that may
-    not be opened are scans that fail when they are read, unless DICOM slices lie beside them, whose reader
-    says so. Hidden files and folders are skipped, and medzsad's own results. A DICOMDIR stands for its
-    folder.
-
-    Raises:
-        BadInput: there is no such place, no scan in it, or it is a result of medzsad (a scan that was saved
-            beside its results is a scan).
-    """
-    from medzsad.scans.dicom.files import is_dicom, is_media_directory, may_be_dicom, read_outline
-    from medzsad.scans.dicom.find import dicom_scans
-
-    _refuse_empty(path)
-    path = Path(path)
-    if not os.path.lexists(path):  # nor a link that leads nowhere; false for names that nothing can have
-        raise BadInput(f"{path} does not exist; check the path.")
-    if not path.is_dir():
-        if path.is_file():
-            refuse_result(path)
-        is_index = path.is_file() and is_dicom(path) and is_media_directory(read_outline(path))
-        return locate_scans(path.parent) if is_index else ([ScanPlace(path)], [])
-    found: list[ScanPlace] = []
-    dicom: list[Path] = []
-    faults: list[Path] = []
-    results: set[Path] = set()  # folders of pictures
-    for folder, files, unreadable in walk(path):
-        if folder != path and (is_result(folder) or not results.isdisjoint(folder.parents)):
-            results.add(folder)
-            continue
-        files = [file for file in files if not is_result(file)]
-        named = {file for file in files if is_listed_volume(file) or is_image(file)}
-        named |= {file for file in unreadable if is_volume(file) or is_image(file)}
-        found += map(ScanPlace, named)
-        dicom += [file for file in files if file not in named and is_dicom(file)]
-        faults += [file for file in unreadable if file not in named and may_be_dicom(file)]
-    of_dicom = dicom_scans(dicom)
-    found += [ScanPlace(*place) for place in of_dicom.places]
-    holds_dicom = {parent for file in dicom for parent in file.parents}
-    alone = [file for file in faults if file.parent not in {good.parent for good in dicom}]
-    counts = Counter(file.parent for file in alone)
-    for file in alone:  # several are one series, most likely, and fail once as their folder does
-        several = counts[file.parent] > 1 and file.parent not in holds_dicom
-        found.append(ScanPlace(file.parent if several else file))
-    if not found:
-        what = f" ({' '.join(of_dicom.notes)})" if of_dicom.notes else ""
-        raise BadInput(f"{path} holds no scans{what}; give a file or a folder with {FORMATS} files.")
-    return sorted(set(found), key=_in_order), of_dicom.notes
-
-
-def _in_order(place: ScanPlace) -> tuple[object, ...]:
-    """Return a key that sorts the files of a folder before its subfolders."""
-    is_file = not place.path.is_dir()
-    *folders, name = place.path.parts
-    return [*((1, folder) for folder in folders), (0 if is_file else 1, name)], place.series or ""
+    source = scan.source
+    if not np.isfinite(scan.affine).all():
+        raise BadInput(f"{source} has a position or voxel size that is no finite number; correct its header.")
+    if scan.has_geometry:
+        with np.errstate(all="ignore"):
+            sides = np.array(voxel_sizes(scan.affine))
+        if not ((sides >= SMALLEST_MM) & (sides <= LARGEST_MM)).all():
+            raise BadInput(
+                f"{source} has voxels of {' x '.join(f'{side:.3g}' for side in sides)} mm, which cannot be; "
+                "correct its header."
+            )
+        if np.abs(scan.affine[:3, 3]).max() > FARTHEST_MM:
+            raise BadInput(
+                f"{source} lies {np.abs(scan.affine[:3, 3]).max():.3g} mm from the origin; correct it."
+            )
+    small = limit("MEDZSAD_MIN_SIDE")
+    shortest, middle, longest = sorted(scan.shape)
+    if middle < small and longest >= MANY_SLICES:
+        raise BadInput(
+            f"{source} has {longest} slices of {shortest} x {middle} voxels, in which there is nothing to "
+            "see; MEDZSAD_MIN_SIDE sets the smallest side that is computed."
+        )
+    if scan.voxels.size:
+        low, high = float(scan.voxels.min()), float(scan.voxels.max())
+        if np.isfinite([low, high]).all() and max(-low, high) > LARGEST_VALUE:
+            raise BadInput(
+                f"{source} has values up to {max(-low, high):.3g}, which no scan has; correct its scaling."
+            )
+        if low != high and high - low < SMALLEST_RANGE:
+            raise BadInput(
+                f"{source} is constant: its values differ by {high - low:.3g}; give the scan itself."
+            )
 
 
 def _check_values(scan: Scan) -> None:
     """Refuse voxels that no detector can look at."""
     voxels = scan.voxels
-    check_sane(scan)
+    _check_sane(scan)
     if voxels.size == 0:
         raise BadInput(f"{scan.source} holds no voxels: its shape is {' x '.join(map(str, scan.shape))}.")
     # A sum is finite only if every voxel is, and takes no memory; counting is for the message.

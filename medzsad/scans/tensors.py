@@ -16,8 +16,7 @@ import numpy as np
 from medzsad.errors import BadInput
 from medzsad.scans.affines import ASSUMED_AFFINE, display_affine
 from medzsad.scans.modality import OF_DICOM, guess_modality
-from medzsad.scans.naming import stem
-from medzsad.scans.scan import FACTS, FILE, Modality, Scan
+from medzsad.scans.scan import FACTS, FILE, Modality, Scan, stem
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
@@ -17,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medzsad.errors import BadInput
+from medzsad.settings import Settings
 
 Handle = TypeVar("Handle")
-MOSAIC_LABELS = ("drawn", "any")
 
 
 class Example(NamedTuple):
@@ -38,8 +37,7 @@ class Example(NamedTuple):
     has_mask: bool = True
 
 
-@dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Settings):
     """What may happen to an image; by default nothing.
 
     Attributes:
@@ -67,13 +65,10 @@ class Augmentation:
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.mosaic_label not in MOSAIC_LABELS:
-            known = ", ".join(MOSAIC_LABELS)
-            raise BadInput(f"augmentation mosaic_label must be one of {known}, not {self.mosaic_label!r}")
         limits = {"rotation": 180.0, "scale": 0.9}
-        for name in self.__dataclass_fields__.keys() - {"mosaic_label"}:
-            value, limit = getattr(self, name), limits.get(name, 1.0)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
+        for name, value in vars(self).items():
+            limit = limits.get(name, 1.0)
+            if isinstance(value, float) and not 0 <= value <= limit:
                 raise BadInput(f"augmentation {name} must be a number from 0 to {limit:g}, not {value!r}")
 
     @property

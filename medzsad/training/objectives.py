@@ -8,7 +8,6 @@ loss; Milletari et al., 3DV 2016, for Dice), including where they smooth.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.protocols import as_trainable, trainable_class
 from medzsad.errors import BadInput, certain
+from medzsad.settings import Settings
 
 BALANCED = "balanced"
 DICE = ("image", "rows")
@@ -178,8 +178,7 @@ class TrainingBatch(TypedDict, total=False):
     class_name: Sequence[str]
 
 
-@dataclass(frozen=True)
-class LossWeights:
+class LossWeights(Settings):
     """How much each loss counts: ``image * L_image + pixel * sum over layers of the weighted pixel losses``.
 
     Attributes:
@@ -201,12 +200,10 @@ class LossWeights:
     dice: Literal["image", "rows"] = "image"
 
     def __post_init__(self) -> None:
-        if self.dice not in DICE:
-            raise BadInput(f"loss dice must be one of {', '.join(DICE)}, not {self.dice!r}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name != "dice" and not 0 <= value < float("inf"):
-                raise BadInput(f"loss weight {field.name} must be a number of at least 0, not {value}")
+        for name in ("image", "pixel", "focal", "dice_abnormal", "dice_normal"):
+            if getattr(self, name) < 0:
+                value = getattr(self, name)
+                raise BadInput(f"loss weight {name} must be a number of at least 0, not {value}")
         if self.image == 0 and self.pixel * (self.focal + self.dice_abnormal + self.dice_normal) == 0:
             raise BadInput("loss weights: all of them are 0, so that there is nothing to minimise")
 

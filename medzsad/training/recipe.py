@@ -5,21 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import Field, ValidationInfo, field_validator
 
 from medzsad.datasets.catalog import find_entry
-from medzsad.detectors.protocols import TrainedSettings, trainable_class
+from medzsad.detectors.protocols import trainable_class
 from medzsad.errors import BadInput
 from medzsad.limits import check_batch, check_limit
+from medzsad.settings import Settings, compose_file, find, override, read_node
 from medzsad.training.augmentation import Augmentation
 from medzsad.training.objectives import LossWeights
-from medzsad.training.typed_yaml import compose_file, find, override, read_node, to_plain
 
-METHODS = ("headclip", "anomalyclip", "adaclip")
+Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[int | None, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Rate = Annotated[float | None, Field(ge=0)]
 CutPlane = Literal["auto", "axial", "coronal", "sagittal"]
 SYNTHETIC = "synthetic"
 """Data set name of images that are made for trying out; see :mod:`medzsad.training.synthetic_set`."""
@@ -28,12 +34,7 @@ SYNTHETIC = "synthetic"
 _WITHOUT_EFFECT = ("name", "workers", "checkpoint_every", "log_every", "keep")
 
 
-def _number(default: Any, **limits: float) -> Any:
-    return field(default=default, metadata=limits)
-
-
-@dataclass(frozen=True)
-class DataSource:
+class DataSource(Settings):
     """A data set to train on, or to validate with.
 
     Attributes:
@@ -52,12 +53,12 @@ class DataSource:
     root: str | None = None
     split: Literal["test", "train", "valid"] = "test"
     classes: tuple[str, ...] | None = None
-    limit: int | None = _number(None, at_least=1)
+    limit: Limit = None
     channel: str | None = None
     labels: tuple[int, ...] | None = None
     plane: CutPlane = "auto"
-    weight: float = _number(1.0, above=0, at_most=1000)
-    mosaic: float | None = _number(None, at_least=0, at_most=1)
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    mosaic: Annotated[float | None, Field(ge=0, le=1)] = None
 
     def __post_init__(self) -> None:
         if self.dataset != SYNTHETIC:
@@ -67,8 +68,7 @@ class DataSource:
                 raise BadInput(f"dataset: {error}, {SYNTHETIC}") from error
 
 
-@dataclass(frozen=True)
-class Validation:
+class Validation(Settings):
     """What is measured during training, and decides which adapter is the best.
 
     Attributes:
@@ -81,7 +81,7 @@ class Validation:
     """
 
     data: tuple[DataSource, ...] = ()
-    every: int = _number(1, at_least=1)
+    every: Count = 1
     metric: Literal[
         "mad",
         "image_mad",
@@ -94,21 +94,19 @@ class Validation:
         "pixel_f1_max",
         "pixel_aupro",
     ] = "mad"
-    limit: int | None = _number(None, at_least=1)
-    batch_size: int = _number(4, at_least=1)
+    limit: Limit = None
+    batch_size: Count = 4
 
 
-@dataclass(frozen=True)
-class GroupRates:
+class GroupRates(Settings):
     """Learning rates of parts; None for the optimiser's own."""
 
-    prompts: float | None = _number(None, at_least=0)
-    head_weights: float | None = _number(None, at_least=0)
-    projections: float | None = _number(None, at_least=0)
+    prompts: Rate = None
+    head_weights: Rate = None
+    projections: Rate = None
 
 
-@dataclass(frozen=True)
-class Optimiser:
+class Optimiser(Settings):
     """The optimiser.
 
     Attributes:
@@ -122,22 +120,21 @@ class Optimiser:
     """
 
     name: Literal["adam", "adamw"] = "adam"
-    lr: float = _number(1e-3, above=0)
+    lr: Positive = 1e-3
     betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float = _number(0.0, at_least=0)
-    eps: float = _number(1e-8, above=0)
+    weight_decay: NotNegative = 0.0
+    eps: Positive = 1e-8
     group_lr: GroupRates = field(default_factory=GroupRates)
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = _number(0, at_least=0)
-    clip_norm: float | None = _number(None, above=0)
+    warmup_steps: Natural = 0
+    clip_norm: Annotated[float | None, Field(gt=0)] = None
 
     def __post_init__(self) -> None:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise BadInput(f"betas must lie in [0, 1), not {list(self.betas)}")
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """Everything that determines a training run.
 
     Attributes:
@@ -167,25 +164,25 @@ class Recipe:
 
     name: str
     method: Literal["headclip", "anomalyclip", "adaclip"]
-    detector: TrainedSettings
+    detector: Any
     data: tuple[DataSource, ...]
     validation: Validation = field(default_factory=Validation)
     loss: LossWeights = field(default_factory=LossWeights)
     focal_alpha: tuple[float, float] | Literal["balanced"] | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimiser: Optimiser = field(default_factory=Optimiser)
-    epochs: int = _number(15, at_least=1)
-    batch_size: int = _number(8, at_least=1)
-    accumulate: int = _number(1, at_least=1)
+    epochs: Count = 15
+    batch_size: Count = 8
+    accumulate: Count = 1
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
     cache_features: bool = False
-    seed: int = _number(111, at_least=0)
+    seed: Natural = 111
     deterministic: bool = False
-    workers: int = _number(0, at_least=0)
-    checkpoint_every: int = _number(0, at_least=0)
-    log_every: int = _number(10, at_least=1)
-    keep: int = _number(0, at_least=0)
+    workers: Natural = 0
+    checkpoint_every: Natural = 0
+    log_every: Count = 10
+    keep: Natural = 0
 
     def __post_init__(self) -> None:
         if not self.name.strip() or any(mark in self.name for mark in "/\\\n"):
@@ -196,9 +193,12 @@ class Recipe:
         check_batch(self.detector.image_size, max(batches), f"batch_size {max(batches)}")
         check_limit(self.workers, "MEDZSAD_MAX_WORKERS", f"workers {self.workers}", "processes")
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON- and YAML-serialisable."""
-        return to_plain(self)
+    @field_validator("detector", mode="before")
+    @classmethod
+    def _settings_of_the_method(cls, values: Any, info: ValidationInfo) -> Any:
+        """Return the settings as those of the method; where that is wrong, it is what is told."""
+        method = info.data.get("method")
+        return None if method is None else trainable_class(method).settings_class.validate(values)
 
     def without_paths(self) -> dict[str, Any]:
         """As :meth:`as_dict`, without folders: what a published adapter says about itself."""
@@ -261,9 +261,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     root = compose_file(path)
     for text in overrides:
         override(root, text)
-    method = getattr(find(root, "method"), "value", "")
-    settings = trainable_class(method if method in METHODS else METHODS[0]).settings_class
-    recipe = read_node(root, Recipe, replacing={"detector": settings})
+    recipe = read_node(root, Recipe)
     loss, published = find(root, "loss"), LossWeights.of_method(recipe.method)
     unsaid = {
         name: getattr(published, name)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow  # making graphs takes time; tests/backends/test_s
 
 BACKENDS = ("openvino", "onnx")
 METHODS = ("mini", "headclip", "anomalyclip", "winclip", "brightness")
-"""The others are exported, and compared, in tests/backends/test_onnx_file.py."""
+"""The others are exported, and compared, in tests/backends/test_onnx_export.py."""
 
 
 @pytest.fixture(scope="module", autouse=True)

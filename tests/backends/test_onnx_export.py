@@ -16,10 +16,9 @@ import torch
 from graph_cases import CALIBRATION, COMMON, MAKERS, NETWORK, fused_adaclip, make
 from torch import Tensor
 
-from medzsad.backends import convert as converting
-from medzsad.backends import onnx_file as exporting
+from medzsad.backends import onnx_export as exporting
+from medzsad.backends import runtimes
 from medzsad.backends.onnx_export import (
-    INPUT,
     OUTPUTS,
     TOLERANCE,
     ImageSide,
@@ -28,6 +27,7 @@ from medzsad.backends.onnx_export import (
     export_onnx,
     probe_images,
 )
+from medzsad.backends.runtimes import INPUT
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.mini.model import MedzsadMini, is_colour
 from medzsad.detectors.references import Asymmetry, Brightness
@@ -222,10 +222,10 @@ def test_what_cannot_be_exported_is_told_in_a_line(tmp_path: Path, monkeypatch: 
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputNotWritable, match="cannot write"):
         export_onnx(make("brightness"), tmp_path / "file" / "m.onnx")
-    monkeypatch.setattr(converting, "LARGEST", 1)
+    monkeypatch.setattr(runtimes, "LARGEST", 1)
     with pytest.raises(BadInput, match="one ONNX file"):
         export_onnx(Asymmetry(), tmp_path / "m.onnx", size=32)
-    monkeypatch.setattr(converting, "find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(ModelNotReady, match=r"medzsad\[onnx\].*missing: onnxscript"):
         export_onnx(make("brightness"), tmp_path / "m.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -80,7 +80,7 @@ def test_json_several_models_and_a_second_run_from_the_cache(
         (["-d", "kvasir", "--size", "big"], "--size (or native) 'big' is not a whole number"),
         (["-d", "kvasir", "--size", "4"], "at least 16"),
         (["-d", "kvasir", "--save-maps"], "--out"),
-        (["-d", "kvasir", "--fpr-limit", "0"], "FPR limit"),
+        (["-d", "kvasir", "--fpr-limit", "0"], "fpr_limit must be above 0"),
         (["-d", "kvasir", "-m", "no-such-model"], "no-such-model"),
         (["-d", "kvasir", "--organ", "brain"], "organ"),
     ],

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from medzsad.errors import BadInput
-from medzsad.evaluation.command import run_evaluation
-from medzsad.evaluation.suite import run_suite
+from medzsad.evaluation.settings import RunSettings
 from medzsad.predicting import predict
 from medzsad.zoo.benchmark import measure_backends
 from medzsad.zoo.loading import load_detector
@@ -72,8 +71,7 @@ def test_the_python_side_has_the_same_limits(image, tmp_path) -> None:
     voxels = np.zeros((8, 8, 4), np.float32)
     for call in (
         lambda: predict(voxels, "brightness", affine=np.eye(4), batch_size=HUGE),
-        lambda: run_evaluation("folder", tmp_path, ["brightness"], batch_size=HUGE),
-        lambda: run_suite("mvtec", tmp_path, ["brightness"], batch_size=HUGE),
+        lambda: RunSettings(batch_size=HUGE),
         lambda: measure_backends("brightness", batch=HUGE),
         lambda: load_detector("brightness") and predict(image, "brightness", batch_size=HUGE),
     ):

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medzsad.backends import convert as converting
-from medzsad.backends import records
+from medzsad.backends import records, runtimes
 from medzsad.backends.detector import GraphDetector
 from medzsad.backends.records import Record, Timing, cpu_name, write_record
 from medzsad.backends.runtimes import resolve_backend
@@ -18,7 +17,7 @@ from medzsad.zoo.loading import load_detector
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if all packages were there."""
-    monkeypatch.setattr(converting, "find_spec", lambda name: name)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: name)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,7 @@ def test_precisions_of_graphs(monkeypatch) -> None:
 
 @pytest.mark.parametrize(("backend", "package"), [("openvino", "openvino"), ("onnx", "onnxruntime")])
 def test_a_missing_package_is_told_with_the_command(monkeypatch, backend: str, package: str) -> None:
-    monkeypatch.setattr(converting, "find_spec", lambda name: None if name == package else name)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == package else name)
     with pytest.raises(ModelNotReady) as caught:
         load_detector("brightness", backend=backend)
     assert f'pip install "medzsad[{backend}]" (missing: {package})' in str(caught.value)

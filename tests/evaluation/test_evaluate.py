@@ -146,7 +146,7 @@ def test_maps_and_the_contact_sheet(tmp_path: Path, blobs: SampleSet) -> None:
         [detector],
         SETTINGS,
         references=("darkness",),
-        case_files=lambda name: CaseFiles(tmp_path / name, name, 0.5, "blobs"),
+        case_files=lambda name, threshold: CaseFiles(tmp_path / name, name, 0.5, "blobs"),
     )
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"blobs", "brightness"}
     maps = sorted((tmp_path / "brightness" / "maps").iterdir())
@@ -168,7 +168,7 @@ def test_volumes_are_drawn_too(tmp_path: Path, volumes: SampleSet) -> None:
         [Brightness().eval()],
         SETTINGS,
         references=(),
-        case_files=lambda name: CaseFiles(tmp_path / name, name, 0.7, "volumes"),
+        case_files=lambda name, threshold: CaseFiles(tmp_path / name, name, 0.7, "volumes"),
     )
     assert found.level == "voxel"
     assert [table.title.split(", ")[2] for table in tables(found)] == [
@@ -201,7 +201,7 @@ def test_each_case_keeps_its_own_map(tmp_path: Path, names: tuple[str, str]) -> 
             square(root / folder / f"{name}.png", 24 + number)
     files = CaseFiles(tmp_path / "out", "brightness", 0.5, "set")
     samples = open_dataset("folder", root)
-    evaluate(samples, [Brightness().eval()], SETTINGS, references=(), case_files=lambda name: files)
+    evaluate(samples, [Brightness().eval()], SETTINGS, references=(), case_files=lambda *_: files)
     widths = []
     for path in (tmp_path / "out" / "maps").iterdir():
         with Image.open(path) as stored:
@@ -216,7 +216,7 @@ def test_maps_that_cannot_be_written_are_told(tmp_path: Path, blobs: SampleSet) 
     (tmp_path / "out").write_text("a file where a folder is needed")
     files = CaseFiles(tmp_path / "out", "brightness", 0.5, "blobs")
     with pytest.raises(OutputNotWritable, match="cannot be written"):
-        evaluate(blobs, [Brightness().eval()], SETTINGS, references=(), case_files=lambda name: files)
+        evaluate(blobs, [Brightness().eval()], SETTINGS, references=(), case_files=lambda *_: files)
 
 
 def test_one_image_has_figures_without_intervals(tmp_path: Path) -> None:

@@ -18,13 +18,14 @@ from medzsad.metrics.bootstrap import Draws
         ({"framing": "round"}, "framing"),
         ({"mode": "rough"}, "mode"),
         ({"size": 8}, "size"),
-        ({"fpr_limit": 0.0}, "FPR limit"),
-        ({"fpr_limit": 1.5}, "FPR limit"),
+        ({"fpr_limit": 0.0}, "fpr_limit must be above 0"),
+        ({"fpr_limit": 1.5}, "fpr_limit must be at most 1"),
         ({"threshold": 2.0}, "threshold"),
         ({"resamples": -1}, "resamples"),
         ({"seed": -1}, "seed"),
-        ({"minimum_lesion_ml": -1.0}, "lesion volume"),
+        ({"minimum_lesion_ml": -1.0}, "minimum_lesion_ml"),
         ({"masks": "round"}, "masks"),
+        ({"class_name": " - "}, "class_name must not be empty"),
     ],
 )
 def test_impossible_settings_say_so(changes: dict[str, Any], message: str) -> None:

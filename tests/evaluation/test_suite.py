@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from medzsad.datasets.catalog import entries
+from medzsad.datasets.opening import DatasetQuery
 from medzsad.errors import BadInput
 from medzsad.evaluation import suite as module
-from medzsad.evaluation.settings import EvaluationSettings
+from medzsad.evaluation.settings import EvaluationSettings, RunSettings
 from medzsad.evaluation.suite import run_suite
 from medzsad.evaluation.suite_outcome import Suite
 from medzsad.evaluation.suite_report import CSV_HEADER, save_suite, suite_document, suite_rows, suite_tables
@@ -63,8 +64,17 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def run(data: Path, suite: str = "paper17", **options: Any) -> Suite:
-    return run_suite(suite, data, ["brightness"], SETTINGS, **options)
+def run(
+    data: Path,
+    suite: str = "paper17",
+    settings: EvaluationSettings = SETTINGS,
+    *,
+    model: str = "brightness",
+    limit: int | None = None,
+    **options: Any,
+) -> Suite:
+    query = DatasetQuery(suite, data, limit=limit)
+    return run_suite(query, [model], settings, RunSettings(**options))
 
 
 def column(table: Any, name: str) -> dict[str, str]:
@@ -73,9 +83,12 @@ def column(table: Any, name: str) -> dict[str, str]:
     return {row[0].strip(): row[at] for row in table.rows}
 
 
-def test_what_is_there_is_done_and_each_missing_set_is_named(data: Path) -> None:
-    said: list[str] = []
-    found = run(data, say=said.append)
+def test_what_is_there_is_done_and_each_missing_set_is_named(
+    data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "medzsad")
+    found = run(data)
+    said = caplog.messages
     assert found.exit_code == 0
     assert [one.entry.name for one in found.done] == ["mvtec", "brainmri", "colondb", "kvasir"]
     assert len(found.named("missing")) == 13
@@ -194,8 +207,8 @@ def test_what_is_done_is_not_computed_again(
     assert [one.reused for one in again.done] == [True, False, True]
     assert again.done[2].evaluation == first.done[0].evaluation
     # Another setting, another model, or another file: computed anew.
-    run_suite("kvasir", data, ["brightness"], EvaluationSettings(size=32, resamples=20, masks="half"))
-    run_suite("kvasir", data, ["darkness"], SETTINGS)
+    run(data, "kvasir", EvaluationSettings(size=32, resamples=20, masks="half"))
+    run(data, "kvasir", model="darkness")
     save(data / "kvasir" / "masks" / "0.tiff", np.full((36, 40), 255, np.uint8))
     run(data, "kvasir")
     run(data, "kvasir", no_cache=True)
@@ -232,7 +245,7 @@ def test_a_set_that_fails_is_named_and_the_others_go_on(
 
 def test_a_folder_without_any_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="none of the sets of industrial7"):
-        run_suite("industrial7", tmp_path, ["brightness"])
+        run(tmp_path, "industrial7")
 
 
 def test_volumes_have_tables_of_their_own(
@@ -241,7 +254,7 @@ def test_volumes_have_tables_of_their_own(
     monkeypatch.setenv("MEDZSAD_CACHE", str(tmp_path / "cache"))
     (tmp_path / "data").mkdir()
     os.rename(volumes_root, tmp_path / "data" / "brats2013")
-    found = run_suite("brats2013", tmp_path / "data", ["brightness"], SETTINGS)
+    found = run(tmp_path / "data", "brats2013")
     titles = [table.title for table in suite_tables(found)]
     assert [title.partition("at ")[2] for title in titles] == [
         "image level, %",
@@ -251,6 +264,6 @@ def test_volumes_have_tables_of_their_own(
     ]
     save_suite(found, tmp_path / "out")
     assert (tmp_path / "out" / "suite_lesion.png").is_file()
-    again = run_suite("brats2013", tmp_path / "data", ["brightness"], SETTINGS)
+    again = run(tmp_path / "data", "brats2013")
     assert again.sets[0].reused
     assert again.sets[0].evaluation == found.sets[0].evaluation

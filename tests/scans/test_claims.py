@@ -18,7 +18,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medzsad.errors import BadInput
 from medzsad.scans.claims import check_deflated, check_nifti
-from medzsad.scans.readers import find_scans, read_scan
+from medzsad.scans.find import find_scans
+from medzsad.scans.readers import read_scan
 
 ZEROS = bytes(1 << 20)
 

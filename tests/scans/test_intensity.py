@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from shared_data import Shared
 
+import medzsad
 from medzsad.errors import BadInput
-from medzsad.scans.intensity import WINDOWS, foreground_mask, intensity_scaling, parse_windows
+from medzsad.scans.foreground import foreground_mask
+from medzsad.scans.intensity import (
+    WINDOW_OF_BODY_PART,
+    WINDOWS,
+    as_shown,
+    default_window,
+    intensity_scaling,
+    parse_windows,
+)
+from medzsad.scans.modality import kind_of
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Modality, Scan
 
@@ -163,3 +175,97 @@ def test_real_skull_stripped_mr(shared: Shared) -> None:
     scaled = intensity_scaling(scan, foreground=mask)(scan.voxels)[0]
     assert scaled[~mask].max() == 0
     assert 0.2 < scaled[mask].mean() < 0.7
+
+
+def test_every_default_is_a_window() -> None:
+    assert set(WINDOW_OF_BODY_PART.values()) <= set(WINDOWS)
+
+
+def body(inside: dict[str, float], step: float = 4.0) -> Scan:
+    """A cylinder of soft tissue with a share of lung and of bone."""
+    voxels = np.full((60, 60, 20), -1000.0, np.float32)
+    voxels[10:50, 10:50] = 40
+    rows = np.arange(12, 48)
+    if "lung" in inside:
+        voxels[12 : 12 + round(40 * inside["lung"]), rows[:, None]] = -750
+    if "bone" in inside:
+        voxels[10 : 10 + round(40 * inside["bone"]), 10:50] = 900
+    return Scan(voxels, np.diag([step, step, step, 1]), Modality.CT, "given", "s", Path("s"))
+
+
+@pytest.mark.parametrize(
+    ("inside", "step", "window"),
+    [
+        ({"lung": 0.4}, 4.0, "lung"),
+        ({}, 4.0, "abdomen"),
+        ({"bone": 0.2}, 4.0, "brain"),
+        ({"bone": 0.2}, 8.0, "abdomen"),
+    ],
+)
+def test_contents_decide(inside: dict[str, float], step: float, window: str) -> None:
+    assert default_window(body(inside, step)) == (window, "chosen from the values")
+
+
+def test_body_part_decides_first() -> None:
+    scan = replace(body({"lung": 0.4}), details={"body_part": "ABDOMEN"})
+    assert default_window(scan) == ("abdomen", "for DICOM body part ABDOMEN")
+
+
+def test_real_scans(shared: Shared) -> None:
+    head = read_scan(shared("data/dicom_head_ct", files=28))
+    assert default_window(head)[0] == "brain"
+    assert default_window(replace(head, details={}))[0] == "brain"
+    body = read_scan(shared("data/body_ct_small/tests/reference_files/example_ct_sm.nii.gz"))
+    assert default_window(body)[0] == "abdomen"
+
+
+def made_scan(modality: Modality, *, colour: bool = False, flat: bool = False) -> Scan:
+    shape = (24, 20, 1 if flat else 3)
+    values = np.random.default_rng(0).uniform(-200, 1200, (*shape, 3) if colour else shape)
+    if colour:
+        values = values.clip(0, 255)
+    where = {"source": Path("x"), "name": "x", "is_2d": flat}
+    return Scan(values.astype(np.float32), np.eye(4), modality, "given", **where)
+
+
+PAIRS = ["+".join(pair) for pair in itertools.permutations(WINDOWS, 2)]
+
+
+SEVERAL = [*PAIRS, "brain+subdural+bone", "40,80+600,2800"]
+
+
+@pytest.mark.parametrize("window", [*WINDOWS, *SEVERAL])
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_ct_is_grey_through_any_windows(window: str, flat: bool) -> None:
+    ct = made_scan(Modality.CT, flat=flat)
+    shown = as_shown(ct, intensity_scaling(ct, window))(ct.voxels)
+    first = intensity_scaling(ct, window.split("+")[0])(ct.voxels)
+    np.testing.assert_array_equal(shown, first)
+    assert kind_of(ct) == "grey"
+
+
+@pytest.mark.parametrize("modality", [m for m in Modality if m not in (Modality.RGB, Modality.CT)])
+def test_radiology_is_grey_even_with_colours_in_it(modality: Modality) -> None:
+    scan = made_scan(modality, colour=True)
+    shown = as_shown(scan, intensity_scaling(scan))(scan.voxels)
+    assert kind_of(scan) == "grey"
+    np.testing.assert_array_equal(shown[0], shown[2])
+
+
+def test_photographs_keep_their_colours() -> None:
+    photo = made_scan(Modality.RGB, colour=True, flat=True)
+    scaling = intensity_scaling(photo)
+    assert kind_of(photo) == "colour"
+    assert as_shown(photo, scaling) is scaling
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_the_embedded_detector_says_what_it_saw(flat: bool) -> None:
+    ct = made_scan(Modality.CT, flat=flat)
+    detector = medzsad.load_detector("medzsad-mini", device="cpu")
+    several = medzsad.predict(ct, detector, window="brain+subdural+bone")
+    one = medzsad.predict(ct, detector, window="brain")
+    np.testing.assert_array_equal(several.anomaly_map, one.anomaly_map)
+    assert several.settings["shown_as"] == "grey"
+    assert any("only the first of brain+subdural+bone" in note for note in several.scan.notes)
+    assert not any("only the first" in note for note in one.scan.notes)

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from medzsad.errors import BadInput
-from medzsad.results.images2d import write_anomaly_png
-from medzsad.results.nifti import write_volume
+from medzsad.results.map_files import write_anomaly_png, write_volume
+from medzsad.scans.find import find_scans
 from medzsad.scans.own_results import SCAN, is_result, mark_of, may_be_replaced
-from medzsad.scans.readers import find_scans, read_scan
+from medzsad.scans.readers import read_scan
 
 VOXELS = np.random.default_rng(0).random((5, 6, 7)).astype(np.float32)
 

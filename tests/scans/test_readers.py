@@ -11,7 +11,8 @@ from dicom_factory import ramp, write, write_series
 from PIL import Image
 
 from medzsad.errors import BadInput
-from medzsad.scans.readers import find_scans, locate_scans, read_scan
+from medzsad.scans.find import find_scans, locate_scans
+from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Modality
 
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from medzsad.backends import convert as converting
+from medzsad.backends import runtimes
 from medzsad.backends.records import read_record
 from medzsad.backends.store import digest_of
 from medzsad.detectors.references import Asymmetry
@@ -40,7 +40,7 @@ def test_everything_that_is_there_is_measured_and_kept(caplog: pytest.LogCapture
 
 
 def test_what_is_not_installed_is_left_out_and_said(monkeypatch) -> None:
-    monkeypatch.setattr(converting, "find_spec", lambda name: None)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
     said: list[str] = []
     record = time_backends(Asymmetry().eval(), seconds=0, say=said.append)
     assert [one.backend for one in record.timings] == ["torch"]

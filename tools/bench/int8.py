@@ -28,7 +28,7 @@ from torch import Tensor
 
 from medzsad.backends.onnx_export import OUTPUTS, ImageSide, convert
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.scans.pillow import FORMATS
+from medzsad.scans.images2d import FORMATS
 
 Run = Callable[[Tensor], list[np.ndarray]]
 

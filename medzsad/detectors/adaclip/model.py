@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -26,16 +26,12 @@ from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.adaclip.texts import prompted_texts
 from medzsad.detectors.adaclip.training import AdaCLIPTraining
 from medzsad.detectors.base import AnomalyDetector, Prediction
-from medzsad.detectors.checkpoint import Checkpoint, check_fingerprint
+from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.clip.building import (
-    Weights,
-    build_clip,
-    public_settings,
-    require_named_weights,
-)
+from medzsad.detectors.clip.detector import Weights, build_clip, stored_texts
 from medzsad.detectors.clip.state_prompts import StateTokens, state_tokens
 from medzsad.detectors.organs import name_of
+from medzsad.detectors.tensor_names import part_of
 from medzsad.errors import BadInput, ModelNotReady, certain
 
 
@@ -58,7 +54,6 @@ class AdaCLIP(AdaCLIPTraining):
     """
 
     method: str = "adaclip"
-    text_features: Tensor  # None if each image has its own
     uses_organ: bool = True
     bounded_in_bf16: ClassVar[bool] = False  # with logits of 100 times a cosine, scores move by up to 3e-3
 
@@ -83,13 +78,8 @@ class AdaCLIP(AdaCLIPTraining):
             self._state_tokens()
         elif text_features is None:
             self.finish_texts()
-        elif text_features.shape != (2, clip.embed_dim):
-            raise ModelNotReady(
-                f"text features {tuple(text_features.shape)} do not fit {clip.name}: "
-                f"needed is (2, {clip.embed_dim})"
-            )
         else:
-            self.text_features = text_features.detach().float().clone()
+            self._keep_texts(text_features)
 
     @classmethod
     def build(
@@ -164,11 +154,6 @@ class AdaCLIP(AdaCLIPTraining):
             config=AdaCLIPSettings.from_dict(settings),
             class_name=name_of(organ, class_name),
         )
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that determine the numbers, JSON-serialisable."""
-        return {**public_settings(self.config), "precision": self.precision}
 
     @property
     def class_name(self) -> str:
@@ -348,13 +333,7 @@ class AdaCLIP(AdaCLIPTraining):
             if self.clip.text is not None:
                 self.finish_texts()
             tensors["text_features"] = self.text_features
-        settings = {
-            **asdict(self.config),
-            "threshold": self.threshold,
-            "clip_fingerprint": self.clip.fingerprint(),
-        }
-        stored = {name: tensor.detach().float().cpu().clone() for name, tensor in tensors.items()}
-        return Checkpoint(self.method, stored, settings=settings)
+        return self._checkpoint(tensors)
 
     @classmethod
     def from_checkpoint(
@@ -380,27 +359,21 @@ class AdaCLIP(AdaCLIPTraining):
             ModelNotReady: if the checkpoint is another method's or incomplete, or the backbone's weights are
                 missing, do not fit, or are not those that the detector was trained with.
         """
-        if checkpoint.method != cls.method:
-            raise ModelNotReady(f"a checkpoint of method {checkpoint.method!r}, not {cls.method!r}")
-        stored = dict(checkpoint.settings)
-        threshold, fingerprint = stored.pop("threshold", 0.5), stored.pop("clip_fingerprint", None)
-        config = AdaCLIPSettings.from_dict(stored)
+        config, threshold = cls._read(checkpoint, AdaCLIPSettings)
         named = name_of(organ, class_name)
         anew = named not in (None, config.class_name)
         config = config if named is None else replace(config, class_name=named)
-        require_named_weights(config, clip_weights)
-        clip = build_clip(config, clip_weights, text=anew or with_text_tower or config.text_depends_on_image)
-        check_fingerprint(fingerprint, clip, config.clip_weights)
-        text_features = checkpoint.tensors.get("text_features")
-        if text_features is None and not config.text_depends_on_image:
-            raise ModelNotReady("the checkpoint holds no text_features")
+        dynamic = config.text_depends_on_image
+        text_features = None if dynamic else stored_texts(checkpoint)
+        clip = cls._clip_of(checkpoint, config, clip_weights, text=anew or with_text_tower or dynamic)
         config = config.resolve(clip)
-        learned = {
-            n.removeprefix("adapter."): t for n, t in checkpoint.tensors.items() if n.startswith("adapter.")
-        }
-        adapter = AdaCLIPAdapter.build(config, clip, learned)
-        features = None if anew else text_features
-        detector = cls(clip, config, adapter=adapter, text_features=features, threshold=threshold)
+        detector = cls(
+            clip,
+            config,
+            adapter=AdaCLIPAdapter.build(config, clip, part_of(checkpoint.tensors, "adapter.")),
+            text_features=None if anew else text_features,
+            threshold=threshold,
+        )
         return detector._keep_text_tower(with_text_tower).eval()
 
     def _keep_text_tower(self, wanted: bool) -> AdaCLIP:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.clip.backbone import BlockHook, FrozenCLIP
 from medzsad.detectors.clip.weights import read_tensors
+from medzsad.detectors.tensor_names import part_of
 from medzsad.errors import ModelNotReady, certain
 
 INIT_STD = 0.02
@@ -180,11 +181,7 @@ def read_published(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dic
     Raises:
         ModelNotReady: if the file is missing, damaged, unsafe, or holds something else.
     """
-    tensors = {
-        name.removeprefix(PUBLISHED_PREFIX): value
-        for name, value in read_tensors(path)[0].items()
-        if name.startswith(PUBLISHED_PREFIX)
-    }
+    tensors = part_of(read_tensors(path)[0], PUBLISHED_PREFIX)
     if not any(name.startswith("patch_token_layer.head.") for name in tensors):
         raise ModelNotReady(f"{path}: not an AdaCLIP checkpoint (no {PUBLISHED_PREFIX}patch_token_layer)")
     static = {

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from medzsad.errors import ModelNotReady
+from medzsad.detectors.clip.settings import (
+    ClassName,
+    CLIPSettings,
+    Count,
+    NotNegative,
+    Positive,
+    Rule,
+    Share,
+    within,
+)
+from medzsad.errors import certain
 
 if TYPE_CHECKING:
     from medzsad.detectors.clip.backbone import FrozenCLIP
-
-PROMPT_TYPES = ("S", "D", "SD")
-PROMPT_BRANCHES = ("V", "L", "VL")
-FUSIONS = ("code", "paper", "off")
+    from medzsad.detectors.clip.settings import Backbone
 
 
-@dataclass(frozen=True)
-class AdaCLIPSettings:
+class AdaCLIPSettings(CLIPSettings):
     """Everything that determines AdaCLIP's numbers, besides what is learned.
 
     Attributes:
-        backbone: open_clip's name of a ViT, or its configuration ``{embed_dim, vision_cfg, text_cfg}``.
-        clip_weights: the pretrained tag (or file) that the detector was trained with.
+        backbone, clip_weights, position_mode, image_size: see the base class.
         quick_gelu: the backbone's activation; None for what its weights need. The published weights were
             trained on OpenAI's CLIP with plain GELU, although that CLIP was not, hence False.
-        position_mode: ``"bilinear"`` or ``"bicubic"`` resizing of the position embedding.
-        image_size: side of the input in pixels, a multiple of the patch size.
         output_layers: layers (from 1) whose patch tokens are compared with the texts; None for four, evenly
             spaced (6, 12, 18 and 24 of 24).
         prompt_type: ``"S"`` static prompts, ``"D"`` dynamic ones, made from the image, ``"SD"`` their sum.
@@ -43,23 +45,20 @@ class AdaCLIPSettings:
         smoothing_sigma: of the map, in pixels of the input.
     """
 
-    backbone: str | dict[str, Any] = "ViT-L-14-336"
-    clip_weights: str | None = "openai"
     quick_gelu: bool | None = False
-    position_mode: str = "bicubic"
     image_size: int = 518
     output_layers: tuple[int, ...] | None = None
-    prompt_type: str = "SD"
-    prompt_branch: str = "VL"
-    prompt_depth: int = 4
-    prompt_length: int = 5
-    class_name: str = "object"
-    fusion: str = "code"
-    clusters: int = 20
-    fusion_weight: float = 0.2
+    prompt_type: Literal["S", "D", "SD"] = "SD"
+    prompt_branch: Literal["V", "L", "VL"] = "VL"
+    prompt_depth: Count = 4
+    prompt_length: Count = 5
+    class_name: ClassName = "object"
+    fusion: Literal["code", "paper", "off"] = "code"
+    clusters: Count = 20
+    fusion_weight: Share = 0.2
     seed: int = 0
-    logit_scale: float = 100.0
-    smoothing_sigma: float = 4.0
+    logit_scale: Positive = 100.0
+    smoothing_sigma: NotNegative = 4.0
 
     @property
     def dynamic(self) -> bool:
@@ -81,68 +80,23 @@ class AdaCLIPSettings:
         """Whether every image has text features of its own, for which predicting needs the text tower."""
         return self.dynamic and self.prompts_text
 
-    def resolve(self, clip: FrozenCLIP) -> AdaCLIPSettings:
-        """Return the same settings with every None decided for ``clip``.
+    def _decided(self, clip: Backbone) -> dict[str, Any]:
+        spaced = sorted({max(1, clip.depth * quarter // 4) for quarter in (1, 2, 3, 4)})
+        return {"output_layers": tuple(spaced) if self.output_layers is None else self.output_layers}
 
-        Raises:
-            ModelNotReady: if a value is impossible, or does not fit ``clip``.
-        """
-        depth, sides = clip.depth, clip.patch_size
-        spaced = sorted({max(1, depth * quarter // 4) for quarter in (1, 2, 3, 4)})
-        layers = tuple(spaced if self.output_layers is None else self.output_layers)
-        rules: list[tuple[str, bool]] = [
-            (
-                f"image_size {self.image_size} must be a multiple of {clip.name}'s patch size {sides[0]}",
-                self.image_size > 0 and not any(self.image_size % side for side in sides),
-            ),
-            (
-                f"output_layers must be ascending integers from 1 to {depth}, {clip.name}'s depth",
-                bool(layers)
-                and all(isinstance(n, int) and 1 <= n <= depth for n in layers)
-                and list(layers) == sorted(set(layers)),
-            ),
-            (f"prompt_type must be one of {', '.join(PROMPT_TYPES)}", self.prompt_type in PROMPT_TYPES),
-            (
-                f"prompt_branch must be one of {', '.join(PROMPT_BRANCHES)}",
-                self.prompt_branch in PROMPT_BRANCHES,
-            ),
-            (
-                f"prompt_depth must lie in 1 to {depth}, {clip.name}'s depth",
-                not self.prompts_image or 1 <= self.prompt_depth <= depth,
-            ),
-            (
-                "prompt_depth and prompt_length must be at least 1",
-                min(self.prompt_depth, self.prompt_length) > 0,
-            ),
-            ("class_name must not be empty", bool(self.class_name.replace("-", " ").strip())),
-            (f"fusion must be one of {', '.join(FUSIONS)}", self.fusion in FUSIONS),
-            ("clusters must be at least 1", self.clusters >= 1),
-            ("fusion_weight must lie in [0, 1]", 0 <= self.fusion_weight <= 1),
-            ("logit_scale must be positive", self.logit_scale > 0),
-            ("smoothing_sigma must not be negative", self.smoothing_sigma >= 0),
-        ]
-        if clip.text is not None and self.prompts_text:
-            blocks, length = len(clip.text.transformer.resblocks), clip.text.context_length
-            rules.append(
-                (f"prompt_depth must not exceed the text tower's depth {blocks}", self.prompt_depth <= blocks)
-            )
-            rules.append(
-                (f"prompt_length must be below the text tower's length {length}", self.prompt_length < length)
-            )
-        for rule, holds in rules:
-            if not holds:
-                raise ModelNotReady(f"AdaCLIP settings: {rule}")
-        return replace(self, quick_gelu=clip.quick_gelu, output_layers=layers)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AdaCLIPSettings:
-        """Return settings as stored in a checkpoint.
-
-        Raises:
-            ModelNotReady: on a setting that this version does not know.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ModelNotReady(f"unknown AdaCLIP settings: {', '.join(unknown)}; perhaps of a newer version")
-        decoded: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**decoded)
+    def _rules(self, clip: Backbone) -> Iterator[Rule]:
+        yield from super()._rules(clip)
+        depth, layers = clip.depth, certain(self.output_layers)
+        yield (
+            f"output_layers must be ascending integers from 1 to {depth}, {clip.name}'s depth",
+            within(layers, depth) and list(layers) == sorted(set(layers)),
+        )
+        yield (
+            f"prompt_depth must lie in 1 to {depth}, {clip.name}'s depth",
+            not self.prompts_image or self.prompt_depth <= depth,
+        )
+        tower = cast("FrozenCLIP", clip).text
+        if tower is not None and self.prompts_text:
+            blocks, length = len(tower.transformer.resblocks), tower.context_length
+            yield f"prompt_depth must not exceed the text tower's depth {blocks}", self.prompt_depth <= blocks
+            yield f"prompt_length must be below the text tower's length {length}", self.prompt_length < length

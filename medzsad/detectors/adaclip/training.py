@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medzsad.detectors.adaclip.scoring import AdaCLIPComparison, layer_probability_maps
 from medzsad.detectors.adaclip.settings import AdaCLIPSettings
-from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.clip.detector import CLIPDetector
 from medzsad.detectors.protocols import Judgement, PublishedLoss
 from medzsad.errors import BadInput, certain
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medzsad.detectors.clip.backbone import FrozenCLIP
 
 
-class AdaCLIPTraining(AnomalyDetector):
+class AdaCLIPTraining(CLIPDetector):
     """The part of AdaCLIP that is :class:`~medzsad.detectors.protocols.Trainable`."""
 
     settings_class: ClassVar[type[AdaCLIPSettings]] = AdaCLIPSettings

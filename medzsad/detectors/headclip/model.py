@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,14 +16,9 @@ import torch
 from torch import Tensor
 
 from medzsad.detectors.base import Prediction
-from medzsad.detectors.checkpoint import Checkpoint, check_fingerprint
+from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.clip.building import (
-    Weights,
-    build_clip,
-    public_settings,
-    require_named_weights,
-)
+from medzsad.detectors.clip.detector import Weights, build_clip, stored_texts
 from medzsad.detectors.clip.weights import read_tensors
 from medzsad.detectors.headclip.files import read_headclip
 from medzsad.detectors.headclip.head_weights import HeadWeights
@@ -41,6 +36,7 @@ from medzsad.detectors.scoring import (
     similarity_logits,
     upsample,
 )
+from medzsad.detectors.tensor_names import part_of
 from medzsad.errors import ModelNotReady, certain
 
 
@@ -63,7 +59,6 @@ class HeadCLIP(HeadCLIPTraining):
     """
 
     method: str = "headclip"
-    text_features: Tensor
 
     def __init__(
         self,
@@ -103,12 +98,7 @@ class HeadCLIP(HeadCLIPTraining):
                 raise ModelNotReady("HeadCLIP needs text features, or a text tower to make them")
             with torch.no_grad():
                 text_features = prompts(clip)
-        if text_features.shape != (2, clip.embed_dim):
-            raise ModelNotReady(
-                f"text features {tuple(text_features.shape)} do not fit {clip.name}: "
-                f"needed is (2, {clip.embed_dim})"
-            )
-        self.register_buffer("text_features", text_features.detach().float().clone())
+        self._keep_texts(text_features)
 
     @classmethod
     def build(
@@ -192,29 +182,21 @@ class HeadCLIP(HeadCLIPTraining):
         origin: str,
     ) -> Self:
         """Return a trained detector from prompts and head weights in the form of ``headclip_files``."""
-        heads = _part(tensors, "head_weights.")
+        heads = part_of(tensors, "head_weights.")
+        paths: Any = "+".join(heads)
         config = replace(
             config,
-            head_paths="+".join(heads),
+            head_paths=paths,
             head_parametrisation="raw",
             head_layers=tuple(range(1, len(next(iter(heads.values()))) + 1)) if "image" in heads else None,
         )
-        prompts = PromptLearner.from_tensors(_part(tensors, "prompt_learner."), origin=origin)
+        prompts = PromptLearner.from_tensors(part_of(tensors, "prompt_learner."), origin=origin)
         detector = cls.build(config, clip_weights=clip_weights, with_text_tower=False, prompts=prompts)
         with torch.no_grad():
             for path, factors in heads.items():
                 layers = detector.head_weights.layers[path]
                 getattr(detector.head_weights, path).copy_(factors[[layer - 1 for layer in layers]])
         return detector
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that determine the numbers, JSON-serialisable."""
-        return {
-            **public_settings(self.config),
-            "class_name": self.class_name,
-            "precision": self.precision,
-        }
 
     @property
     def class_name(self) -> str:
@@ -305,12 +287,7 @@ class HeadCLIP(HeadCLIPTraining):
         for part, module in (("prompts", self.prompts), ("head_weights", self.head_weights)):
             if module is not None:
                 tensors |= {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
-        settings = asdict(self.config)
-        settings["threshold"] = self.threshold
-        settings["clip_fingerprint"] = self.clip.fingerprint()
-        return Checkpoint(
-            self.method, {n: t.detach().float().cpu() for n, t in tensors.items()}, settings=settings
-        )
+        return self._checkpoint(tensors)
 
     @classmethod
     def from_checkpoint(
@@ -327,25 +304,17 @@ class HeadCLIP(HeadCLIPTraining):
             ModelNotReady: if the checkpoint is another method's or incomplete, or the backbone's weights are
                 missing, do not fit, or are not those that the detector was trained with.
         """
-        if checkpoint.method != cls.method:
-            raise ModelNotReady(f"a checkpoint of method {checkpoint.method!r}, not {cls.method!r}")
-        stored = dict(checkpoint.settings)
-        threshold, fingerprint = stored.pop("threshold", 0.5), stored.pop("clip_fingerprint", None)
-        config = HeadCLIPSettings.from_dict(stored)
-        require_named_weights(config, clip_weights)
-        clip = build_clip(config, clip_weights, text=with_text_tower)
-        check_fingerprint(fingerprint, clip, config.clip_weights)
+        config, threshold = cls._read(checkpoint, HeadCLIPSettings)
+        text_features = stored_texts(checkpoint)
+        clip = cls._clip_of(checkpoint, config, clip_weights, text=with_text_tower)
         prompts = PromptLearner.from_tensors(
-            _part(checkpoint.tensors, "prompts."),
+            part_of(checkpoint.tensors, "prompts."),
             deep_start=config.deep_start,
             deep_position=config.deep_position,
         )
-        if "text_features" not in checkpoint.tensors:
-            raise ModelNotReady("the checkpoint holds no text_features")
-        text_features = checkpoint.tensors["text_features"]
         detector = cls(clip, config, prompts=prompts, text_features=text_features, threshold=threshold)
         try:
-            detector.head_weights.load_state_dict(_part(checkpoint.tensors, "head_weights."))
+            detector.head_weights.load_state_dict(part_of(checkpoint.tensors, "head_weights."))
         except RuntimeError as error:
             raise ModelNotReady(
                 "the checkpoint's head weights do not fit its settings or its backbone"
@@ -360,7 +329,3 @@ class HeadCLIP(HeadCLIPTraining):
             "vv_head_scales": self.head_weights.scales("patch"),
             "class_only": True,
         }
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}

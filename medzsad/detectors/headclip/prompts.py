@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.detectors.clip.weights import read_tensors
+from medzsad.detectors.tensor_names import part_of
 from medzsad.errors import ModelNotReady
 
 INIT_STD = 0.02
@@ -168,9 +169,7 @@ def load_anomalyclip_prompts(path: str | os.PathLike[str]) -> PromptLearner:
     Raises:
         ModelNotReady: if the file is missing, damaged, unsafe, or holds something else.
     """
-    prefix = "prompt_learner."
-    found, _ = read_tensors(path)
-    tensors = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    tensors = part_of(read_tensors(path)[0], "prompt_learner.")
     if not tensors:
         raise ModelNotReady(f"{path}: not an AnomalyCLIP checkpoint (no entry 'prompt_learner')")
     return PromptLearner.from_tensors(tensors, origin=str(path))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.clip.detector import CLIPDetector
 from medzsad.detectors.headclip.settings import HeadCLIPSettings
 from medzsad.detectors.protocols import Judgement, PublishedLoss
 from medzsad.detectors.scoring import upsample
@@ -34,7 +34,7 @@ class Comparison(NamedTuple):
     patch_probabilities: dict[int, Tensor]
 
 
-class HeadCLIPTraining(AnomalyDetector):
+class HeadCLIPTraining(CLIPDetector):
     """The part of HeadCLIP that is :class:`~medzsad.detectors.protocols.Trainable`."""
 
     settings_class: ClassVar[type[HeadCLIPSettings]] = HeadCLIPSettings

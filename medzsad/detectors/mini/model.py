@@ -295,10 +295,9 @@ class MedzsadMini(AnomalyDetector):
         Raises:
             ModelNotReady: if the checkpoint is another method's, or its tensors do not fit its settings.
         """
-        if checkpoint.method != cls.method:
-            raise ModelNotReady(f"a checkpoint of method {checkpoint.method!r}, not {cls.method!r}")
+        settings = cls.own_settings(checkpoint)
         try:
-            detector = cls(**checkpoint.settings)
+            detector = cls(**settings)
             detector.network.load_state_dict(tensors_of(checkpoint, "network"))
             for part in PREFIXES:
                 network = getattr(detector, part)

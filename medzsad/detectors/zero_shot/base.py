@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from medzsad.detectors.base import CLIP_MEAN, CLIP_STD, AnomalyDetector, Prediction
-from medzsad.detectors.checkpoint import Checkpoint, check_fingerprint
+from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.clip.building import (
+from medzsad.detectors.clip.detector import (
+    CLIPDetector,
     Weights,
     build_any_clip,
-    public_settings,
     require_named_weights,
+    stored_texts,
 )
 from medzsad.detectors.clip.generic import GenericCLIP
+from medzsad.detectors.clip.settings import CLIPSettings
 from medzsad.detectors.clip.state_prompts import encode_states, pool_states, state_prompts
 from medzsad.detectors.organs import vocabulary
 from medzsad.detectors.scoring import joint_score, pool_map, similarity_logits
@@ -30,7 +32,7 @@ from medzsad.errors import ModelNotReady, certain
 TWO_PROMPTS = ("a photo of a normal {}", "a photo of an anomalous {}")
 
 
-class TrainingFreeDetector(AnomalyDetector):
+class TrainingFreeDetector(CLIPDetector):
     """A detector that compares features of CLIP with texts; nothing was learned for it.
 
     The text tower is needed once, for the texts, and dropped.
@@ -49,8 +51,8 @@ class TrainingFreeDetector(AnomalyDetector):
 
     uses_organ: bool = True
     settings_class: ClassVar[type[TrainingFreeSettings]]
-    clip: FrozenCLIP | GenericCLIP
-    text_features: Tensor
+    config: TrainingFreeSettings
+    made_with: ClassVar[str] = "the detector's texts were encoded with"
 
     def __init__(
         self,
@@ -67,12 +69,7 @@ class TrainingFreeDetector(AnomalyDetector):
         self.config = config
         if text_features is None:
             text_features = encode_words(clip, config)
-        if text_features.shape != (2, clip.embed_dim):
-            raise ModelNotReady(
-                f"text features {tuple(text_features.shape)} do not fit {clip.name}: "
-                f"needed is (2, {clip.embed_dim})"
-            )
-        self.register_buffer("text_features", text_features.detach().float().clone())
+        self._keep_texts(text_features)
         clip.drop_text_tower()
 
     @classmethod
@@ -122,15 +119,6 @@ class TrainingFreeDetector(AnomalyDetector):
         return detector
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that determine the numbers, JSON-serialisable."""
-        return {
-            **public_settings(self.config),
-            "class_name": self.class_name,
-            "precision": self.precision,
-        }
-
-    @property
     def class_name(self) -> str:
         """What the texts say that images show."""
         return _class_name(self.config)
@@ -177,12 +165,7 @@ class TrainingFreeDetector(AnomalyDetector):
 
     def to_checkpoint(self) -> Checkpoint:
         """Finished text features and settings, without the backbone's weights."""
-        settings = {
-            **asdict(self.config),
-            "threshold": self.threshold,
-            "clip_fingerprint": self.clip.fingerprint(),
-        }
-        return Checkpoint(self.method, {"text_features": self.text_features.cpu().clone()}, settings=settings)
+        return self._checkpoint({"text_features": self.text_features})
 
     @classmethod
     def from_checkpoint(
@@ -206,22 +189,19 @@ class TrainingFreeDetector(AnomalyDetector):
             ModelNotReady: if the checkpoint is another method's or incomplete, or the backbone's weights are
                 missing, do not fit, or are not those that the texts were encoded with.
         """
-        if checkpoint.method != cls.method:
-            raise ModelNotReady(f"a checkpoint of method {checkpoint.method!r}, not {cls.method!r}")
-        stored = dict(checkpoint.settings)
-        threshold, fingerprint = stored.pop("threshold", 0.5), stored.pop("clip_fingerprint", None)
-        config = cls.settings_class.from_dict(stored)
-        require_named_weights(config, clip_weights)
-        if "text_features" not in checkpoint.tensors:
-            raise ModelNotReady("the checkpoint holds no text_features")
-        text_features: Tensor | None = checkpoint.tensors["text_features"]
+        config, threshold = cls._read(checkpoint, cls.settings_class)
+        text_features: Tensor | None = stored_texts(checkpoint)
         anew = organ is not None or class_name is not None
         if anew:
             config, text_features = about(config, organ, class_name), None
-        clip = build_any_clip(config, clip_weights, text=anew)
-        made = "the detector's texts were encoded with"
-        check_fingerprint(fingerprint, clip, config.clip_weights, made=made)
+        clip = cls._clip_of(checkpoint, config, clip_weights, text=anew)
         return cls(clip, config, text_features=text_features, threshold=threshold).eval()
+
+    @staticmethod
+    def _build_clip(
+        config: CLIPSettings, clip_weights: Weights | None, *, text: bool
+    ) -> FrozenCLIP | GenericCLIP:
+        return build_any_clip(config, clip_weights, text=text)
 
 
 @dataclass(frozen=True)

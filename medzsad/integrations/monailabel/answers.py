@@ -16,10 +16,10 @@ from medzsad.errors import MedzsadError, ModelNotReady
 from medzsad.integrations.monailabel.detector_pool import DetectorPool
 from medzsad.integrations.monailabel.models import OfferedModel
 from medzsad.integrations.monailabel.parameters import InferParameters
-from medzsad.results.nifti import write_volume
+from medzsad.results.map_files import write_segmentation, write_volume
+from medzsad.results.montage import OUTLINE
 from medzsad.results.prediction import ScanPrediction
 from medzsad.results.report import report
-from medzsad.results.segmentation_nrrd import COLOUR, write_segmentation
 
 LABELS = {"anomaly": 1}
 
@@ -64,7 +64,7 @@ def figures(prediction: ScanPrediction, model: OfferedModel) -> dict[str, Any]:
         "model_version": model.version,
         "medzsad_version": facts["versions"]["medzsad"],
         "label_names": LABELS,
-        "label_colors": {"anomaly": list(COLOUR)},
+        "label_colors": {"anomaly": list(OUTLINE)},
         "modality": facts["scan"]["modality"],
         **{key: facts[key] for key in kept},
         "uncertainty": round(uncertainty(prediction), 6),

@@ -120,13 +120,5 @@ class DetectorPool:
             return predict(
                 read,
                 self.detector(model, organ=parameters.organ, class_name=parameters.class_name),
-                plane=parameters.plane,
-                window=parameters.window,
-                threshold=parameters.threshold,
-                roi=parameters.roi,
-                max_candidates=parameters.max_candidates,
-                min_volume=parameters.min_volume,
-                all_candidates=parameters.all_candidates,
-                volume_rules=parameters.volume_rules,
-                batch_size=parameters.batch_size,
+                **parameters.options(),
             )

@@ -12,16 +12,14 @@ from medzsad.detectors.headclip.model import HeadCLIP
 from medzsad.detectors.headclip.settings import HeadCLIPSettings
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.integrations.monailabel.models import NAME, ModelList, OfferedModel
-from medzsad.integrations.monailabel.parameters import AppConf
+from medzsad.integrations.monailabel.parameters import NEWEST, UNTRAINED, AppConf, TrainParameters
 from medzsad.storage import cache
 from medzsad.zoo.catalogue import WeightFile, catalogue, find_clip
 from medzsad.zoo.loading import RUN_CLIP, load_detector, run_adapter
 
 if TYPE_CHECKING:
-    from medzsad.integrations.monailabel.train import TrainParameters
     from medzsad.training.recipe import DataSource, Recipe
 
-NEWEST, UNTRAINED = "newest", "untrained"
 PREFERRED_CLIP, ITS_SIZE = "clip-vit-l-14-336-openai", 518
 DEEPEST_PROMPT = 8  # of HeadCLIPSettings.deep_depth
 

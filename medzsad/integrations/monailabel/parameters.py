@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
+from typing import Any, Literal
 
 from medzsad.detectors.organs import organ_names, vocabulary
 from medzsad.detectors.volume_rules import CHOICES
 from medzsad.errors import BadInput
 from medzsad.limits import SMALLEST_SIDE, check_batch, check_limit
-from medzsad.predicting import parse_plane
-from medzsad.results.lesions import CandidateChoice
-from medzsad.results.thresholds import parse_threshold
+from medzsad.predicting import PredictOptions
+from medzsad.results.lesions import parse_threshold
 from medzsad.scans.intensity import WINDOWS, parse_windows
 from medzsad.scans.modality import parse_modality
 from medzsad.scans.region import BRAIN, WHOLE
 from medzsad.scans.scan import Modality
 from medzsad.scans.slices import Plane
+from medzsad.settings import Settings
 from medzsad.storage.text_files import parse_json_object, whole_number
 
 _IGNORED = ("server_mode",)
 """Keys that MONAI Label itself adds."""
 
 
-@dataclass(frozen=True)
-class AppConf:
+class AppConf(Settings):
     """The app's settings.
 
     Attributes:
@@ -94,39 +94,24 @@ DEFAULT = "default"
 """The word for "as medzsad predict would do it"; an empty text means the same."""
 
 
-@dataclass(frozen=True)
-class InferParameters:
+class InferParameters(PredictOptions):
     """How one scan is to be predicted, and what is to be sent back.
 
     Attributes:
-        threshold: of the map, see :func:`~medzsad.results.thresholds.parse_threshold`; None for the model's.
-        plane, max_candidates, min_volume, all_candidates, volume_rules: see :func:`medzsad.predict`.
-        roi: ``"whole"`` or ``"brain"``; None for the brain where it can be trusted.
-        window: of CT; None to choose.
         modality: None for what the file says, or what is guessed.
         organ, class_name: what the scan shows, for models whose texts name it: see
             :func:`medzsad.load_detector`.
         volume: which one of a 4D file.
-        batch_size: slices at once; None to choose.
         extension: of the label file, one of :data:`EXTENSIONS`; None for what suits the scan.
         dtype: of the label file, one of :data:`DTYPES`.
         compress: whether a label file of ITK's formats is compressed; ``.nii.gz`` and ``.seg.nrrd`` are
             in any case.
     """
 
-    threshold: float | str | None = None
-    plane: str = "auto"
-    window: str | None = None
     modality: str | None = None
     organ: str | None = None
     class_name: str | None = None
     volume: int | None = None
-    batch_size: int | None = None
-    roi: str | None = None
-    max_candidates: int | None = None
-    min_volume: float | None = None
-    all_candidates: bool = False
-    volume_rules: str = "auto"
     extension: str | None = None
     dtype: str = "uint8"
     compress: bool = False
@@ -141,33 +126,28 @@ class InferParameters:
         threshold, window, modality = (_text(request, key) for key in ("threshold", "window", "modality"))
         if window is not None:
             parse_windows(window)
-        plane = _text(request, "plane") or "auto"
         organ, class_name = texts_of(request)
-        # 0 is what a form field without a number sends.
-        choice = CandidateChoice(
-            _decimal(request, "min_volume") or None,
-            number_of(request, "max_candidates", 0) or None,
-            _yes(request, "all_candidates"),
-        )
-        batch_size = number_of(request, "batch_size", 0)
-        check_batch(SMALLEST_SIDE, batch_size or 1, f"batch_size {batch_size}")
-        return cls(
-            **vars(choice),
+        parameters = cls(
+            # 0 is what a form field without a number sends.
+            min_volume=_decimal(request, "min_volume") or None,
+            max_candidates=number_of(request, "max_candidates", 0) or None,
+            all_candidates=_yes(request, "all_candidates"),
+            batch_size=number_of(request, "batch_size", 0) or None,
             roi=_choice(request, "roi", (WHOLE, BRAIN)),
             volume_rules=_choice(request, "volume_rules", CHOICES) or "auto",
             threshold=None if threshold is None else parse_threshold(threshold),
-            plane=str(parse_plane(plane)),
+            plane=_text(request, "plane") or "auto",
             window=window,
             modality=None if modality is None else str(parse_modality(modality)),
             organ=organ,
             class_name=class_name,
             volume=number_of(request, "volume", 0),
-            # 0 is what a form field without a number sends.
-            batch_size=batch_size or None,
             extension=_choice(request, "result_extension", EXTENSIONS),
             dtype=_choice(request, "result_dtype", DTYPES) or "uint8",
             compress=_yes(request, "result_compress"),
         )
+        parameters.check()
+        return parameters
 
     @staticmethod
     def choices() -> dict[str, Any]:
@@ -189,6 +169,55 @@ class InferParameters:
             "volume_rules": list(CHOICES),
             "batch_size": 0,
         }
+
+
+NEWEST, UNTRAINED = "newest", "untrained"
+PLANES = ("auto", "axial", "coronal", "sagittal")
+
+
+class TrainParameters(Settings):
+    """How to train.
+
+    Attributes:
+        epochs: over all slices of all labels, ...
+        max_steps: ... but no more steps than this; fewer slices are drawn then. 0 for no limit.
+        batch_size: slices a step.
+        rate: learning rate.
+        plane: in which volumes are cut.
+        start: ``"newest"`` (the newest adapter, else one of the zoo, else untrained), ``"untrained"``, or a
+            model's name.
+        seed: of prompts, order and augmentation.
+    """
+
+    epochs: int = 1
+    max_steps: int = 100
+    batch_size: int = 4
+    rate: float = 1e-3
+    plane: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
+    start: str = NEWEST
+    seed: int = 111
+
+    @classmethod
+    def parse(cls, request: Mapping[str, Any]) -> TrainParameters:
+        """Return the parameters of a request; other keys are MONAI Label's own.
+
+        Raises:
+            BadInput: on a value that is impossible.
+        """
+        whole = {"epochs": 1, "max_steps": 0, "batch_size": 1, "seed": 0}
+        given: dict[str, Any] = {key: number_of(request, key, lowest) for key, lowest in whole.items()}
+        given |= {
+            "rate": _decimal(request, "rate") or None,
+            "plane": _text(request, "plane"),
+            "start": _text(request, "start"),
+        }
+        if given["plane"] not in (None, *PLANES):
+            raise BadInput(f"unknown plane {given['plane']!r}; use one of {', '.join(PLANES)}")
+        parameters = cls(**{key: value for key, value in given.items() if value is not None})
+        check_batch(SMALLEST_SIDE, parameters.batch_size, f"batch_size {parameters.batch_size}")
+        if not 0 < parameters.rate <= 1:
+            raise BadInput(f"rate {parameters.rate:g} is not a learning rate above 0 and up to 1")
+        return parameters
 
 
 def texts_of(request: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -233,9 +262,12 @@ def number_of(request: Mapping[str, Any], key: str, lowest: int) -> int | None:
 def _decimal(request: Mapping[str, Any], key: str) -> float | None:
     text = _text(request, key)
     try:
-        return None if text is None else float(text)
-    except ValueError as error:
-        raise BadInput(f"{key} {text!r} is not a number") from error
+        number = float(text or 0)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadInput(f"{key} {text!r} is not a number")
+    return None if text is None else number
 
 
 def _choice(request: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str | None:

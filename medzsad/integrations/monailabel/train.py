@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from monailabel.interfaces.datastore import Datastore
@@ -15,78 +15,19 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.integrations.monailabel.answers import refusal, refusing
-from medzsad.integrations.monailabel.initial_weights import (
-    NEWEST,
-    UNTRAINED,
-    StartingPoint,
-    check_start,
-    find_start,
-)
+from medzsad.integrations.monailabel.initial_weights import StartingPoint, check_start, find_start
 from medzsad.integrations.monailabel.models import RECORD, ModelList, Version, Versions
-from medzsad.integrations.monailabel.parameters import AppConf
+from medzsad.integrations.monailabel.parameters import NEWEST, PLANES, UNTRAINED, AppConf, TrainParameters
 from medzsad.integrations.monailabel.submitted import Submitted, collect
-from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.storage.cache import locked
-from medzsad.storage.text_files import whole_number
 from medzsad.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from medzsad.training.recipe import CutPlane, Recipe
+    from medzsad.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
-PLANES = ("auto", "axial", "coronal", "sagittal")
 STEPS = "data/steps.txt"
 """In the folder of a run that goes on: how many steps it will take."""
-
-
-@dataclass(frozen=True)
-class TrainParameters:
-    """How to train.
-
-    Attributes:
-        epochs: over all slices of all labels, ...
-        max_steps: ... but no more steps than this; fewer slices are drawn then. 0 for no limit.
-        batch_size: slices a step.
-        rate: learning rate.
-        plane: in which volumes are cut.
-        start: ``"newest"`` (the newest adapter, else one of the zoo, else untrained), ``"untrained"``, or a
-            model's name.
-        seed: of prompts, order and augmentation.
-    """
-
-    epochs: int = 1
-    max_steps: int = 100
-    batch_size: int = 4
-    rate: float = 1e-3
-    plane: CutPlane = "auto"
-    start: str = NEWEST
-    seed: int = 111
-
-    @classmethod
-    def parse(cls, request: Mapping[str, Any]) -> TrainParameters:
-        """Return the parameters of a request; other keys are MONAI Label's own.
-
-        Raises:
-            BadInput: on a value that is impossible.
-        """
-        default = cls()
-        values: dict[str, Any] = {}
-        for key, lowest in (("epochs", 1), ("max_steps", 0), ("batch_size", 1), ("seed", 0)):
-            text = str(request.get(key, "")).strip() or getattr(default, key)
-            values[key] = whole_number(text, key, lowest)
-        check_batch(SMALLEST_SIDE, values["batch_size"], f"batch_size {values['batch_size']}")
-        try:
-            values["rate"] = float(request.get("rate") or default.rate)
-        except (TypeError, ValueError):
-            values["rate"] = 0.0
-        if not 0 < values["rate"] <= 1:
-            raise BadInput(f"rate {request.get('rate')!r} is not a learning rate above 0 and up to 1")
-        for key in ("plane", "start"):
-            value = request.get(key) or getattr(default, key)
-            values[key] = str(value[0] if isinstance(value, (list, tuple)) else value)
-        if values["plane"] not in PLANES:
-            raise BadInput(f"unknown plane {values['plane']!r}; use one of {', '.join(PLANES)}")
-        return cls(**values)
 
 
 class HeadclipTraining(TrainTask):

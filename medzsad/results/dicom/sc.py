@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from medzsad.results.dicom.context import RESEARCH, DicomContext, silenced
-from medzsad.results.montage import OUTLINE, as_bytes, blend
+from medzsad.results.montage import AMBER, OUTLINE, as_bytes, blend
 from medzsad.scans.dicom.pixels import PixelReader
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 NOTICE = f"{RESEARCH} - not for diagnosis"
 # The notice, as part of the picture's width.
 NOTICE_WIDTH = 0.35
-AMBER = (255, 190, 80)
 
 
 def secondary_captures(context: DicomContext) -> Iterator[Dataset]:

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.results.dicom.context import SCHEME, DicomContext, code, silenced
-from medzsad.results.dicom.pm import NO_UNITS, SCORE, coding_schemes
-from medzsad.results.dicom.seg import ARTIFICIAL_INTELLIGENCE, CATEGORY, LESION
+from medzsad.results.dicom.images import (
+    ARTIFICIAL_INTELLIGENCE,
+    CATEGORY,
+    LESION,
+    NO_UNITS,
+    SCORE,
+    coding_schemes,
+)
 from medzsad.results.lesions import Lesion
 from medzsad.scans.affines import LPS_TO_RAS
 
@@ -57,7 +63,7 @@ def measurement_report(context: DicomContext, segmentation: Dataset) -> Comprehe
 
     Args:
         context: what is reported.
-        segmentation: :func:`~medzsad.results.dicom.seg.binary_segmentation` of the same context, to whose
+        segmentation: :func:`~medzsad.results.dicom.images.binary_segmentation` of the same context, to whose
             segments the candidates refer.
     """
     from highdicom import sr

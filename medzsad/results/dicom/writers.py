@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medzsad.errors import BadInput
-from medzsad.results.marks import mark
+from medzsad.scans.own_results import mark
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -107,15 +107,15 @@ class _Objects:
 
     def _make(self, name: str) -> Dataset:
         if name == "seg-fractional":
-            from medzsad.results.dicom.seg import fractional_segmentation
+            from medzsad.results.dicom.images import fractional_segmentation
 
             return fractional_segmentation(self.context)
         if name == "pm":
-            from medzsad.results.dicom.pm import parametric_map
+            from medzsad.results.dicom.images import parametric_map
 
             return parametric_map(self.context)
         if self._segmentation is None:
-            from medzsad.results.dicom.seg import binary_segmentation
+            from medzsad.results.dicom.images import binary_segmentation
 
             self._segmentation = binary_segmentation(self.context)
         if name == "seg":

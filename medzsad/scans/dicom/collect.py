@@ -23,7 +23,7 @@ from medzsad.scans.dicom.files import (
 )
 from medzsad.scans.dicom.frames import Frame, frames_of
 from medzsad.scans.dicom.screening import one_kind
-from medzsad.scans.folders import walk
+from medzsad.scans.files import walk
 
 
 @dataclass
@@ -237,8 +237,8 @@ def _short_names(names: Iterable[str]) -> list[str]:
 
 
 def _raise_why_none(path: Path, found: Collected) -> None:
+    from medzsad.scans.files import is_volume
     from medzsad.scans.images2d import is_image
-    from medzsad.scans.volume_files import is_volume
 
     errors = [error for errors in found.faulty.values() for error in errors]
     if errors:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medzsad.errors import BadInput
 from medzsad.scans.claims import check_deflated
-from medzsad.scans.folders import walk
+from medzsad.scans.files import walk
 
 if TYPE_CHECKING:
     from pydicom import Dataset

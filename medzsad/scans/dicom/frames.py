@@ -15,6 +15,7 @@ import numpy as np
 
 from medzsad.errors import certain
 from medzsad.limits import check_volume
+from medzsad.scans.affines import FARTHEST_MM, SMALLEST_MM
 from medzsad.scans.dicom.files import (
     B_VALUE_TAGS,
     SeriesKey,
@@ -23,7 +24,7 @@ from medzsad.scans.dicom.files import (
     series_key,
     unusable,
 )
-from medzsad.scans.sanity import FARTHEST_MM, LARGEST_VALUE, SMALLEST_MM
+from medzsad.scans.scan import LARGEST_VALUE
 
 if TYPE_CHECKING:
     from pydicom import Dataset

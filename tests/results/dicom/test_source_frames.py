@@ -18,7 +18,7 @@ from dicom_results import (
 
 from medzsad.errors import BadInput
 from medzsad.results.dicom import source_frames as module
-from medzsad.results.dicom.source_frames import source_frames
+from medzsad.results.dicom.source_frames import image_numbers, source_frames
 from medzsad.scans.readers import read_scan
 
 
@@ -101,3 +101,21 @@ def test_real_series(shared, name):
     assert frames.resampled == (name == "dicom_head_ct")
     for plane, header in zip(frames.anomaly_map, headers(prediction), strict=True):
         np.testing.assert_allclose(plane, ramp_of(pixel_places(header)), atol=1e-4)
+
+
+def test_a_regular_series_has_its_own_numbers(tmp_path):
+    scan = read_scan(regular_series(tmp_path))
+    numbers = image_numbers(scan)
+    assert list(numbers.numbers) == [frame.number for frame in scan.frames]
+    assert numbers.of(2, 1) == f"image {scan.frames[1].number}"
+    assert numbers.of(0, 1) == ""
+
+
+def test_a_resampled_series_has_the_nearest(tmp_path):
+    scan = read_scan(tilted_series(tmp_path))
+    numbers = image_numbers(scan)
+    assert len(numbers.numbers) == scan.shape[2]
+    assert set(numbers.numbers) <= {frame.number for frame in scan.frames}
+    assert numbers.of(2, 0).startswith("near image ")
+    ordered = list(numbers.numbers)
+    assert ordered == sorted(ordered) or ordered == sorted(ordered, reverse=True)

@@ -6,8 +6,10 @@ import base64
 import gzip
 import hashlib
 import html
+import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from markupsafe import escape
 from PIL import Image
 from report_cases import make_picture, make_volume
 
+import medzsad
 from medzsad.batch import predict_many
+from medzsad.detectors.references import Brightness
 from medzsad.errors import OutputNotWritable
 from medzsad.results.html.index import index_entry, remove_outdated_index, write_index
 from medzsad.results.html.pages import asset
@@ -305,3 +309,38 @@ def test_an_index_goes_when_a_scan_of_it_was_done_anew(tmp_path):
     with pytest.raises(OutputNotWritable, match="not written by medzsad"):
         write_index([], tmp_path)
     assert page.read_text() == "<html>mine</html>"
+
+
+def predicted(name: str = "case"):
+    voxels = np.random.default_rng(0).normal(100, 5, (24, 24, 6)).astype(np.float32)
+    voxels[4:12, 6:12, 2:5] = 400
+    return medzsad.predict(voxels, Brightness(), affine=np.diag([2.0, 2, 4, 1]), name=name, modality="mr")
+
+
+def test_a_notebook_sees_the_picture_and_the_candidates() -> None:
+    result = predicted()
+    page = result._repr_html_()
+    data = re.search(r'src="data:image/png;base64,([^"]+)"', page)[1]
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert picture.width <= 1200
+    assert np.asarray(picture).std() > 5
+    assert len(result.lesions) >= 1
+    assert page.count("<tr tabindex") == min(10, len(result.lesions))
+    assert not re.search(r"https?://|<script", page)
+
+
+def test_names_are_escaped_and_folders_do_not_appear() -> None:
+    result = predicted("<b>&bold")
+    result = replace(result, scan=replace(result.scan, source=Path("/data/Jane_Doe/a.nii")))
+    page = result._repr_html_()
+    assert "<b>&bold" not in page
+    assert "&lt;b&gt;&amp;bold" in page
+    assert "Jane" not in page
+
+
+def test_a_result_and_a_scan_are_one_line() -> None:
+    result = predicted()
+    for line in (repr(result), repr(result.scan)):
+        assert "\n" not in line
+        assert "24 x 24 x 6" in line
+        assert len(line) < 120

@@ -11,7 +11,8 @@ from dicom_factory import AXIAL, ramp, write, write_series
 
 from medzsad.errors import BadInput
 from medzsad.scans.dicom.identity import read_identity
-from medzsad.scans.readers import locate_scans, read_scan
+from medzsad.scans.find import locate_scans
+from medzsad.scans.readers import read_scan
 
 NO_UID = {"SeriesInstanceUID": None, "StudyInstanceUID": None}
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from medzsad.results.html.model_card import card_in_short
+from medzsad.results.html.sections import card_in_short
 
 
 def test_what_a_card_says_in_short_is_plain_text_alone():

@@ -13,7 +13,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
 from medzsad.errors import BadInput
-from medzsad.scans.readers import ScanPlace, find_scans, locate_scans, read_scan
+from medzsad.scans.find import ScanPlace, find_scans, locate_scans
+from medzsad.scans.readers import read_scan
 
 NO_PLACE = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

@@ -1,8 +1,9 @@
-"""Which scans the DICOM files of a folder are: volumes, and images of their own."""
+"""Which scans lie in a folder: files that are one each, and what DICOM files make up by person and study."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,17 +18,109 @@ from medzsad.scans.dicom.files import (
     SeriesKey,
     UnusableFile,
     is_capture,
+    is_dicom,
     is_media_directory,
     may_be_cut_short,
+    may_be_dicom,
     not_an_image,
     read_header,
     read_outline,
     stands_alone,
 )
 from medzsad.scans.dicom.frames import frames_of
+from medzsad.scans.files import existing, is_listed_volume, is_volume, walk
+from medzsad.scans.images2d import is_image
+from medzsad.scans.own_results import is_result, refuse_result
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage, MGZ, DICOM, PNG, JPEG or TIFF"
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPlace:
+    """Where a scan lies: what :func:`medzsad.read_scan` takes.
+
+    Attributes:
+        path: a file or folder.
+        series: which series of the folder, where it holds the scans of several studies.
+    """
+
+    path: Path
+    series: str | None = None
+
+    @property
+    def named_after(self) -> Path:
+        """A path to name results after: the scan's own, with the end of the series where that is needed."""
+        tail = re.sub(r"[^0-9A-Za-z]+", "-", (self.series or "")[-8:]).strip("-")
+        return self.path.with_name(f"{self.path.name}_{tail}") if tail and self.path.name else self.path
+
+
+def find_scans(path: str | Path) -> list[Path]:
+    """Return the files and folders with the scans at a place; see :func:`locate_scans`, which also tells the
+    scans of several people in one folder apart.
+
+    Raises:
+        BadInput: there is no such place, no scan in it, or it is a result of medzsad (a scan that was saved
+            beside its results is a scan).
+    """
+    return list(dict.fromkeys(place.path for place in locate_scans(path)[0]))
+
+
+def locate_scans(path: str | Path) -> tuple[list[ScanPlace], list[str]]:
+    """Return the scans at a place, and notes on files that are none.
+
+    A file is itself. In a folder and its subfolders, every NIfTI file, 2D image and DICOM image that is no
+    slice (radiograph, photograph, ultrasound) is a scan; DICOM slices are a scan for each folder and study
+    (:func:`dicom_scans`). Links that lead nowhere, empty files and files that may
+    not be opened are scans that fail when they are read, unless DICOM slices lie beside them, whose reader
+    says so. Hidden files and folders are skipped, and medzsad's own results. A DICOMDIR stands for its
+    folder.
+
+    Raises:
+        BadInput: there is no such place, no scan in it, or it is a result of medzsad (a scan that was saved
+            beside its results is a scan).
+    """
+    path = existing(path)
+    if not path.is_dir():
+        if path.is_file():
+            refuse_result(path)
+        is_index = path.is_file() and is_dicom(path) and is_media_directory(read_outline(path))
+        return locate_scans(path.parent) if is_index else ([ScanPlace(path)], [])
+    found: list[ScanPlace] = []
+    dicom: list[Path] = []
+    faults: list[Path] = []
+    results: set[Path] = set()  # folders of pictures
+    for folder, files, unreadable in walk(path):
+        if folder != path and (is_result(folder) or not results.isdisjoint(folder.parents)):
+            results.add(folder)
+            continue
+        files = [file for file in files if not is_result(file)]
+        named = {file for file in files if is_listed_volume(file) or is_image(file)}
+        named |= {file for file in unreadable if is_volume(file) or is_image(file)}
+        found += map(ScanPlace, named)
+        dicom += [file for file in files if file not in named and is_dicom(file)]
+        faults += [file for file in unreadable if file not in named and may_be_dicom(file)]
+    of_dicom = dicom_scans(dicom)
+    found += [ScanPlace(*place) for place in of_dicom.places]
+    holds_dicom = {parent for file in dicom for parent in file.parents}
+    alone = [file for file in faults if file.parent not in {good.parent for good in dicom}]
+    counts = Counter(file.parent for file in alone)
+    for file in alone:  # several are one series, most likely, and fail once as their folder does
+        several = counts[file.parent] > 1 and file.parent not in holds_dicom
+        found.append(ScanPlace(file.parent if several else file))
+    if not found:
+        what = f" ({' '.join(of_dicom.notes)})" if of_dicom.notes else ""
+        raise BadInput(f"{path} holds no scans{what}; give a file or a folder with {FORMATS} files.")
+    return sorted(set(found), key=_in_order), of_dicom.notes
+
+
+def _in_order(place: ScanPlace) -> tuple[object, ...]:
+    """Return a key that sorts the files of a folder before its subfolders."""
+    is_file = not place.path.is_dir()
+    *folders, name = place.path.parts
+    return [*((1, folder) for folder in folders), (0 if is_file else 1, name)], place.series or ""
 
 
 @dataclass

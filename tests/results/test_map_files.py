@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from medzsad.results.nifti import write_volume
+from medzsad.results.map_files import write_volume
 from medzsad.scans.readers import read_scan
 
 OBLIQUE = np.array([[1.9, 0.3, 0.1, -20], [-0.3, 1.9, 0.2, 11], [0.1, -0.2, 4.0, 5], [0, 0, 0, 1]])
