@@ -94,28 +94,6 @@ def open_graph(path: Path, backend: str, precision: str = "fp32") -> Runtime:
     return open_onnx(path) if backend == "onnx" else open_openvino(path, precision)
 
 
-def require_packages(names: Sequence[str], *, what: str, extra: str) -> None:
-    """Refuse to go on without some packages.
-
-    Args:
-        names: as they are imported.
-        what: needs them, as the user knows it: ``"export onnx"``.
-        extra: of medzsad, that brings them.
-
-    Raises:
-        ModelNotReady: naming those that are missing.
-    """
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise ModelNotReady(
-            f'{what} needs {_joined(names)}: pip install "medzsad[{extra}]" (missing: {", ".join(missing)})'
-        )
-
-
-def _joined(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
-
-
 def open_onnx(path: Path) -> Runtime:
     """Return the graph in ONNX Runtime, in float32 and without its warnings."""
     # Else it reports its use to its makers, and leaves files of that in the cache and the temporary folder.
