@@ -109,10 +109,10 @@ class Settings:
             raise PydanticCustomError("no_keys", "keys and values ({known})", details)
         for name in values:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+                near = difflib.get_close_matches(str(name), known, n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 words = "unknown key '{name}'{hint}; allowed: {known}"
-                raise PydanticCustomError("unknown_key", words, {**details, "name": name, "hint": hint})
+                raise PydanticCustomError("unknown_key", words, {**details, "name": str(name), "hint": hint})
         made = object.__new__(cls)
         cls._make(made, **values)  # type: ignore[attr-defined]
         return made
@@ -127,8 +127,12 @@ class Settings:
         return cls.__pydantic_validator__.validate_python(values)  # type: ignore[attr-defined]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any], *, origin: str | None = None) -> Self:
         """Return settings from plain values, as JSON keeps them.
+
+        Args:
+            values: by key.
+            origin: what a message begins with, such as a file and an entry in it; by default the class.
 
         Raises:
             MedzsadError: of the class's kind, on unknown keys and wrong values; the message is one line.
@@ -136,7 +140,7 @@ class Settings:
         try:
             return cls.validate(values)
         except ValidationError as error:
-            raise cls.refusal(_one_line(cls, error, values)) from error
+            raise cls.refusal(_one_line(cls, error, values, origin)) from error
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON- and YAML-serialisable values, in the order of the fields."""
@@ -167,15 +171,16 @@ def _as_tuple(value: Any, annotation: str) -> Any:
     return tuple(value) if isinstance(value, list) and "tuple[" in annotation else value
 
 
-def _one_line(kind: type[Settings], error: ValidationError, values: Any) -> str:
-    """Return what is wrong with values that came from no file."""
+def _one_line(kind: type[Settings], error: ValidationError, values: Any, origin: str | None = None) -> str:
+    """Return what is wrong with values that came without lines."""
     first, path = _first(error, values)
-    label = f"{kind.__name__.removesuffix('Settings')} settings"
-    if first["type"] == "unknown_key":
+    label = origin or f"{kind.__name__.removesuffix('Settings')} settings"
+    if first["type"] == "unknown_key" and origin is None:
         context = first["ctx"]
         return f"unknown {label}: {context['name']}{context['hint']}; perhaps of a newer version"
     text = _said(error, values, repr(first["input"]))
-    named = path and not text.startswith(str(path[-1])) and first["type"] != "value_error"
+    says_key = text.startswith(str(path[-1])) if path else True
+    named = not says_key and first["type"] not in ("value_error", "unknown_key")
     return f"{label}: {'.'.join(map(str, path))}: {text}" if named else f"{label}: {text}"
 
 

@@ -72,6 +72,28 @@ def require_backend(backend: str) -> None:
     require_packages(names, what=f"backend {backend!r}", extra=EXTRAS[backend])
 
 
+def require_packages(names: Sequence[str], *, what: str, extra: str) -> None:
+    """Refuse to go on without some packages.
+
+    Args:
+        names: as they are imported.
+        what: needs them, as the user knows it: ``"export onnx"``.
+        extra: of medzsad, that brings them.
+
+    Raises:
+        ModelNotReady: naming those that are missing.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ModelNotReady(
+            f'{what} needs {_joined(names)}: pip install "medzsad[{extra}]" (missing: {", ".join(missing)})'
+        )
+
+
+def _joined(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+
+
 def version_of(backend: str) -> str:
     """Return the version of the package that runs a backend's graphs, or ``"absent"``; imports nothing."""
     try:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -32,12 +32,12 @@ STOP_S = 10.0  # that a worker has to stop by itself
 _worker: Worker | None = None  # of a process of the pool
 
 
-def in_this_process(items: Iterable[ScanItem], job: Job, watch: Watch | None = None) -> Iterator[Row]:
+def in_this_process(items: Iterable[ScanItem], job: Job, watch: Watch | None = None) -> Generator[Row]:
     """Do the scans one after another, here."""
     yield from map(Worker(job, watch), items)
 
 
-def in_processes(items: Iterable[ScanItem], job: Job, jobs: int) -> Iterator[Row]:
+def in_processes(items: Iterable[ScanItem], job: Job, jobs: int) -> Generator[Row]:
     """Do the scans in ``jobs`` processes, and yield their rows as they come.
 
     Each process holds one detector and gets a scan when it is free, so that memory does not grow with the

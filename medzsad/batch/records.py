@@ -85,9 +85,9 @@ class Row:
                 continue
             if isinstance(value, bool) or not isinstance(value, fits):
                 raise TypeError(f"{name} is {value!r}")
-            if kind is int and abs(value) > LARGEST:
+            if isinstance(value, int) and kind is int and abs(value) > LARGEST:
                 raise ValueError(f"{name} is {value}")
-            if kind is str:
+            if isinstance(value, str):
                 value.encode()
         return row
 

@@ -62,7 +62,7 @@ def predict_many(
     chosen = PredictSettings(**settings)
     chosen.formats()
     watch = watch or Notes()
-    items, notes = list_scans(map(os.fspath, inputs), series=chosen.series)
+    items, notes = list_scans([os.fspath(path) for path in inputs], series=chosen.series)
     for note in notes:
         log.info("%s", note)
     store = FlatStore(Path(out))

@@ -109,7 +109,7 @@ def write_table(
         OutputNotWritable: if it cannot be written.
     """
     arrow = require_pyarrow()
-    table = rows
+    table: Any = rows
     if isinstance(rows, list):
         table = arrow.Table.from_pylist([asdict(row) for row in rows], schema=schema())
     buffer = io.BytesIO()

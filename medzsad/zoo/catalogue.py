@@ -7,8 +7,10 @@ writes.
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files as package_files
 from pathlib import Path, PurePosixPath
@@ -17,17 +19,27 @@ from urllib.parse import unquote, urlsplit
 
 from medzsad.detectors.registry import METHODS
 from medzsad.errors import ModelNotReady
+from medzsad.settings import Settings
 from medzsad.storage import cache
-from medzsad.zoo.catalogue_files import merge, parse_entry, read_catalogue
-from medzsad.zoo.model_names import unknown_model
+from medzsad.zoo.catalogue_files import merge, read_catalogue
 
+MOST = 3
+# Methods whose bare name is no model, and what a reader should know of them.
+EXPLAINED = {
+    "headclip": (
+        "HeadCLIP's own weights are at its authors' repository (kiyoonjeong0305/HeadCLIP); "
+        "medzsad models import FILE `as` NAME takes them."
+    ),
+    "clip": "Plain CLIP is named with its architecture.",
+}
+# Short words that stand for one of our names.
+ALIASES = {"mini": "medzsad-mini", "medzsad": "medzsad-mini", "default": "medzsad-mini"}
 KINDS = ("clip", "headclip", "anomalyclip", "adaclip", "medzsad")
 WITHOUT_CLIP = ("mini", "brightness", "darkness", "asymmetry")
 """Methods that no CLIP is needed for."""
 
 
-@dataclass(frozen=True)
-class WeightFile:
+class WeightFile(Settings, refusal=ModelNotReady):
     """A file of weights, and where it comes from.
 
     Attributes:
@@ -53,7 +65,7 @@ class WeightFile:
     url: str | None = None
     sha256: str | None = None
     git_blob: str | None = None
-    megabytes: float | None = None
+    megabytes: int | float | None = None
     licence: str = "unknown"
     source: str | None = None
 
@@ -78,8 +90,7 @@ class WeightFile:
         return ", ".join(known) or "unverified: no hash is known"
 
 
-@dataclass(frozen=True)
-class ZooEntry:
+class ZooEntry(Settings, refusal=ModelNotReady):
     """A named detector.
 
     Attributes:
@@ -158,12 +169,14 @@ def catalogue() -> Catalogue:
                 raw[section][name] = merge(raw[section].get(name, {}), fields)
     weight_files: dict[str, WeightFile] = {}
     for name, fields in raw["files"].items():
-        weight_files[name] = parse_entry(WeightFile, name, fields, homes["files", name][1])
-        _check_file(weight_files[name], homes["files", name][1])
+        label = f"{homes['files', name][1]}: file {name!r}"
+        weight_files[name] = WeightFile.from_dict(_named(name, fields, label), origin=label)
+        _check_file(weight_files[name], label)
     models: dict[str, ZooEntry] = {}
     for name, fields in raw["models"].items():
-        models[name] = parse_entry(ZooEntry, name, fields, homes["models", name][1])
-        _check_model(models[name], weight_files, homes["models", name][1])
+        label = f"{homes['models', name][1]}: model {name!r}"
+        models[name] = ZooEntry.from_dict(_named(name, fields, label), origin=label)
+        _check_model(models[name], weight_files, label)
     return Catalogue(weight_files, models)
 
 
@@ -189,6 +202,33 @@ def find_entry(name: str) -> ZooEntry:
     return known[name]
 
 
+def unknown_model(name: str, known: Collection[str]) -> str:
+    """Return one line that says that there is no such model, and what may have been meant.
+
+    Args:
+        name: as asked for.
+        known: the names of all models.
+    """
+    if re.search(r"[/\\]|^[~.]|\.\w{1,11}$", name):
+        return f"{name}: no such file or folder; give a run's folder, a .safetensors file or a model's name"
+    wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
+    near = " or ".join(nearest_names(wanted, known))
+    explained = EXPLAINED.get(wanted.replace("-", ""), "")
+    question = f"Did you mean {near}?" if near else ""
+    hints = [explained, question, "medzsad models list shows all."]
+    return f"unknown model {name!r}. {' '.join(hint for hint in hints if hint)}"
+
+
+def nearest_names(wanted: str, known: Collection[str]) -> list[str]:
+    """Return at most :data:`MOST` names: an alias, those that begin with it or hold it, or those alike."""
+    if ALIASES.get(wanted) in known:
+        return [ALIASES[wanted]]
+    begin = [name for name in known if name.startswith(wanted)]
+    hold = [name for name in known if wanted in name and name not in begin]
+    alike = difflib.get_close_matches(wanted, list(known), n=MOST, cutoff=0.5)
+    return ((begin + hold) or alike)[:MOST]
+
+
 def absent_parts(entry: ZooEntry) -> list[WeightFile]:
     """Return the weight files of ``entry`` that the cache does not hold yet."""
     known = weight_files() if entry.parts else {}
@@ -210,9 +250,16 @@ def users_of(file: str, models: Mapping[str, ZooEntry]) -> list[str]:
     return [name for name, entry in models.items() if file in entry.parts]
 
 
-def _check_file(file: WeightFile, home: Path) -> None:
+def _named(name: str, fields: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """Return an entry's fields with its name, without those that are None, as if they were not there."""
+    if "name" in fields:
+        raise ModelNotReady(f"{label}: unknown key 'name'; the entry's key is its name")
+    return {"name": name, **{key: value for key, value in fields.items() if value is not None}}
+
+
+def _check_file(file: WeightFile, label: str) -> None:
     def fail(reason: str) -> ModelNotReady:
-        return ModelNotReady(f"{home}: file {file.name!r}: {reason}")
+        return ModelNotReady(f"{label}: {reason}")
 
     if file.kind not in KINDS:
         raise fail(f"unknown kind {file.kind!r}; use one of {', '.join(KINDS)}")
@@ -220,19 +267,19 @@ def _check_file(file: WeightFile, home: Path) -> None:
         raise fail("a CLIP needs its architecture (open_clip's model name)")
     if file.url is not None and urlsplit(file.url).scheme not in ("https", "http", "file"):
         raise fail(f"url {file.url!r} must begin with https://, http:// or file://")
-    for label, value, shortest, longest in (
+    for key, value, shortest, longest in (
         ("sha256", file.sha256, 8, 64),
         ("git_blob", file.git_blob, 40, 40),
     ):
         if value is not None and not (
             shortest <= len(value) <= longest and set(value) <= set("0123456789abcdef")
         ):
-            raise fail(f"{label} {value!r} must be hexadecimal digits in lower case")
+            raise fail(f"{key} {value!r} must be hexadecimal digits in lower case")
 
 
-def _check_model(entry: ZooEntry, known: Mapping[str, WeightFile], home: Path) -> None:
+def _check_model(entry: ZooEntry, known: Mapping[str, WeightFile], label: str) -> None:
     def fail(reason: str) -> ModelNotReady:
-        return ModelNotReady(f"{home}: model {entry.name!r}: {reason}")
+        return ModelNotReady(f"{label}: {reason}")
 
     if entry.method not in METHODS:
         raise fail(f"unknown method {entry.method!r}; use one of {', '.join(sorted(METHODS))}")

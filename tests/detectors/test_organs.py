@@ -7,8 +7,14 @@ import sys
 
 import pytest
 
-from medzsad.detectors.clip.phrases import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
-from medzsad.detectors.organs import OBJECT, organ_names, vocabulary
+from medzsad.detectors.organs import (
+    ABNORMAL_STATES,
+    NORMAL_STATES,
+    OBJECT,
+    TEMPLATES,
+    organ_names,
+    vocabulary,
+)
 from medzsad.errors import BadInput
 
 

@@ -17,9 +17,12 @@ from medzsad.zoo.catalogue import (
     entries,
     find_clip,
     find_entry,
+    nearest_names,
+    unknown_model,
     users_of,
     weight_files,
 )
+from medzsad.zoo.loading import clip_weights_of, load_detector
 
 pytestmark = pytest.mark.usefixtures("cache_dir")
 
@@ -161,12 +164,15 @@ BAD = [
     ("models: {x: 3}", "model 'x' must be a map"),
     ("weights: {}", "two maps"),
     ("- a\n- b", "two maps"),
-    ("files: {x: {kind: adaclip, sha: abc}}", "unknown field 'sha'"),
-    ("files: {x: {url: 'https://a/b'}}", "field 'kind' is missing"),
+    (
+        "files: {x: {kind: adaclip, sha: abc}}",
+        "unknown key 'sha' (did you mean 'sha256'?); allowed: ",
+    ),
+    ("files: {x: {url: 'https://a/b'}}", "'kind' is missing"),
     ("files: {x: {kind: resnet}}", "unknown kind 'resnet'"),
     ("files: {x: {kind: clip}}", "architecture"),
     ("files: {x: {kind: adaclip, url: 'ftp://a/b'}}", "https://"),
-    ("files: {x: {kind: adaclip, sha256: 12345678}}", "field 'sha256' cannot be 12345678"),
+    ("files: {x: {kind: adaclip, sha256: 12345678}}", "sha256: expected a text, got 12345678"),
     ("files: {x: {kind: adaclip, sha256: ABCDEF012345}}", "lower case"),
     ("files: {x: {kind: adaclip, git_blob: abcdef}}", "git_blob"),
     ("files: {../x: {kind: adaclip}}", "no usable name"),
@@ -176,9 +182,15 @@ BAD = [
     ("models: {x: {method: winclip, clip: adaclip-all}}", "of kind 'adaclip'"),
     ("models: {x: {method: adaclip, clip: clip-vit-b-16-openai, adapter: clip-vit-b-16-openai}}", "of kind"),
     ("models: {x: {method: winclip}}", "needs a clip"),
-    ("models: {x: {method: mini, seen: visa}}", "field 'seen' cannot be 'visa'"),
+    ("models: {x: {method: mini, seen: visa}}", "seen: expected a list of values, got 'visa'"),
     ("models: {x: {method: mini, checkpoint: a, adapter: adaclip-all}}", "embedded"),
-    ("models: {x: {title: nameless}}", "field 'method' is missing"),
+    ("models: {x: {title: nameless}}", "'method' is missing"),
+    ("models: {x: {method: mini, 3: 4}}", "unknown key '3'"),
+    ("models: {x: {method: mini, name: y}}", "unknown key 'name'"),
+    (
+        "files: {x: {kind: adaclip, megabytes: true}}",
+        "megabytes: expected a whole number or a number, got True",
+    ),
     ("files: {x: [", "not valid YAML"),
 ]
 
@@ -242,3 +254,46 @@ def test_the_documentation_lists_exactly_these_models_with_these_sizes() -> None
         assert (method, licence) == (entry.method, entry.licence)
         sizes = " + ".join(f"{known.files[part].megabytes:g}" for part in entry.parts)
         assert needs == (sizes or ("embedded" if entry.checkpoint else "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [
+        ("anomalyclip", ["anomalyclip-visa", "anomalyclip-mvtec", "headclip-from-anomalyclip-visa"]),
+        ("anomalyclip-vsia", ["anomalyclip-visa"]),
+        ("winclip", ["winclip-vit-l-14-336", "winclip-vit-b-16-plus-240", "winclip-vit-b-16"]),
+        ("mini", ["medzsad-mini"]),
+        ("medszad-mini", ["medzsad-mini"]),
+        ("brigthness", ["brightness"]),
+        ("xyzzy", []),
+    ],
+)
+def test_nearest_names(wanted: str, near: list[str]) -> None:
+    assert nearest_names(wanted, entries())[: max(1, len(near))] == near
+    assert len(nearest_names(wanted, entries())) <= 3
+
+
+def test_a_method_without_a_model_is_explained() -> None:
+    line = unknown_model("HeadCLIP", entries())
+    assert "authors' repository" in line
+    assert "headclip-from-anomalyclip-visa" in line
+    assert "medzsad models list" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["runs/headclip", "./x", "~/runs/a", "a.pth", "C:\\runs\\a"])
+def test_what_looks_like_a_path_is_said_to_be_missing(name: str) -> None:
+    with pytest.raises(ModelNotReady, match="no such file or folder"):
+        load_detector(name)
+
+
+@pytest.mark.parametrize("name", ["medzsad-mini", "brightness"])
+def test_clip_weights_for_a_model_without_clip_are_refused(name: str) -> None:
+    with pytest.raises(ModelNotReady, match="no CLIP inside"):
+        load_detector(name, clip_weights="openai")
+
+
+def test_of_several_models_those_with_a_clip_get_the_weights() -> None:
+    given = clip_weights_of(["medzsad-mini", "anomalyclip-visa", "runs/a"], "openai")
+    assert given == {"medzsad-mini": None, "anomalyclip-visa": "openai", "runs/a": "openai"}
+    assert clip_weights_of(["medzsad-mini"], "openai") == {"medzsad-mini": "openai"}

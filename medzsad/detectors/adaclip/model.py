@@ -1,7 +1,7 @@
 """AdaCLIP (Cao et al., ECCV 2024): CLIP with static and dynamic prompts in both towers.
 
 Where the paper and its authors' implementation differ, this follows the implementation, whose weights it
-loads; both fusions are there (:mod:`medzsad.detectors.adaclip.fusion`).
+loads; both fusions are there (:mod:`medzsad.detectors.adaclip.scoring`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from medzsad.detectors.adaclip.prompts import AdaCLIPAdapter, read_published
+from medzsad.detectors.adaclip.prompts import AdaCLIPAdapter, prompted_texts, read_published
 from medzsad.detectors.adaclip.scoring import (
     AdaCLIPComparison,
     Encoded,
@@ -23,7 +23,6 @@ from medzsad.detectors.adaclip.scoring import (
     compare_features,
 )
 from medzsad.detectors.adaclip.settings import AdaCLIPSettings
-from medzsad.detectors.adaclip.texts import prompted_texts
 from medzsad.detectors.adaclip.training import AdaCLIPTraining
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint

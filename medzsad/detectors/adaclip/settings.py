@@ -37,7 +37,7 @@ class AdaCLIPSettings(CLIPSettings):
         prompt_length: prompt tokens per block.
         class_name: what the images show; it is put into the texts.
         fusion: how the image feature is fused with patch features: ``"code"``, ``"paper"`` or ``"off"``, see
-            :mod:`medzsad.detectors.adaclip.fusion`.
+            :mod:`medzsad.detectors.adaclip.scoring`.
         clusters: number of k-means clusters of the fusion.
         fusion_weight: weight of the fused patches; the class token has the rest.
         seed: of k-means' start.

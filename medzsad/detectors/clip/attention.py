@@ -1,4 +1,4 @@
-"""Attention of a CLIP tower: one qkv projection, scaled dot products, weights per head.
+"""Blocks of a CLIP tower: attention with one qkv projection and weights per head, then the MLP.
 
 The tower's own parameters are used (``in_proj_weight``, ``out_proj``), but not
 ``nn.MultiheadAttention.forward``: it gives no access to single heads and is far slower in bf16 on a CPU.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medzsad.detectors.clip.towers import Attention
+from medzsad.detectors.clip.towers import Attention, Block
 
 
 def split_heads(attention: Attention, x: Tensor, read: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,3 +115,38 @@ def supports(block: nn.Module) -> bool:
         and isinstance(getattr(block, "ln_attn", nn.Identity()), nn.Identity)
         and all(hasattr(block, name) for name in ("ln_1", "ls_1", "ln_2", "ls_2", "mlp"))
     )
+
+
+def plain_block(
+    block: Block, tokens: Tensor, head_scale: Tensor | None, causal: bool, read: int | None
+) -> Tensor:
+    """Return a block of either tower on tokens (B, N, C).
+
+    All of them, or only the first ``read`` come out.
+    """
+    attended = self_attention(block.attn, block.ln_1(tokens), causal=causal, head_scale=head_scale, read=read)
+    return rest_of_block(block, tokens[:, :read], attended)
+
+
+def dual_block(
+    block: Block,
+    tokens: Tensor,
+    path: Tensor,
+    head_scale: Tensor | None,
+    vv_head_scale: Tensor | None,
+    read: int | None,
+) -> tuple[Tensor, Tensor]:
+    """Return a block of the image tower on the ordinary and the V-V path, both (B, N, C).
+
+    ``read`` as above.
+    """
+    attended, second = dual_attention(
+        block.attn, block.ln_1(tokens), head_scale=head_scale, vv_head_scale=vv_head_scale, read=read
+    )
+    return rest_of_block(block, tokens[:, :read], attended), path + block.ls_1(second)
+
+
+def rest_of_block(block: Block, tokens: Tensor, attended: Tensor) -> Tensor:
+    """Return what a block of either tower makes of its tokens and its attention's output, both (B, N, C)."""
+    tokens = tokens + block.ls_1(attended)
+    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))

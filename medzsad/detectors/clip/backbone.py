@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from medzsad.detectors.base import shallow_copy
-from medzsad.detectors.clip.blocks import dual_block, plain_block
+from medzsad.detectors.clip.attention import dual_block, plain_block
 from medzsad.detectors.clip.configuration import (
     NO_TEXT,
     check_image_tower,

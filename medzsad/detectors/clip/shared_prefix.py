@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medzsad.detectors.clip.attention import merge_heads, split_heads
+from medzsad.detectors.clip.attention import merge_heads, rest_of_block, split_heads
 from medzsad.detectors.clip.backbone import BlockHook, FrozenCLIP
-from medzsad.detectors.clip.blocks import rest_of_block
 from medzsad.detectors.clip.towers import Attention, Block
 
 

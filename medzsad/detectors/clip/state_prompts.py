@@ -1,7 +1,7 @@
 """Texts for "normal" and "abnormal": states of an object, put into photo templates, averaged.
 
 The ensemble is that of WinCLIP (Jeong et al., CVPR 2023), which AdaCLIP (Cao et al., ECCV 2024) took over;
-its phrases (:mod:`medzsad.detectors.clip.phrases`) can be replaced, e.g. by those of an organ.
+its phrases (:mod:`medzsad.detectors.organs`) can be replaced, e.g. by those of an organ.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medzsad.detectors.clip.backbone import BlockHook, FrozenCLIP
-from medzsad.detectors.clip.phrases import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
+from medzsad.detectors.organs import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
 
 Phrases = Sequence[str]
 """Texts with ``{}`` where the class name, or the state of it, goes."""
@@ -44,7 +44,7 @@ def state_prompts(
 
     Args:
         class_name: what the images show, e.g. ``"brain"``; hyphens become spaces, as in AdaCLIP's code.
-        templates: a key of :data:`~medzsad.detectors.clip.phrases.TEMPLATES`, or templates, each with ``{}``.
+        templates: a key of :data:`~medzsad.detectors.organs.TEMPLATES`, or templates, each with ``{}``.
         states: normal and abnormal ones, each with ``{}``.
 
     Returns:

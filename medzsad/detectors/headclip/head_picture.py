@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
     from medzsad.detectors.checkpoint import Checkpoint
-    from medzsad.detectors.headclip.head_weights import HeadWeights
     from medzsad.detectors.headclip.model import HeadCLIP
+    from medzsad.detectors.headclip.prompts import HeadWeights
 
 PATHS = {"patch": "V-V path (patches)", "image": "ordinary path (image)"}
 COLOURS = "RdBu_r"  # red raised, blue lowered, white 1; told apart by colour-blind readers
@@ -145,7 +145,7 @@ def _panel(panel: Axes, title: str, layers: dict[int, np.ndarray], reach: float)
 
 
 def _from_checkpoint(checkpoint: Checkpoint) -> HeadWeights:
-    from medzsad.detectors.headclip.head_weights import HeadWeights
+    from medzsad.detectors.headclip.prompts import HeadWeights
 
     prefix = "head_weights."
     tensors = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}

@@ -21,9 +21,8 @@ from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.detectors.clip.detector import Weights, build_clip, stored_texts
 from medzsad.detectors.clip.weights import read_tensors
 from medzsad.detectors.headclip.files import read_headclip
-from medzsad.detectors.headclip.head_weights import HeadWeights
 from medzsad.detectors.headclip.layouts import tower_of
-from medzsad.detectors.headclip.prompts import PromptLearner, load_anomalyclip_prompts
+from medzsad.detectors.headclip.prompts import HeadWeights, PromptLearner, load_anomalyclip_prompts
 from medzsad.detectors.headclip.settings import HeadCLIPSettings
 from medzsad.detectors.headclip.training import Comparison, HeadCLIPTraining
 from medzsad.detectors.organs import OBJECT

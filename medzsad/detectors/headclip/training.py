@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from medzsad.detectors.checkpoint import Checkpoint
     from medzsad.detectors.clip.backbone import FrozenCLIP
-    from medzsad.detectors.headclip.head_weights import HeadWeights
-    from medzsad.detectors.headclip.prompts import PromptLearner
+    from medzsad.detectors.headclip.prompts import HeadWeights, PromptLearner
 
 
 class Comparison(NamedTuple):

@@ -15,8 +15,8 @@ from torch import Tensor
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from medzsad.detectors.clip import backbone
 from medzsad.detectors.clip.backbone import FrozenCLIP
-from medzsad.detectors.headclip.head_weights import HeadWeights
 from medzsad.detectors.headclip.model import HeadCLIP, HeadCLIPSettings
+from medzsad.detectors.headclip.prompts import HeadWeights
 from medzsad.detectors.registry import detector_class
 from medzsad.errors import ModelNotReady
 from medzsad.zoo.loading import load_detector

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medzsad.detectors.adaclip.fusion import fuse_patches, group
+from medzsad.detectors.adaclip.scoring import fuse_patches, group
 
 
 @pytest.fixture
