@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -60,6 +61,8 @@ class PredictionCache:
     def __init__(self, folder: Path | None, detector: AnomalyDetector, settings: dict[str, Any]) -> None:
         self._written: set[Path] = set()  # in this run, for files that a data set holds twice
         self._count: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self._stores: dict[Path, KeyedStore] = {}
         self.folder = self._base = folder
         if folder is not None:
             self._described = {
@@ -122,7 +125,8 @@ class PredictionCache:
             return None
         prediction = self._store.read(key, _load, KeyError, EOFError, zipfile.BadZipFile)
         if prediction is not None:
-            self._count["found"] += self._store.path(key) not in self._written
+            with self._counting:  # files are read ahead by several threads
+                self._count["found"] += self._store.path(key) not in self._written
         return prediction
 
     def put(self, key: str, prediction: StoredPrediction) -> None:
@@ -144,7 +148,10 @@ class PredictionCache:
 
     @property
     def _store(self) -> KeyedStore:
-        return KeyedStore(certain(self.folder), ".npz", what="predictions", advice=_ADVICE)
+        folder = certain(self.folder)
+        if folder not in self._stores:
+            self._stores[folder] = KeyedStore(folder, ".npz", what="predictions", advice=_ADVICE)
+        return self._stores[folder]
 
 
 def _load(path: Path) -> StoredPrediction:

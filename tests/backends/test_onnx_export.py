@@ -222,7 +222,7 @@ def test_what_cannot_be_exported_is_told_in_a_line(tmp_path: Path, monkeypatch: 
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputNotWritable, match="cannot write"):
         export_onnx(make("brightness"), tmp_path / "file" / "m.onnx")
-    monkeypatch.setattr(runtimes, "LARGEST", 1)
+    monkeypatch.setattr(exporting, "LARGEST", 1)
     with pytest.raises(BadInput, match="one ONNX file"):
         export_onnx(Asymmetry(), tmp_path / "m.onnx", size=32)
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnxscript" else name)

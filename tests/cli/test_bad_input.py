@@ -225,7 +225,7 @@ def test_good_inputs_are_finished_and_bad_ones_listed(medzsad, scan, tmp_path):
     assert code == 2
     assert "scan" in out
     assert sum(line.startswith("error: ") for line in err.splitlines()) == 2
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         "scan.json",
         "scan_anomaly.nii.gz",
         "scan_mask.nii.gz",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
@@ -63,26 +65,28 @@ def test_a_missing_package_is_told_with_the_command(monkeypatch, backend: str, p
 
 
 @pytest.mark.usefixtures("cache_dir")
-def test_auto_takes_what_was_measured_and_pytorch_before(monkeypatch) -> None:
-    said: list[str] = []
+def test_auto_takes_what_was_measured_and_pytorch_before(monkeypatch, caplog) -> None:
+    caplog.set_level(logging.INFO, logger="medzsad")
 
     def load(**options):
-        said.clear()
-        return load_detector("brightness", device="cpu", backend="auto", say=said.append, **options)
+        caplog.clear()
+        return load_detector("brightness", device="cpu", backend="auto", **options)
 
     assert not isinstance(load(), GraphDetector)
-    assert said == ["backend: torch (not measured on this machine; medzsad models time brightness measures)"]
+    assert caplog.messages == [
+        "backend: torch (not measured on this machine; medzsad models time brightness measures)"
+    ]
     rows = [Timing("torch", "fp32", {"images": 1.0}, 0, 0), Timing("onnx", "fp32", {"images": 3.0}, 0, 0)]
     digest = digest_of(load())
     write_record(digest, Record("brightness", cpu_name(), 1, 1, {"images": 224}, tuple(rows)))
     pytest.importorskip("onnxruntime")
     detector = load()
     assert detector.settings["backend"] == "onnx"
-    assert said == [
+    assert caplog.messages == [
         "backend: onnx fp32 (the fastest measured on this machine: 3 images/s, 3.00 times torch fp32)"
     ]
     assert not isinstance(load(precision="bf16"), GraphDetector)
-    assert said == ["backend: torch (nothing measured in bf16 is within the bounds)"]
+    assert caplog.messages == ["backend: torch (nothing measured in bf16 is within the bounds)"]
     monkeypatch.setattr(records, "cpu_name", lambda: "another")
     assert not isinstance(load(), GraphDetector)
 

@@ -249,10 +249,10 @@ def test_variants_are_counted(settings: dict[str, Any], variants: int | None) ->
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match=f"augmentation {next(iter(settings))} must be a number from 0 to"):
+    with pytest.raises(BadInput, match=f"(?i)augmentation .*{next(iter(settings))}"):
         Augmentation(**settings)
 
 
 def test_another_label_of_mosaics_is_refused() -> None:
-    with pytest.raises(BadInput, match="augmentation mosaic_label must be one of drawn, any, not 'max'"):
+    with pytest.raises(BadInput, match="mosaic_label: expected one of drawn, any, got 'max'"):
         Augmentation(mosaic_label="max")
