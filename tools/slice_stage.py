@@ -74,6 +74,7 @@ PARTS = (
     SlicePart(WHOLE, WHOLE_KINDS, 800, 3e-4, 100, 0, 2600, planned=2700, stripped=0.45, ema=0.997),
     SlicePart(WHOLE, WHOLE_KINDS, 1250, 2.2e-4, 20, 0, 1230, stripped=0.45, ema=0.995),
     SlicePart(WHOLE, MORE_KINDS, 1300, 2.2e-4, 20, 0, 1280, stripped=0.5, patterns=LARGE),
+    SlicePart(WHOLE, MORE_KINDS, 1000, 2.0e-4, 20, 0, 980, stripped=0.5, patterns=LARGE, ema=0.997),
 )
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
 TERMS = ("image", "focal", "dice", "lesion", "false", "outside", "brain")
