@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from synthetic.spots import PATTERN_SHARES
 from synthetic_slices import KIND_SHARES, SHARES, STRIPPED, SliceBatch, Sources, generate, load_sources
 from torch import Tensor
 
@@ -43,6 +44,7 @@ class SlicePart:
         planned: steps after which ``cooldown`` ends, where the part ends before; 0 for ``steps``.
         ema: share of the averaged weights that each step keeps.
         dropped: share of samples that do not see their mirror image.
+        patterns: shares of :data:`synthetic.spots.PATTERN_SHARES`.
     """
 
     shares: tuple[float, ...]
@@ -58,16 +60,21 @@ class SlicePart:
     batch: int = 8
     ema: float = 0.995
     dropped: float = 0.25
+    patterns: tuple[float, ...] = PATTERN_SHARES
 
 
 # Whatever contrast tissues may have, then mostly what scanners show, then mostly whole heads.
 SCANS, SCAN_KINDS = (0.82, 0.12, 0.06), (0.12, 0.44, 0.18, 0.06, 0.20)
 WHOLE, WHOLE_KINDS = (0.60, 0.20, 0.06, 0.14), (0.10, 0.40, 0.24, 0.06, 0.20)
+# Large tumours, also with cores and contrast agent: the parts before had shown few of them.
+MORE_KINDS, LARGE = (0.08, 0.42, 0.28, 0.06, 0.16), (0.28, 0.28, 0.08, 0.14, 0.22)
 PARTS = (
     SlicePart(SHARES, KIND_SHARES, steps=500, rate=3e-4, warm=100, horizon=1600, cooldown=0),
     SlicePart(SCANS, SCAN_KINDS, steps=520, rate=2e-4, warm=40, horizon=0, cooldown=400),
     SlicePart(WHOLE, WHOLE_KINDS, 800, 3e-4, 100, 0, 2600, planned=2700, stripped=0.45, ema=0.997),
     SlicePart(WHOLE, WHOLE_KINDS, 1250, 2.2e-4, 20, 0, 1230, stripped=0.45, ema=0.995),
+    SlicePart(WHOLE, MORE_KINDS, 1300, 2.2e-4, 20, 0, 1280, stripped=0.5, patterns=LARGE),
+    SlicePart(WHOLE, MORE_KINDS, 1000, 2.0e-4, 20, 0, 980, stripped=0.5, patterns=LARGE, ema=0.997),
 )
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
 TERMS = ("image", "focal", "dice", "lesion", "false", "outside", "brain")
@@ -245,6 +252,7 @@ def train_part(
                 shares=stage.shares,
                 kinds=stage.kinds,
                 stripped=stage.stripped,
+                patterns=stage.patterns,
             )
             made_of = chunk
         batch = SliceBatch(*(t[part * stage.batch : (part + 1) * stage.batch] for t in made))

@@ -28,7 +28,7 @@ from synthetic.canvas import blur
 from synthetic.fields import Random
 from synthetic.heads import BRAIN, INDEX, INNER, KIND_SHARES, KINDS, Head, draw_tissues, load_heads
 from synthetic.planes import Cut, draw_cut, nearest, smooth_field
-from synthetic.spots import Scene, harm
+from synthetic.spots import PATTERN_SHARES, Scene, harm
 from synthetic.volumes import PLANES, Volume, load_unmarked, load_volumes, sample_volume
 
 from medzsad.detectors.volume_intensity import encode
@@ -93,6 +93,7 @@ def generate(
     shares: tuple[float, ...] = SHARES,
     kinds: tuple[float, ...] = KIND_SHARES,
     stripped: float = STRIPPED,
+    patterns: tuple[float, ...] = PATTERN_SHARES,
 ) -> SliceBatch:
     """Make one batch; the same seed gives the same batch.
 
@@ -105,6 +106,7 @@ def generate(
         shares: in the order of :data:`SHARES`; what is not named counts as 0.
         kinds: shares of :data:`synthetic.heads.KINDS` among label maps.
         stripped: share of label maps, but for CT, of which the brain alone is shown.
+        patterns: shares of :data:`synthetic.spots.PATTERN_SHARES`.
     """
     r = np.random.default_rng([seed, size])
     there = [bool(sources.heads), bool(sources.volumes), True, bool(sources.unmarked)]
@@ -120,10 +122,12 @@ def generate(
         own = np.random.default_rng([seed, size, index])
         sick = own.random() < abnormal
         if chosen[index] == 0:
-            scene, inside[index], known = sample_head(own, size, sources.heads, sick, kinds, stripped)
+            scene, inside[index], known = sample_head(
+                own, size, sources.heads, sick, kinds, stripped, patterns
+            )
         else:
             volumes = sources.volumes if chosen[index] == 1 else sources.unmarked
-            scene, inside[index], known = sample_volume(own, size, volumes, sick)
+            scene, inside[index], known = sample_volume(own, size, volumes, sick, patterns)
         grey[index], lesions[index] = scene.grey, scene.lesions
         if known is not None:
             brain[index] = known
@@ -155,6 +159,7 @@ def sample_head(
     sick: bool,
     kinds: tuple[float, ...] = KIND_SHARES,
     stripped: float = STRIPPED,
+    patterns: tuple[float, ...] = PATTERN_SHARES,
 ) -> tuple[Scene, np.ndarray, np.ndarray]:
     """Return a slice of a head with tissues of random intensity.
 
@@ -201,7 +206,7 @@ def sample_head(
         white = middle == INDEX["white"]
         scene.beside = near_ventricles(middle, 24 / cut.pixel_mm) * white
         mirror = mirrored(cut, head.brain_box) if cut.symmetric else None
-        harm(r, scene, DARK[kind], mirror)
+        harm(r, scene, DARK[kind], mirror, patterns)
     return scene, shown, brain.astype(np.float32)
 
 

@@ -62,6 +62,7 @@ def described(name: str) -> dict[str, Any]:
         "note": entry.note,
         "paper": entry.paper,
         "card": None if entry.card is None or entry.path is None else str(entry.path.parent / entry.card),
+        "in_short": card_in_short(entry),
         "checkpoint": None if entry.path is None else str(entry.path),
         "origin": entry.origin,
         "files": [_file_facts(known.files[part], known) for part in entry.parts],
@@ -95,6 +96,8 @@ def description(name: str) -> list[str]:
         ("defined in", "" if facts["origin"] == "package" else _ORIGINS[facts["origin"]]),
     ]
     lines = [name, *_aligned(pairs)]
+    for paragraph in facts["in_short"]:
+        lines += ["", *_wrapped(paragraph)]
     for file in facts["files"]:
         lines += ["", *_file_lines(file)]
     absent = [known.files[f["name"]] for f in facts["files"] if not f["ready"]]
@@ -104,6 +107,19 @@ def description(name: str) -> list[str]:
             lines.append(f"To make it ready: medzsad models fetch {name}")
         lines += ["Without a network:", *by_hand(absent, name).split("\n")]
     return lines
+
+
+def card_in_short(entry: ZooEntry) -> list[str]:
+    """Return the paragraphs under "In short" of a model's card; none where there is no such heading."""
+    if entry.card is None or entry.path is None:
+        return []
+    card = (entry.path.parent / entry.card).read_text(encoding="utf-8")
+    _, _, after = card.partition("## In short\n")
+    return [
+        " ".join(paragraph.split())
+        for paragraph in after.split("\n## ")[0].split("\n\n")
+        if paragraph.strip()
+    ]
 
 
 def needs(entry: ZooEntry, known: Catalogue) -> str:

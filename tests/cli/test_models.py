@@ -101,6 +101,13 @@ def test_info_shows_parts_licences_hashes_and_training_sets(medzsad, cache_dir) 
     assert "unknown model 'nothing'" in err
 
 
+def test_info_of_the_embedded_model_tells_its_card_in_short(medzsad) -> None:
+    _, printed, _ = medzsad("models", "info", "medzsad-mini")
+    assert "\nDo not rely on it" in printed
+    facts = json.loads(medzsad("models", "info", "medzsad-mini", "--json")[1])
+    assert any(paragraph.startswith("Use it for a first look") for paragraph in facts["in_short"])
+
+
 def test_fetch_list_info_remove(medzsad, served, file_server, cache_dir) -> None:
     assert medzsad("models", "fetch", "anomalyclip-visa")[:2] == (0, "anomalyclip-visa: ready\n")
     code, out, _ = medzsad("models", "fetch", "anomalyclip-visa", "headclip-from-anomalyclip-visa")

@@ -13,6 +13,7 @@ from synthetic.planes import Cut, smooth_field
 
 DARKEST = -2.6  # lesions are never as dark as the air around
 LEAST_CHANGE = 0.35  # of a pixel that counts as lesion, in standard deviations
+PATTERN_SHARES = (0.30, 0.32, 0.12, 0.12, 0.14)  # large, small, middle, mixed, enhancing
 
 
 @dataclass
@@ -275,7 +276,13 @@ def small(r: np.random.Generator, scene: Scene, dark: float, strength: float) ->
     )
 
 
-def harm(r: np.random.Generator, scene: Scene, dark: float, mirror: np.ndarray | None) -> None:
+def harm(
+    r: np.random.Generator,
+    scene: Scene,
+    dark: float,
+    mirror: np.ndarray | None,
+    patterns: tuple[float, ...] = PATTERN_SHARES,
+) -> None:
     """Give the own slice lesions of patterns: large, many small, few middle, mixed, enhancing.
 
     Args:
@@ -284,8 +291,9 @@ def harm(r: np.random.Generator, scene: Scene, dark: float, mirror: np.ndarray |
         dark: chance of a lesion darker than what is around.
         mirror: affine map (2, 3) of a place in pixels to its place on the other side of the body, or None
             where there is none; then a quarter of the samples have pairs.
+        patterns: shares in the order of :data:`PATTERN_SHARES`.
     """
-    pattern = r.choice(5, p=[0.30, 0.32, 0.12, 0.12, 0.14])  # large, small, middle, mixed, enhancing
+    pattern = r.choice(5, p=patterns)
     spots: list[Spot | None] = []
     if pattern in (0, 3):
         spots += [large(r, scene, dark) for _ in range(1 + (r.random() < 0.2))]

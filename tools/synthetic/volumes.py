@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from synthetic.heads import box_of
 from synthetic.planes import draw_cut, linear, nearest
-from synthetic.spots import Scene, harm
+from synthetic.spots import PATTERN_SHARES, Scene, harm
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,11 @@ WHITE = (44, 45, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95)
 
 
 def sample_volume(
-    r: np.random.Generator, size: int, volumes: list[Volume], sick: bool
+    r: np.random.Generator,
+    size: int,
+    volumes: list[Volume],
+    sick: bool,
+    patterns: tuple[float, ...] = PATTERN_SHARES,
 ) -> tuple[Scene, np.ndarray, np.ndarray | None]:
     """Return a slice of a real volume; its foreground (3, S, S) and, of heads, the brain (S, S)."""
     weights = np.array([volume.share for volume in volumes])
@@ -191,7 +195,7 @@ def sample_volume(
     inside = ((place > 0) & shown).astype(np.float32)
     scene = Scene(grey.astype(np.float32), inside, (place[0] == 2) * inside[0], cut, volume.scale)
     if sick:
-        harm(r, scene, volume.dark, None)
+        harm(r, scene, volume.dark, None, patterns)
     if volume.unmarked is not None:
         doubtful = nearest(volume.unmarked, middle)[0, 0].reshape(size, size)
         scene.lesions[(doubtful > 0) & shown[0] & (scene.lesions == 0)] = -1
