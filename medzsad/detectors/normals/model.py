@@ -1,0 +1,211 @@
+"""The detector that knows normal images: maps and scores from distances to their profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.features.base import PatchFeatures, build_features
+from medzsad.detectors.normals.profile import LayerProfile
+from medzsad.detectors.scoring import gaussian_smooth, pool_map, upsample
+from medzsad.errors import BadInput, ModelNotReady
+from medzsad.scans.scan import Scan
+
+SMOOTHING = 4.0  # sigma of the map at the input's resolution, as PatchCore and AnomalyDINO smooth it
+TOP_PERCENT = 1.0  # of the highest patches, whose mean is the image's distance (AnomalyDINO)
+STEEPNESS = 4.0  # of the way from distance to value: that of a typical normal is 1 / (1 + e ** 4)
+PARTS = ("mean", "basis", "coreset", "centre", "spread")
+
+
+class NormalsDetector(AnomalyDetector):
+    """Scores images by how far their patches are from those of normal ones.
+
+    Args:
+        features: the frozen backbone.
+        layers: the profile of each of its layers.
+        limits: the highest distance of left-out normal images: of a pixel of a map (one of a thousand is above
+            it), and of a whole image. They become 0.5.
+        record: what the profile was made from, see :mod:`medzsad.training.normals`.
+    """
+
+    method = "normals"
+    bounded_in_bf16: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        features: PatchFeatures,
+        layers: Sequence[LayerProfile],
+        *,
+        limits: tuple[float, float] = (1.0, 1.0),
+        record: Mapping[str, Any] | None = None,
+        threshold: float | str = 0.5,
+    ) -> None:
+        super().__init__(
+            image_size=features.image_size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), threshold=threshold
+        )
+        self.features = features
+        self.profile = nn.ModuleList(_Layer(layer) for layer in layers)
+        self.limits = limits
+        self.record = dict(record or {})
+        self.any_modality = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the numbers, JSON-serialisable."""
+        return super().settings | {"features": self.features.name, "normals": self.record.get("digest")}
+
+    def check_scan(self, scan: Scan) -> None:
+        """Raise BadInput for a scan of another modality than the normal ones."""
+        known = self.record.get("modalities") or [str(scan.modality)]
+        if not self.any_modality and str(scan.modality) not in known:
+            raise BadInput(
+                f"{scan.name} is {scan.modality}, but the normals of {self.name} are {', '.join(known)}; "
+                "take normals of its kind, or set `any_modality`"
+            )
+
+    def distances(self, images: Tensor) -> Tensor:
+        """Return distances from normality, float32 (B, S, S), of images (B, 3, S, S) in [0, 1]."""
+        found = self.features(images)
+        size = (self.image_size, self.image_size)
+        maps = [
+            upsample(layer.profile.score(features), size)
+            for layer, features in zip(self.profile, found, strict=True)
+        ]
+        return gaussian_smooth(torch.stack(maps).mean(0), SMOOTHING)
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        with torch.autocast(inputs.device.type, enabled=False):
+            distances = self.distances(inputs.float())
+            score = _value(pool_map(distances, "top", TOP_PERCENT), self.limits[1])
+            return Prediction(_value(distances, self.limits[0]), score, score)
+
+    def to_checkpoint(self) -> Checkpoint:
+        """Return the profile and its record; the backbone is named, not stored."""
+        tensors = {
+            f"layers.{index}.{part}": getattr(layer.profile, part)
+            for index, layer in enumerate(self.profile)
+            for part in PARTS
+        }
+        settings = {
+            "features": self.features.name,
+            "image_size": self.image_size,
+            "limits": list(self.limits),
+            "threshold": self.threshold,
+        }
+        return Checkpoint(self.method, tensors, settings, self.record)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> Self:
+        settings = checkpoint.settings
+        features = build_features(str(settings["features"]), image_size=int(settings["image_size"]))
+        names = sorted({int(name.split(".")[1]) for name in checkpoint.tensors})
+        layers = [
+            LayerProfile(**{part: checkpoint.tensors[f"layers.{index}.{part}"].float() for part in PARTS})
+            for index in names
+        ]
+        pixel, image = (float(limit) for limit in settings["limits"])
+        return cls(
+            features,
+            layers,
+            limits=(pixel, image),
+            record=checkpoint.training,
+            threshold=settings.get("threshold", 0.5),
+        )
+
+
+class _Layer(nn.Module):
+    """Holds a layer's tensors, so that they move with the detector."""
+
+    def __init__(self, layer: LayerProfile) -> None:
+        super().__init__()
+        for name in PARTS:
+            self.register_buffer(name, getattr(layer, name).contiguous())
+
+    @property
+    def profile(self) -> LayerProfile:
+        return LayerProfile(**{name: getattr(self, name) for name in PARTS})
+
+
+class Combined(AnomalyDetector):
+    """The mean of several detectors whose values are calibrated: of maps, scores and probabilities.
+
+    Volumes go through each of them by itself, for each has its own way of showing slices.
+
+    Args:
+        parts: the detectors; the first one decides what is said of the whole.
+    """
+
+    method = "combined"
+
+    def __init__(self, parts: Sequence[AnomalyDetector]) -> None:
+        if len(parts) < 2:
+            raise ModelNotReady("a combination takes two detectors or more")
+        super().__init__(image_size=max(part.image_size for part in parts))
+        self.members = nn.ModuleList(parts)
+        self.name = " + ".join(part.name for part in parts)
+        self.seen = tuple(dict.fromkeys(name for part in parts for name in part.seen))
+        self.seen_classes = parts[0].seen_classes
+        self.framing = parts[0].framing
+        self.tells_colours = any(part.tells_colours for part in parts)
+        self.volume_rules = parts[0].volume_rules
+        self.threshold = _mean_threshold(parts)
+
+    @property
+    def parts(self) -> tuple[AnomalyDetector, ...]:
+        """The detectors whose results are averaged."""
+        return tuple(self.members)  # type: ignore[arg-type]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of all parts."""
+        return super().settings | {"parts": [{"model": p.name, **p.settings} for p in self.parts]}
+
+    @property
+    def marks_brain(self) -> bool:
+        """Whether one of them says where the brain is."""
+        return any(part.marks_brain for part in self.parts)
+
+    def check_scan(self, scan: Scan) -> None:
+        for part in self.parts:
+            part.check_scan(scan)
+
+    def use_precision(self, precision: str) -> None:
+        self.precision = precision
+
+    def for_volume(self, *, colour: bool = False) -> Combined:
+        """Return the combination of what the parts are for a volume."""
+        whole = Combined([part.for_volume(colour=colour) for part in self.parts])
+        whole.precision = self.precision
+        return whole
+
+    @torch.inference_mode()
+    def predict_at_own_size(self, images: Tensor) -> Prediction:
+        found = [part(images) for part in self.parts]
+        return Prediction(
+            *(torch.stack([getattr(one, f) for one in found]).mean(0) for f in Prediction._fields)
+        )
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        raise NotImplementedError("each part has its own way of preparing images")
+
+    def to_checkpoint(self) -> Checkpoint:
+        raise ModelNotReady("a combination is not stored; store its parts")
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> Combined:
+        raise ModelNotReady("a combination is not stored; store its parts")
+
+
+def _mean_threshold(parts: Sequence[AnomalyDetector]) -> float | str:
+    numbers = [part.threshold for part in parts if isinstance(part.threshold, (int, float))]
+    return sum(numbers) / len(numbers) if len(numbers) == len(parts) else parts[0].threshold
+
+
+def _value(distance: Tensor, limit: float) -> Tensor:
+    """Return a distance as a value in [0, 1]: 0.5 at the limit, close to 0 at a typical normal's, which is 0."""
+    return torch.sigmoid(STEEPNESS * (distance / limit - 1))
