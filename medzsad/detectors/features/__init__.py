@@ -1,4 +1,4 @@
-"""Frozen image features that learned nothing of anomalies: what detectors of deviations compare patches by."""
+"""Frozen image features, which learned nothing of anomalies: what patches are compared by."""
 
 from medzsad.detectors.features.base import PatchFeatures, build_features
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, trained on ImageNet, which ships with the package: see weights/efficientnet-lite0.md."""
+"""EfficientNet-Lite0, trained on ImageNet, which ships with the package."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ class NormalsDetector(AnomalyDetector):
     Args:
         features: the frozen backbone.
         layers: the profile of each of its layers.
-        limits: the highest distance of left-out normal images: of a pixel of a map (one of a thousand is above
-            it), and of a whole image. They become 0.5.
+        limits: the highest distances of normal images that were left out: of a pixel (one of a thousand is
+            above it), and of an image. They become 0.5.
         record: what the profile was made from, see :mod:`medzsad.training.normals`.
     """
 
@@ -70,18 +70,12 @@ class NormalsDetector(AnomalyDetector):
 
     def distances(self, images: Tensor) -> Tensor:
         """Return distances from normality, float32 (B, S, S), of images (B, 3, S, S) in [0, 1]."""
-        found = self.features(images)
-        size = (self.image_size, self.image_size)
-        maps = [
-            upsample(layer.profile.score(features), size)
-            for layer, features in zip(self.profile, found, strict=True)
-        ]
-        return gaussian_smooth(torch.stack(maps).mean(0), SMOOTHING)
+        return distances([layer.profile for layer in self.profile], self.features(images), self.image_size)
 
     def detect(self, inputs: Tensor) -> Prediction:
         with torch.autocast(inputs.device.type, enabled=False):
             distances = self.distances(inputs.float())
-            score = _value(pool_map(distances, "top", TOP_PERCENT), self.limits[1])
+            score = _value(image_distance(distances), self.limits[1])
             return Prediction(_value(distances, self.limits[0]), score, score)
 
     def to_checkpoint(self) -> Checkpoint:
@@ -116,6 +110,23 @@ class NormalsDetector(AnomalyDetector):
             record=checkpoint.training,
             threshold=settings.get("threshold", 0.5),
         )
+
+
+def distances(layers: Sequence[LayerProfile], features: Sequence[Tensor], side: int) -> Tensor:
+    """Return the mean over layers of patches' distances, smoothed: float32 (B, side, side).
+
+    Args:
+        layers: their profiles.
+        features: float32 (B, C, h, w) of each.
+        side: of the input in pixels.
+    """
+    maps = [upsample(layer.score(found), (side, side)) for layer, found in zip(layers, features, strict=True)]
+    return gaussian_smooth(torch.stack(maps).mean(0), SMOOTHING)
+
+
+def image_distance(maps: Tensor) -> Tensor:
+    """Return the distance (B,) of images from their maps (B, S, S): the mean of the highest pixels."""
+    return pool_map(maps, "top", TOP_PERCENT)
 
 
 class _Layer(nn.Module):
@@ -207,5 +218,5 @@ def _mean_threshold(parts: Sequence[AnomalyDetector]) -> float | str:
 
 
 def _value(distance: Tensor, limit: float) -> Tensor:
-    """Return a distance as a value in [0, 1]: 0.5 at the limit, close to 0 at a typical normal's, which is 0."""
+    """Return a distance as a value in [0, 1]: 0.5 at the limit, close to 0 where a typical normal's is."""
     return torch.sigmoid(STEEPNESS * (distance / limit - 1))

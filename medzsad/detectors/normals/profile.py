@@ -3,7 +3,7 @@
 Two distances of a patch from normality, which complement each other:
 
 - the residual outside of the principal subspace of normal patches, which needs few images (SubspaceAD,
-  arXiv 2602.23013; Mahalanobis-like, cheap);
+  arXiv 2602.23013);
 - the distance to the nearest of a greedily thinned set of normal patches (PatchCore, arXiv 2106.08265;
   AnomalyDINO, arXiv 2405.14529), which takes normal patches of several kinds.
 
@@ -14,7 +14,7 @@ averaged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,17 +57,20 @@ class LayerProfile:
         """
         count, channels, rows, columns = features.shape
         patches = features.permute(0, 2, 3, 1).reshape(-1, channels)
-        residual = residuals(patches, self.mean, self.basis)
-        if self.coreset.shape[1] > channels:
-            # Without heights they count for nothing.
-            coreset = self.coreset if heights is not None else self.coreset[:, :channels]
-            patches = _with_heights(patches, heights, rows * columns)
-        else:
-            coreset = self.coreset
-        distance = nearest(patches, coreset)
-        both = torch.stack([residual, distance])
-        both = (both - self.centre[:, None]) / self.spread[:, None]
+        own = None if heights is None else heights.to(patches).repeat_interleave(rows * columns)
+        both = (self.distances(patches, own) - self.centre[:, None]) / self.spread[:, None]
         return both.mean(0).view(count, rows, columns)
+
+    def distances(self, patches: Tensor, heights: Tensor | None = None) -> Tensor:
+        """Return residual and distance, float32 (2, N), of patches (N, C) with weighted heights (N,)."""
+        coreset = self.coreset
+        compared = patches
+        if coreset.shape[1] > patches.shape[1]:
+            if heights is None:  # then they count for nothing
+                coreset = coreset[:, : patches.shape[1]]
+            else:
+                compared = torch.cat([patches, heights[:, None]], 1)
+        return torch.stack([residuals(patches, self.mean, self.basis), nearest(compared, coreset)])
 
 
 def residuals(patches: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
@@ -88,8 +91,8 @@ def fit_layer(
     kept_variance: float = KEPT_VARIANCE,
     coreset: int = CORESET,
     seed: int = 0,
-) -> LayerProfile:
-    """Make the profile of a layer.
+) -> tuple[LayerProfile, dict[int, LayerProfile]]:
+    """Make the profile of a layer, and the same without each of some units.
 
     Args:
         units: float32 (N, C) patches of each image or volume (of each view, where there is a single image):
@@ -98,6 +101,9 @@ def fit_layer(
         kept_variance: of the principal subspace.
         coreset: patches kept.
         seed: of the draws.
+
+    Returns:
+        The profile, and by index those that would be without a unit, at most :data:`HELD_OUT`.
 
     Raises:
         ValueError: if there are fewer than two units.
@@ -120,7 +126,9 @@ def fit_layer(
     kept, kept_owners = pool[picked], owners[picked]
 
     mean, basis = _subspace(sum(sums), sum(products), float(counts.sum()), kept_variance)
-    left: tuple[list[Tensor], list[Tensor]] = ([], [])
+    whole = LayerProfile(mean, basis, kept, torch.zeros(2), torch.ones(2))
+    without: dict[int, LayerProfile] = {}
+    held: list[Tensor] = []
     for index in torch.linspace(0, len(units) - 1, min(HELD_OUT, len(units))).round().int().tolist():
         others = [other for other in range(len(units)) if other != index]
         own_mean, own_basis = _subspace(
@@ -129,16 +137,17 @@ def fit_layer(
             float(counts[others].sum()),
             kept_variance,
         )
+        left = kept_owners != index
+        without[index] = replace(
+            whole, mean=own_mean, basis=own_basis, coreset=kept[left] if bool(left.any()) else kept
+        )
         patches = units[index][torch.randperm(len(units[index]), generator=draw)[:4096]]
-        left[0].append(residuals(patches, own_mean, own_basis))
-        others_kept = kept[kept_owners != index]
-        if not len(others_kept):  # all that is kept comes from this unit
-            others_kept = kept
-        left[1].append(nearest(patches, others_kept[:, : patches.shape[1]]))
-    held = [torch.cat(values) for values in left]
-    centre = torch.stack([values.median() for values in held])
-    upper = torch.stack([torch.quantile(values, QUANTILE) for values in held])
-    return LayerProfile(mean, basis, kept, centre, (upper - centre).clamp_min(1e-6))
+        held.append(without[index].distances(patches))
+    both = torch.cat(held, 1)
+    centre = both.median(1).values
+    spread = (torch.quantile(both, QUANTILE, dim=1) - centre).clamp_min(1e-6)
+    without = {index: replace(left, centre=centre, spread=spread) for index, left in without.items()}
+    return replace(whole, centre=centre, spread=spread), without
 
 
 def greedy_coreset(patches: Tensor, count: int, draw: torch.Generator) -> Tensor:
@@ -169,9 +178,3 @@ def _subspace(total: Tensor, product: Tensor, count: float, kept_variance: float
     share = values.cumsum(0) / values.sum().clamp_min(1e-12)
     kept = int((share < kept_variance).sum()) + 1
     return mean.float(), vectors[:, : min(kept, len(values) - 1)].float().contiguous()
-
-
-def _with_heights(patches: Tensor, heights: Tensor | None, per_image: int) -> Tensor:
-    if heights is None:
-        return patches
-    return torch.cat([patches, heights.to(patches).repeat_interleave(per_image)[:, None]], 1)
