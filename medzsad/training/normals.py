@@ -1,7 +1,7 @@
 """From a handful of normal scans to their profile, which is a detector: ``medzsad normals fit``.
 
-Nothing is trained. Scans go through :func:`medzsad.predict` as any others do, so that a profile is made of what
-the detector is shown later.
+Nothing is trained. Scans go through :func:`medzsad.predict` as any others do, so that a profile is made of
+what the detector is shown later.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def fit_normals(
         The detector; :func:`~medzsad.detectors.checkpoint.save_checkpoint` stores its ``to_checkpoint()``.
 
     Raises:
-        BadInput: no scans, scans that cannot be read or are of several modalities, or an unknown augmentation.
+        BadInput: no scans, scans that cannot be read or of several modalities, or an unknown augmentation.
         ModelNotReady: the features are not at hand.
     """
     from medzsad.detectors.devices import resolve_device

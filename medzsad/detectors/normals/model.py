@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medzsad.detectors.base import AnomalyDetector, Prediction
@@ -18,7 +19,6 @@ from medzsad.scans.scan import Scan
 
 SMOOTHING = 4.0  # sigma of the map at the input's resolution, as PatchCore and AnomalyDINO smooth it
 TOP_PERCENT = 1.0  # of the highest patches, whose mean is the image's distance (AnomalyDINO)
-STEEPNESS = 4.0  # of the way from distance to value: that of a typical normal is 1 / (1 + e ** 4)
 PARTS = ("mean", "basis", "coreset", "centre", "spread")
 
 
@@ -218,5 +218,9 @@ def _mean_threshold(parts: Sequence[AnomalyDetector]) -> float | str:
 
 
 def _value(distance: Tensor, limit: float) -> Tensor:
-    """Return a distance as a value in [0, 1]: 0.5 at the limit, close to 0 where a typical normal's is."""
-    return torch.sigmoid(STEEPNESS * (distance / limit - 1))
+    """Return a distance as a value in [0, 1]: 0.5 at the limit, 0.05 or so for a typical normal, 1 far away.
+
+    It rises slowly enough that the most conspicuous of several anomalies can still be told.
+    """
+    ratio = F.softplus(2 * distance) / F.softplus(torch.tensor(2 * limit))
+    return ratio.pow(3) / (1 + ratio.pow(3))
