@@ -18,13 +18,14 @@ from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.features.base import PatchFeatures, build_features
+from medzsad.detectors.features.base import PatchFeatures
 from medzsad.detectors.normals.model import NormalsDetector, distances, image_distance
 from medzsad.detectors.normals.profile import LayerProfile, fit_layer
 from medzsad.errors import BadInput
 from medzsad.predicting import predict
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Scan
+from medzsad.zoo.loading import load_features
 
 AUGMENTATIONS: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
     "none": (lambda images: images,),
@@ -45,6 +46,7 @@ def fit_normals(
     *,
     features: str = "lite0",
     image_size: int | None = None,
+    weights: str | os.PathLike[str] | None = None,
     augmentation: str = "flip",
     plane: str = "auto",
     window: str | None = None,
@@ -58,8 +60,9 @@ def fit_normals(
     Args:
         scans: one normal image or volume, or more, each as :func:`medzsad.predict` takes it; of volumes all
             slices count.
-        features: the frozen backbone, see :func:`~medzsad.detectors.features.base.build_features`.
+        features: the frozen backbone, see :func:`~medzsad.zoo.loading.load_features`.
         image_size: side of its input in pixels; None for its own.
+        weights: a local file of its weights, instead of those in the cache or the package.
         augmentation: ``"none"``, ``"flip"`` or ``"rotations"``, of what has no upright position.
         plane, window, modality: for :func:`medzsad.predict`.
         device: as for :func:`medzsad.load_detector`.
@@ -80,7 +83,7 @@ def fit_normals(
     scans = list(scans)
     if not scans:
         raise BadInput("no normal scans: give one image or volume, or a folder of them")
-    backbone = build_features(features, image_size=image_size).to(resolve_device(device))
+    backbone = load_features(features, image_size=image_size, weights=weights).to(resolve_device(device))
     views = AUGMENTATIONS[augmentation]
     if len(scans) == 1 and len(views) == 1:
         views = AUGMENTATIONS["flip"]  # without a second view nothing can be left out

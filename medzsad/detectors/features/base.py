@@ -107,8 +107,7 @@ def build_features(
             does not.
     """
     if name not in BACKBONES and backbone is None:
-        known = ", ".join(BACKBONES)
-        raise ModelNotReady(f"unknown features {name!r}; use {known} or a CLIP of medzsad models list")
+        raise ModelNotReady(f"unknown features {name!r}; use {', '.join(BACKBONES)}, or say which CLIP it is")
     module, kind = BACKBONES.get(name, CLIP).split(":")
     build = getattr(importlib.import_module(module), kind).build
     chosen = {} if name in BACKBONES else {"backbone": backbone}

@@ -34,7 +34,9 @@ class MiniFeatures(PatchFeatures):
     @classmethod
     def build(cls, name: str, *, image_size: int | None, weights: str | Path | None) -> MiniFeatures:
         """Build it from the embedded detector, or a checkpoint; see :func:`.base.build_features`."""
-        path = Path(str(package_files("medzsad"))) / "weights" / EMBEDDED if weights is None else Path(weights)
+        path = (
+            Path(str(package_files("medzsad"))) / "weights" / EMBEDDED if weights is None else Path(weights)
+        )
         checkpoint = read_checkpoint(path)
         try:
             detector = MedzsadMini.from_checkpoint(checkpoint)

@@ -87,6 +87,7 @@ class NormalsDetector(AnomalyDetector):
         }
         settings = {
             "features": self.features.name,
+            "features_digest": self.features.digest,
             "image_size": self.image_size,
             "limits": list(self.limits),
             "threshold": self.threshold,
@@ -94,9 +95,36 @@ class NormalsDetector(AnomalyDetector):
         return Checkpoint(self.method, tensors, settings, self.record)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> Self:
-        settings = checkpoint.settings
-        features = build_features(str(settings["features"]), image_size=int(settings["image_size"]))
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        clip_weights: str | None = None,
+        features: PatchFeatures | None = None,
+    ) -> Self:
+        """Build the detector.
+
+        Args:
+            checkpoint: what :meth:`to_checkpoint` returned.
+            clip_weights: the file of the features' weights; None for those in the package.
+            features: the backbone, which :func:`medzsad.zoo.loading.load_features` finds by its name; None
+                builds it from ``clip_weights``.
+
+        Raises:
+            ModelNotReady: if the checkpoint is another method's, or the backbone's weights are missing or not
+                those that the profile was made with.
+        """
+        settings = cls.own_settings(checkpoint)
+        name, size = str(settings["features"]), int(settings["image_size"])
+        if features is None:
+            features = build_features(name, image_size=size, weights=clip_weights)
+        expected = settings.get("features_digest", features.digest)
+        if features.digest != expected:
+            raise ModelNotReady(
+                f"made with other weights of {name} (digest {str(expected)[:12]}...) than those at hand "
+                f"({features.digest[:12]}...); give the file of those weights as `clip_weights`, or make the "
+                "profile again"
+            )
         names = sorted({int(name.split(".")[1]) for name in checkpoint.tensors})
         layers = [
             LayerProfile(**{part: checkpoint.tensors[f"layers.{index}.{part}"].float() for part in PARTS})
