@@ -235,7 +235,7 @@ def profile(dino, tmp_path) -> Path:
     import_file(dino, "dinov2-s14", unverified=True)
     draw = np.random.default_rng(0)
     normals = [draw.uniform(0, 255, (64, 64)).astype(np.uint8) for _ in range(2)]
-    detector = fit_normals(normals, features="dinov2-s14", image_size=56, device="cpu", modality="XR")
+    detector = fit_normals(normals, features="dinov2-s14", image_size=56, device="cpu", modality="xray")
     save_checkpoint(detector.to_checkpoint(), tmp_path / "profile.safetensors")
     return tmp_path / "profile.safetensors"
 
