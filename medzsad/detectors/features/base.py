@@ -117,9 +117,9 @@ def build_features(
 def chosen_layers(depth: int) -> tuple[int, ...]:
     """Return which layers of a transformer count, from 1: :data:`LAYERS`, evenly spaced in its second half.
 
-    Layers of the first half tell of edges and colours. Of the later ones, AnomalyDINO (arXiv 2405.14529)
-    takes the last alone, which blurs what is small; SubspaceAD (arXiv 2602.23013) averages middle to late
-    ones, and WinCLIP's successors spread theirs. Here each layer has a profile of its own.
+    AnomalyDINO (arXiv 2405.14529) takes the last layer alone, SubspaceAD (arXiv 2602.23013) averages some of
+    the middle (from the 23rd of 40 on). Both ends of that span are in here, and none of the layers that tell
+    of edges and colours; each has a profile of its own.
 
     >>> chosen_layers(12), chosen_layers(24)
     ((6, 8, 10, 12), (12, 16, 20, 24))
