@@ -36,6 +36,13 @@ def listing() -> list[str]:
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
+    backbones = [file for file in known.files.values() if file.kind == "features"]
+    if backbones:
+        states = (
+            f"{f.name} ({'ready' if cache.is_ready(f.name) else f'fetch {f.megabytes:g} MB'})"
+            for f in backbones
+        )
+        lines += ["", *_wrapped(f"features for profiles of normals: {', '.join(states)}")]
     warned = [e for e in known.models.values() if e.note.lower().startswith("saw every")]
     lines += ["", *(line for e in warned for line in _wrapped(f"{e.name}: {_first_sentence(e.note)}"))]
     lines += _wrapped(

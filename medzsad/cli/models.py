@@ -105,9 +105,9 @@ def fetch(names: tuple[str, ...], quiet: bool) -> None:
 def import_(file: Path, name: str, **options: Any) -> None:
     """Make a local file the weights NAME; a new NAME becomes a new model.
 
-    Recognised by their content are weights of HeadCLIP, AnomalyCLIP, AdaCLIP, OpenAI's CLIP and open_clip,
-    and medzsad checkpoints. Nothing in the file is run. Where a file is not recognised, its tensors are
-    listed; say which is what with --map (see docs/models.md).
+    Recognised by their content are weights of HeadCLIP, AnomalyCLIP, AdaCLIP, OpenAI's CLIP, open_clip and
+    DINOv2, and medzsad checkpoints. Nothing in the file is run. Where a file is not recognised, its tensors
+    are listed; say which is what with --map (see docs/models.md).
     """
     from medzsad.zoo.user_models import import_file
 

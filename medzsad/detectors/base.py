@@ -19,6 +19,7 @@ from medzsad.detectors.protocols import GraphTexts
 from medzsad.detectors.volume_rules import NO_RULES, VolumeRules
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.limits import check_batch
+from medzsad.scans.scan import Scan
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -119,6 +120,14 @@ class AnomalyDetector(nn.Module, abc.ABC):
     def class_name(self) -> str | None:
         """What the texts say that images show, such as ``"metal_nut"``; None for a method without texts."""
         return None
+
+    @property
+    def parts(self) -> tuple[AnomalyDetector, ...]:
+        """The detectors whose results are averaged; empty for a detector that is no combination."""
+        return ()
+
+    def check_scan(self, scan: Scan) -> None:
+        """Raise BadInput for a scan that the detector was not made for; as a rule it takes all."""
 
     def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
         """Return this detector with texts about each of several classes; all share its weights.

@@ -34,7 +34,7 @@ EXPLAINED = {
 }
 # Short words that stand for one of our names.
 ALIASES = {"mini": "medzsad-mini", "medzsad": "medzsad-mini", "default": "medzsad-mini"}
-KINDS = ("clip", "headclip", "anomalyclip", "adaclip", "medzsad")
+KINDS = ("clip", "features", "headclip", "anomalyclip", "adaclip", "medzsad")
 WITHOUT_CLIP = ("mini", "brightness", "darkness", "asymmetry")
 """Methods that no CLIP is needed for."""
 
@@ -44,8 +44,8 @@ class WeightFile(Settings, refusal=ModelNotReady):
 
     Attributes:
         name: what the user types; also names its place in the cache.
-        kind: ``"clip"``, or who learned the adapter: ``"headclip"``, ``"anomalyclip"``, ``"adaclip"``,
-            ``"medzsad"``.
+        kind: ``"clip"``; ``"features"``, a backbone that patches are compared by; or who learned the adapter:
+            ``"headclip"``, ``"anomalyclip"``, ``"adaclip"``, ``"medzsad"``.
         architecture: for CLIP, open_clip's model name, or ``{embed_dim, vision_cfg, text_cfg}``.
         tag: for CLIP, open_clip's pretrained tag.
         quick_gelu: for CLIP, whether the weights were trained with QuickGELU; None if that is not known.
@@ -288,7 +288,7 @@ def _check_model(entry: ZooEntry, known: Mapping[str, WeightFile], label: str) -
             continue
         if name not in known:
             raise fail(f"its {role} {name!r} is no entry of files")
-        if (known[name].kind == "clip") != (role == "clip"):
+        if (known[name].kind == "clip") != (role == "clip") or known[name].kind == "features":
             raise fail(f"its {role} {name!r} is of kind {known[name].kind!r}")
     if entry.checkpoint is not None and entry.parts:
         raise fail("an embedded checkpoint has no clip and no adapter")

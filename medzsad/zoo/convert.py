@@ -87,6 +87,8 @@ def recognise(
         prompts = _part(tensors, "prompt_learner.")
         left = {name: tensor for name, tensor in tensors.items() if name not in prompts}
         return Recognised(path, "anomalyclip", prompts, notes=(f"not used: {listing(left)}",) if left else ())
+    if is_dinov2(tensors):
+        return Recognised(path, "features", tensors)
     if "visual.conv1.weight" in tensors and "visual.class_embedding" in tensors:
         openai = archive or set(tensors) >= _OPENAI_EXTRAS
         return Recognised(path, "clip", tensors, quick_gelu=True if openai else None)
@@ -97,8 +99,8 @@ def recognise(
     if "visual.conv1.weight" in tensors or any(name.startswith("visual.trunk.") for name in tensors):
         raise ModelNotReady(f"{path}: a CLIP whose image tower is no ViT of open_clip's; it cannot be used")
     raise ModelNotReady(
-        f"{path}: holds neither CLIP weights (OpenAI's or open_clip's), nor HeadCLIP's, AnomalyCLIP's or "
-        f"AdaCLIP's, nor a medzsad checkpoint; {how_to_map(tensors)}"
+        f"{path}: holds neither CLIP weights (OpenAI's or open_clip's), nor HeadCLIP's, AnomalyCLIP's, "
+        f"AdaCLIP's or DINOv2's, nor a medzsad checkpoint; {how_to_map(tensors)}"
     )
 
 
@@ -155,6 +157,16 @@ def install(file: WeightFile, source: Recognised, hashes: Hashes, *, verified: b
                 "MEDZSAD_CACHE to a folder on another disk"
             ) from error
     return path
+
+
+def is_dinov2(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether these are a DINOv2's of patches of 14 pixels, as its authors or timm name them."""
+    patches = tensors.get("patch_embed.proj.weight")
+    return (
+        {"cls_token", "pos_embed", "blocks.0.ls1.gamma"} <= tensors.keys()
+        and patches is not None
+        and tuple(patches.shape[1:]) == (3, 14, 14)
+    )
 
 
 def _metadata(path: Path) -> dict[str, str]:

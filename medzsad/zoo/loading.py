@@ -11,17 +11,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from medzsad.backends.runtimes import resolve_backend
-from medzsad.detectors.checkpoint import read_checkpoint
+from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint
 from medzsad.detectors.devices import resolve_precision
 from medzsad.detectors.registry import detector_class
 from medzsad.errors import ModelNotReady
 from medzsad.settings import DetectorSpec
 from medzsad.storage import cache
-from medzsad.zoo.catalogue import ZooEntry, catalogue, find_clip, find_entry, weight_files
+from medzsad.zoo.catalogue import (
+    WeightFile,
+    ZooEntry,
+    catalogue,
+    find_clip,
+    find_entry,
+    nearest_names,
+    weight_files,
+)
 from medzsad.zoo.fetch import how_to_get, require_ready
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
+    from medzsad.detectors.features.base import PatchFeatures
 
 RUN_ADAPTER, RUN_CLIP = "adapter.safetensors", "clip.safetensors"
 """Files of a training run's folder."""
@@ -48,7 +57,8 @@ def load_detector(
         precision: ``"auto"`` (bf16 where the device computes it natively and the method's scores stay within
             about 1e-3, else fp32), ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         clip_weights: for CLIP-based detectors, the backbone's weights instead of those that ``name`` stands
-            for: a local file, a weight file of the zoo or an open_clip tag.
+            for: a local file, a weight file of the zoo or an open_clip tag. For a profile of normal images,
+            a local file with the weights of the features that it was made with.
         adapter: a file used instead of the one that ``name`` stands for: a medzsad checkpoint of the same
             method, or weights that the method's authors published.
         organ: what the images show, for methods whose texts name it: a name of
@@ -122,6 +132,59 @@ def load_spec(spec: DetectorSpec, *, say: Callable[[str], None] | None = None) -
         return GraphDetector(detector, backend, graph_precision)
     detector.use_precision(chosen)
     return detector.to(torch_device).eval().requires_grad_(False)
+
+
+def load_features(
+    name: str, *, image_size: int | None = None, weights: str | os.PathLike[str] | None = None
+) -> PatchFeatures:
+    """Build a frozen backbone by its name, ready to compute; download nothing.
+
+    Args:
+        name: ``"lite0"`` or ``"mini"``, which are in the package; ``"dinov2-s14"``, ``"dinov2-b14"``; or a
+            CLIP's weight file of the zoo, or a model of the zoo with a CLIP inside. ``"clip:NAME"`` is the
+            same as such a name.
+        image_size: side of the input in pixels; None for the backbone's own.
+        weights: a local file instead of the weights in the cache or in the package.
+
+    Raises:
+        ModelNotReady: if there is no such backbone, the image size does not fit, or the weights are missing
+            or damaged. If the zoo's are missing, the message says how to get them.
+    """
+    from medzsad.detectors.features.base import BACKBONES, build_features
+
+    given = None if weights is None else Path(weights).expanduser()
+    if name in ("lite0", "mini"):
+        return build_features(name, image_size=image_size, weights=given)
+    file = _features_file(name, tuple(BACKBONES))
+    if given is None and not cache.is_ready(file.name):
+        raise ModelNotReady(
+            f"features {name!r}: their weights are not on this machine; {how_to_get([file], file.name)}; "
+            "or give a local file"
+        )
+    return build_features(
+        name,
+        image_size=image_size,
+        weights=cache.slot(file.name) if given is None else given,
+        backbone=file.architecture,
+    )
+
+
+def _features_file(name: str, backbones: tuple[str, ...]) -> WeightFile:
+    """Return the weight file that features called ``name`` are computed with."""
+    known = catalogue()
+    if name in backbones:
+        return known.files[name]
+    bare = name.removeprefix("clip:")
+    part = known.models[bare].clip if bare in known.models else bare
+    if part in known.files and known.files[part].kind == "clip":
+        return known.files[part]
+    clips = [file.name for file in known.files.values() if file.kind == "clip"]
+    near = nearest_names(bare, [*backbones, *clips, *(n for n, e in known.models.items() if e.clip)])
+    question = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise ModelNotReady(
+        f"unknown features {name!r}; use {', '.join(backbones)} or the name of a CLIP.{question} "
+        "medzsad models list shows all models."
+    )
 
 
 def clip_weights_of(models: Sequence[str], clip_weights: str | None) -> dict[str, str | None]:
@@ -206,6 +269,8 @@ def _from_checkpoint(
     with _named_errors(str(path), "the checkpoint does not fit its method"):
         method = detector_class(checkpoint.method)
         _check_shown(method, shown)
+        if method.method == "normals":
+            return _normals(checkpoint, clip_weights)
         backbone = checkpoint.settings.get("backbone")
         if backbone is None and clip_weights is not None:
             raise ModelNotReady("it has no CLIP inside: it takes no CLIP weights; leave them out")
@@ -219,6 +284,15 @@ def _from_checkpoint(
     if method.uses_organ:
         detector.seen_classes = _classes_of(checkpoint.training)
     return detector
+
+
+def _normals(checkpoint: Checkpoint, weights: str | None) -> AnomalyDetector:
+    """Return the detector of a profile of normal images, with the features that it names."""
+    from medzsad.detectors.normals.model import NormalsDetector
+
+    settings = checkpoint.settings
+    features = load_features(str(settings["features"]), image_size=settings["image_size"], weights=weights)
+    return NormalsDetector.from_checkpoint(checkpoint, features=features)
 
 
 def find_clip_weights(

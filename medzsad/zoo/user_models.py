@@ -219,6 +219,9 @@ def _describe_new(
     known: Catalogue, name: str, source: Recognised, backbone: str | None, architecture: str | None
 ) -> tuple[WeightFile, dict[str, dict[str, Any]]]:
     """Return the weight file of a new name, and the models to register for it."""
+    if source.kind == "features":
+        names = [file.name for file in known.files.values() if file.kind == "features"]
+        raise ModelNotReady(f"{source.path}: DINOv2's weights; import them as {' or '.join(names)}")
     if source.kind == "clip":
         if backbone is not None:
             raise ModelNotReady(f"{source.path}: a CLIP has no backbone; `backbone` is for adapters")

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import open_clip
 import pytest
+import torch
 
 from medzsad.detectors.registry import METHODS
 from medzsad.errors import ModelNotReady
@@ -45,6 +47,8 @@ def test_every_promised_model_is_there_and_every_method_has_one() -> None:
         "clip-vit-l-14-336",
         "clip-vit-b-16",
         "clip-vit-b-32",
+        "winclip-tinyclip-vit-40m-32",
+        "clip-tinyclip-vit-40m-32",
         "anomalyclip-visa",
         "anomalyclip-mvtec",
         "headclip-from-anomalyclip-visa",
@@ -56,7 +60,8 @@ def test_every_promised_model_is_there_and_every_method_has_one() -> None:
         "darkness",
         "asymmetry",
     } <= set(known)
-    assert {entry.method for entry in known.values()} == set(METHODS)
+    # Profiles of normal images are made, not fetched.
+    assert {entry.method for entry in known.values()} == set(METHODS) - {"normals"}
 
 
 def test_every_file_is_described_and_used() -> None:
@@ -65,9 +70,9 @@ def test_every_file_is_described_and_used() -> None:
         assert file.url.startswith("https://"), file.name
         assert file.sha256 or file.git_blob, file.name
         assert file.megabytes > 0
-        assert file.licence == "MIT"
+        assert file.licence in ("MIT", "Apache-2.0")
         assert file.source.startswith("https://")
-        assert users_of(file.name, known.models), file.name
+        assert users_of(file.name, known.models) or file.kind == "features", file.name
     for entry in known.models.values():
         assert entry.title
         assert entry.licence != "unknown"
@@ -99,7 +104,7 @@ def test_openai_and_open_clip_say_the_same_of_the_clip_files() -> None:
     from open_clip.pretrained import get_pretrained_cfg
 
     for file in weight_files().values():
-        if file.kind == "clip":
+        if file.kind == "clip" and file.tag is not None:  # TinyCLIP is unknown to open_clip
             published = get_pretrained_cfg(file.architecture, file.tag)
             assert Path(published["url"]).name == file.original_name
             assert file.sha256 in published["url"]
@@ -119,7 +124,8 @@ def test_settings_are_known_to_the_methods() -> None:
         elif entry.method == "adaclip":
             assert AdaCLIPSettings.from_dict(entry.settings).image_size == 518
         elif entry.method in ("winclip", "clip"):
-            config = get_model_config(files[entry.clip].architecture)
+            named = files[entry.clip].architecture
+            config = get_model_config(named) if isinstance(named, str) else named
             assert entry.settings == {"image_size": config["vision_cfg"]["image_size"]}
 
 
@@ -297,3 +303,23 @@ def test_of_several_models_those_with_a_clip_get_the_weights() -> None:
     given = clip_weights_of(["medzsad-mini", "anomalyclip-visa", "runs/a"], "openai")
     assert given == {"medzsad-mini": None, "anomalyclip-visa": "openai", "runs/a": "openai"}
     assert clip_weights_of(["medzsad-mini"], "openai") == {"medzsad-mini": "openai"}
+
+
+def test_tinyclip_is_as_large_as_its_authors_say() -> None:
+    file = weight_files()["clip-tinyclip-vit-40m-32-laion400m"]
+    with torch.device("meta"):
+        clip = open_clip.CLIP(**file.architecture)
+    image, text = (sum(p.numel() for p in part.parameters()) for part in (clip.visual, clip.transformer))
+    assert (round(image / 1e6), round(text / 1e6)) == (40, 19)
+    stored = 2 * sum(tensor.numel() for tensor in clip.state_dict().values())  # in half precision
+    assert abs(stored / 1e6 - file.megabytes) < 1
+
+
+def test_backbones_of_features_are_no_parts_of_models(monkeypatch, tmp_path) -> None:
+    use(
+        monkeypatch,
+        tmp_path,
+        "models: {odd: {method: adaclip, clip: clip-vit-b-16-openai, adapter: dinov2-s14}}",
+    )
+    with pytest.raises(ModelNotReady, match="its adapter 'dinov2-s14' is of kind 'features'"):
+        catalogue()

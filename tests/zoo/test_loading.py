@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 
 from medzsad.detectors.checkpoint import save_checkpoint
+from medzsad.detectors.features import vit
 from medzsad.detectors.headclip.model import HeadCLIP, HeadCLIPSettings
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.storage import cache
+from medzsad.training.normals import fit_normals
 from medzsad.zoo.catalogue import find_entry
-from medzsad.zoo.loading import load_detector
+from medzsad.zoo.loading import load_detector, load_features
 from medzsad.zoo.user_models import import_file
 
 BACKBONE = "clip-vit-l-14-336-openai"
@@ -174,3 +178,79 @@ def test_the_organ_goes_to_methods_whose_texts_name_it(ready) -> None:
 def test_an_organ_is_refused_by_methods_that_know_none(name) -> None:
     with pytest.raises(ModelNotReady, match="object-agnostic"):
         load(name, organ="brain")
+
+
+TINY_DINO = {"model_name": "vit_small_patch14_dinov2", "embed_dim": 48, "depth": 4, "num_heads": 3}
+
+
+@pytest.fixture
+def dino(monkeypatch, tmp_path) -> Path:
+    """Weights of a small DINOv2 in its authors' layout, which the catalogue takes for the real ones."""
+    monkeypatch.setitem(vit.ARCHITECTURES, "dinov2-s14", TINY_DINO)
+    torch.manual_seed(6)
+    network = timm.create_model(**TINY_DINO, pretrained=False, num_classes=0, img_size=56)
+    torch.save({**network.state_dict(), "mask_token": torch.zeros(1, 48)}, tmp_path / "dinov2_small.pth")
+    return tmp_path / "dinov2_small.pth"
+
+
+def test_features_in_the_package_are_found_by_name() -> None:
+    assert load_features("lite0").name == "lite0"
+    assert load_features("mini", image_size=96).image_size == 96
+
+
+def test_missing_features_say_how_to_get_them() -> None:
+    with pytest.raises(ModelNotReady, match="not on this machine; run: medzsad models fetch dinov2-s14"):
+        load_features("dinov2-s14")
+    with pytest.raises(ModelNotReady, match="medzsad models fetch clip-vit-l-14-336-openai"):
+        load_features("winclip-vit-l-14-336")
+
+
+@pytest.mark.parametrize("name", ["dino", "clip:nothing", "medzsad-mini", "adaclip-nothing"])
+def test_unknown_features_are_refused(name) -> None:
+    with pytest.raises(ModelNotReady, match=rf"unknown features '{name}'; use lite0, mini, dinov2-s14"):
+        load_features(name)
+
+
+def test_dinov2_is_imported_and_found(dino) -> None:
+    import_file(dino, "dinov2-s14", unverified=True)
+    found, given = load_features("dinov2-s14", image_size=56), load_features("dinov2-s14", weights=dino)
+    assert found.digest == given.digest
+    assert given.image_size == 448
+
+
+def test_dinov2_under_a_new_name_is_refused(dino) -> None:
+    with pytest.raises(ModelNotReady, match="DINOv2's weights; import them as dinov2-s14 or dinov2-b14"):
+        import_file(dino, "my-features")
+
+
+@pytest.mark.parametrize("name", [BACKBONE, "clip:anomalyclip-visa"])
+def test_any_clip_of_the_zoo_gives_features(ready, name) -> None:
+    features = load_features(name)
+    assert (features.name, features.image_size) == (name, 56)
+    assert [f.shape[1:] for f in features(images()[..., :56, :56])] == [(128, 4, 4)] * 4
+
+
+@pytest.fixture
+def profile(dino, tmp_path) -> Path:
+    import_file(dino, "dinov2-s14", unverified=True)
+    draw = np.random.default_rng(0)
+    normals = [draw.uniform(0, 255, (64, 64)).astype(np.uint8) for _ in range(2)]
+    detector = fit_normals(normals, features="dinov2-s14", image_size=56, device="cpu", modality="xray")
+    save_checkpoint(detector.to_checkpoint(), tmp_path / "profile.safetensors")
+    return tmp_path / "profile.safetensors"
+
+
+def test_a_profile_finds_its_features_and_needs_the_same_weights(profile, dino, tmp_path) -> None:
+    first, second = load(profile), load(profile, clip_weights=dino)
+    assert first.features.name == "dinov2-s14"
+    assert same(first, second)
+    state = torch.load(dino, weights_only=True)
+    torch.save({**state, "cls_token": state["cls_token"] + 1}, tmp_path / "newer.pth")
+    with pytest.raises(ModelNotReady, match=r"profile.safetensors: made with other weights of dinov2-s14"):
+        load(profile, clip_weights=tmp_path / "newer.pth")
+    cache.remove("dinov2-s14")
+    with pytest.raises(ModelNotReady, match=r"profile.safetensors: features 'dinov2-s14'.*models fetch dino"):
+        load(profile)
+    with pytest.raises(ModelNotReady, match="no such file"):
+        load(profile, clip_weights=tmp_path / "none.pth")
+    assert same(first, load(profile, clip_weights=dino))

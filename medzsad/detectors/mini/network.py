@@ -203,6 +203,11 @@ class MiniNetwork(nn.Module):
 
     def decode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features that logits are computed from: of pixels (B, C, S/2, S/2) and images (B, D)."""
+        levels, image = self.decoder(images)
+        return levels[-1], image
+
+    def decoder(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the decoder's features at 1/16, 1/8, 1/4 and 1/2 of the side, and the image's (B, D)."""
         x = self.features(images).contiguous(memory_format=torch.channels_last)
         half = self.stage_2(x)
         quarter = self.stage_4(half)
@@ -216,10 +221,11 @@ class MiniNetwork(nn.Module):
         tokens = torch.cat([self.image_token.expand(batch, -1, -1).to(tokens.dtype), tokens], 1)
         tokens = self.norm(self.blocks(tokens))
         deep = tokens[:, 1:].transpose(1, 2).reshape(batch, width, height, side)
-        fused = self.fuse_8(eighth + _double(self.lateral_8(deep)))
-        image = self.image_head(torch.cat([tokens[:, 0], fused.amax((2, 3)).to(tokens.dtype)], 1))
-        fused = self.fuse_4(quarter + _double(self.lateral_4(fused)))
-        return self.fuse_2(half + _double(self.lateral_2(fused))), image
+        fused_8 = self.fuse_8(eighth + _double(self.lateral_8(deep)))
+        image = self.image_head(torch.cat([tokens[:, 0], fused_8.amax((2, 3)).to(tokens.dtype)], 1))
+        fused_4 = self.fuse_4(quarter + _double(self.lateral_4(fused_8)))
+        fused_2 = self.fuse_2(half + _double(self.lateral_2(fused_4)))
+        return [deep, fused_8, fused_4, fused_2], image
 
 
 def _double(x: Tensor) -> Tensor:

@@ -1,0 +1,254 @@
+"""The detector that knows normal images: maps and scores from distances to their profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.features.base import PatchFeatures, build_features
+from medzsad.detectors.normals.profile import LayerProfile
+from medzsad.detectors.scoring import gaussian_smooth, pool_map, upsample
+from medzsad.errors import BadInput, ModelNotReady
+from medzsad.scans.scan import Scan
+
+SMOOTHING = 4.0  # sigma of the map at the input's resolution, as PatchCore and AnomalyDINO smooth it
+TOP_PERCENT = 1.0  # of the highest patches, whose mean is the image's distance (AnomalyDINO)
+PARTS = ("mean", "basis", "coreset", "centre", "spread")
+
+
+class NormalsDetector(AnomalyDetector):
+    """Scores images by how far their patches are from those of normal ones.
+
+    Args:
+        features: the frozen backbone.
+        layers: the profile of each of its layers.
+        limits: the highest distances of normal images that were left out: of a pixel (one of a thousand is
+            above it), and of an image. They become 0.5.
+        record: what the profile was made from, see :mod:`medzsad.training.normals`.
+    """
+
+    method = "normals"
+    bounded_in_bf16: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        features: PatchFeatures,
+        layers: Sequence[LayerProfile],
+        *,
+        limits: tuple[float, float] = (1.0, 1.0),
+        record: Mapping[str, Any] | None = None,
+        threshold: float | str = 0.5,
+    ) -> None:
+        super().__init__(
+            image_size=features.image_size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), threshold=threshold
+        )
+        self.features = features
+        self.profile = nn.ModuleList(_Layer(layer) for layer in layers)
+        self.limits = limits
+        self.record = dict(record or {})
+        self.any_modality = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the numbers, JSON-serialisable."""
+        return super().settings | {"features": self.features.name, "normals": self.record.get("digest")}
+
+    def check_scan(self, scan: Scan) -> None:
+        """Raise BadInput for a scan of another modality than the normal ones."""
+        known = self.record.get("modalities") or [str(scan.modality)]
+        if not self.any_modality and str(scan.modality) not in known:
+            raise BadInput(
+                f"{scan.name} is {scan.modality}, but the normals of {self.name} are {', '.join(known)}; "
+                "take normals of its kind, or set `any_modality`"
+            )
+
+    def distances(self, images: Tensor) -> Tensor:
+        """Return distances from normality, float32 (B, S, S), of images (B, 3, S, S) in [0, 1]."""
+        return distances([layer.profile for layer in self.profile], self.features(images), self.image_size)
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        with torch.autocast(inputs.device.type, enabled=False):
+            distances = self.distances(inputs.float())
+            score = _value(image_distance(distances), self.limits[1])
+            return Prediction(_value(distances, self.limits[0]), score, score)
+
+    def to_checkpoint(self) -> Checkpoint:
+        """Return the profile and its record; the backbone is named, not stored."""
+        tensors = {
+            f"layers.{index}.{part}": getattr(layer.profile, part)
+            for index, layer in enumerate(self.profile)
+            for part in PARTS
+        }
+        settings = {
+            "features": self.features.name,
+            "features_digest": self.features.digest,
+            "image_size": self.image_size,
+            "limits": list(self.limits),
+            "threshold": self.threshold,
+        }
+        return Checkpoint(self.method, tensors, settings, self.record)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        clip_weights: str | None = None,
+        features: PatchFeatures | None = None,
+    ) -> Self:
+        """Build the detector.
+
+        Args:
+            checkpoint: what :meth:`to_checkpoint` returned.
+            clip_weights: the file of the features' weights; None for those in the package.
+            features: the backbone, which :func:`medzsad.zoo.loading.load_features` finds by its name; None
+                builds it from ``clip_weights``.
+
+        Raises:
+            ModelNotReady: if the checkpoint is another method's, or the backbone's weights are missing or not
+                those that the profile was made with.
+        """
+        settings = cls.own_settings(checkpoint)
+        name, size = str(settings["features"]), int(settings["image_size"])
+        if features is None:
+            features = build_features(name, image_size=size, weights=clip_weights)
+        expected = settings.get("features_digest", features.digest)
+        if features.digest != expected:
+            raise ModelNotReady(
+                f"made with other weights of {name} (digest {str(expected)[:12]}...) than those at hand "
+                f"({features.digest[:12]}...); give the file of those weights as `clip_weights`, or make the "
+                "profile again"
+            )
+        names = sorted({int(name.split(".")[1]) for name in checkpoint.tensors})
+        layers = [
+            LayerProfile(**{part: checkpoint.tensors[f"layers.{index}.{part}"].float() for part in PARTS})
+            for index in names
+        ]
+        pixel, image = (float(limit) for limit in settings["limits"])
+        return cls(
+            features,
+            layers,
+            limits=(pixel, image),
+            record=checkpoint.training,
+            threshold=settings.get("threshold", 0.5),
+        )
+
+
+def distances(layers: Sequence[LayerProfile], features: Sequence[Tensor], side: int) -> Tensor:
+    """Return the mean over layers of patches' distances, smoothed: float32 (B, side, side).
+
+    Args:
+        layers: their profiles.
+        features: float32 (B, C, h, w) of each.
+        side: of the input in pixels.
+    """
+    maps = [upsample(layer.score(found), (side, side)) for layer, found in zip(layers, features, strict=True)]
+    return gaussian_smooth(torch.stack(maps).mean(0), SMOOTHING)
+
+
+def image_distance(maps: Tensor) -> Tensor:
+    """Return the distance (B,) of images from their maps (B, S, S): the mean of the highest pixels."""
+    return pool_map(maps, "top", TOP_PERCENT)
+
+
+class _Layer(nn.Module):
+    """Holds a layer's tensors, so that they move with the detector."""
+
+    def __init__(self, layer: LayerProfile) -> None:
+        super().__init__()
+        for name in PARTS:
+            self.register_buffer(name, getattr(layer, name).contiguous())
+
+    @property
+    def profile(self) -> LayerProfile:
+        return LayerProfile(**{name: getattr(self, name) for name in PARTS})
+
+
+class Combined(AnomalyDetector):
+    """The mean of several detectors whose values are calibrated: of maps, scores and probabilities.
+
+    Volumes go through each of them by itself, for each has its own way of showing slices.
+
+    Args:
+        parts: the detectors; the first one decides what is said of the whole.
+    """
+
+    method = "combined"
+
+    def __init__(self, parts: Sequence[AnomalyDetector]) -> None:
+        if len(parts) < 2:
+            raise ModelNotReady("a combination takes two detectors or more")
+        super().__init__(image_size=max(part.image_size for part in parts))
+        self.members = nn.ModuleList(parts)
+        self.name = " + ".join(part.name for part in parts)
+        self.seen = tuple(dict.fromkeys(name for part in parts for name in part.seen))
+        self.seen_classes = parts[0].seen_classes
+        self.framing = parts[0].framing
+        self.tells_colours = any(part.tells_colours for part in parts)
+        self.volume_rules = parts[0].volume_rules
+        self.threshold = _mean_threshold(parts)
+
+    @property
+    def parts(self) -> tuple[AnomalyDetector, ...]:
+        """The detectors whose results are averaged."""
+        return tuple(self.members)  # type: ignore[arg-type]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of all parts."""
+        return super().settings | {"parts": [{"model": p.name, **p.settings} for p in self.parts]}
+
+    @property
+    def marks_brain(self) -> bool:
+        """Whether one of them says where the brain is."""
+        return any(part.marks_brain for part in self.parts)
+
+    def check_scan(self, scan: Scan) -> None:
+        for part in self.parts:
+            part.check_scan(scan)
+
+    def use_precision(self, precision: str) -> None:
+        self.precision = precision
+
+    def for_volume(self, *, colour: bool = False) -> Combined:
+        """Return the combination of what the parts are for a volume."""
+        whole = Combined([part.for_volume(colour=colour) for part in self.parts])
+        whole.precision = self.precision
+        return whole
+
+    @torch.inference_mode()
+    def predict_at_own_size(self, images: Tensor) -> Prediction:
+        found = [part(images) for part in self.parts]
+        return Prediction(
+            *(torch.stack([getattr(one, f) for one in found]).mean(0) for f in Prediction._fields)
+        )
+
+    def detect(self, inputs: Tensor) -> Prediction:
+        raise NotImplementedError("each part has its own way of preparing images")
+
+    def to_checkpoint(self) -> Checkpoint:
+        raise ModelNotReady("a combination is not stored; store its parts")
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> Combined:
+        raise ModelNotReady("a combination is not stored; store its parts")
+
+
+def _mean_threshold(parts: Sequence[AnomalyDetector]) -> float | str:
+    numbers = [part.threshold for part in parts if isinstance(part.threshold, (int, float))]
+    return sum(numbers) / len(numbers) if len(numbers) == len(parts) else parts[0].threshold
+
+
+def _value(distance: Tensor, limit: float) -> Tensor:
+    """Return a distance as a value in [0, 1]: 0.5 at the limit, 0.05 or so for a typical normal, 1 far away.
+
+    It rises slowly enough that the most conspicuous of several anomalies can still be told.
+    """
+    ratio = F.softplus(2 * distance) / F.softplus(torch.tensor(2 * limit))
+    return ratio.pow(3) / (1 + ratio.pow(3))
