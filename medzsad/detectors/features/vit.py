@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from medzsad.detectors.clip.weights import install, read_tensors
-from medzsad.detectors.features.base import PatchFeatures, chosen_layers
+from medzsad.detectors.features.base import PatchFeatures, check_size, chosen_layers
 from medzsad.errors import ModelNotReady
 from medzsad.storage.hashing import hash_tensors
 
@@ -52,8 +52,7 @@ class ViTFeatures(PatchFeatures):
         if weights is None:
             raise ModelNotReady(f"{name} features: no weights; give a local file as `weights`")
         size = IMAGE_SIZE if image_size is None else image_size
-        if size <= 0 or size % PATCH:
-            raise ModelNotReady(f"{name} features: image_size {size} must be a positive multiple of {PATCH}")
+        check_size(name, size, PATCH)  # before the embedding of positions is as large
         own: dict[str, Any] = {**ARCHITECTURES[name], "img_size": size}
         network: Any = timm.create_model(**own, pretrained=False, num_classes=0)
         wanted = network.state_dict()
