@@ -57,11 +57,7 @@ class PatchFeatures(nn.Module, abc.ABC):
         digest: str = "",
     ) -> None:
         super().__init__()
-        if image_size <= 0 or image_size % multiple:
-            raise ModelNotReady(
-                f"{name} features: image_size {image_size} must be a positive multiple of {multiple}"
-            )
-        check_batch(image_size, 1, f"image_size {image_size}", ModelNotReady)
+        check_size(name, image_size, multiple)
         self.name, self.image_size, self.digest = name, int(image_size), digest
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -84,6 +80,15 @@ class PatchFeatures(nn.Module, abc.ABC):
             found = self.layers((images.float() - self.mean) / self.std)
             pool = nn.functional.avg_pool2d
             return [pool(f.float(), 3, stride=1, padding=1, count_include_pad=False) for f in found]
+
+
+def check_size(name: str, image_size: int, multiple: int) -> None:
+    """Raise ModelNotReady for a side that the features ``name`` cannot be computed at."""
+    if image_size <= 0 or image_size % multiple:
+        raise ModelNotReady(
+            f"{name} features: image_size {image_size} must be a positive multiple of {multiple}"
+        )
+    check_batch(image_size, 1, f"image_size {image_size}", ModelNotReady)
 
 
 def build_features(

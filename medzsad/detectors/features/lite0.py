@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files as package_files
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ EMBEDDED = "efficientnet-lite0.safetensors"  # in medzsad/weights; its card is b
 class Lite0Features(PatchFeatures):
     """Features at strides 8, 16, 16 and 32 with 40, 80, 112 and 192 channels."""
 
-    def __init__(self, network: nn.Module, *, image_size: int = IMAGE_SIZE, digest: str = "") -> None:
+    def __init__(self, network: nn.ModuleDict, *, image_size: int = IMAGE_SIZE, digest: str = "") -> None:
         half = (0.5, 0.5, 0.5)
         super().__init__("lite0", image_size=image_size, multiple=32, mean=half, std=half, digest=digest)
         self.network = network
@@ -33,7 +34,7 @@ class Lite0Features(PatchFeatures):
         import timm
 
         path = Path(str(package_files("medzsad"))) / "weights" / EMBEDDED if weights is None else weights
-        whole = timm.create_model(ARCHITECTURE, pretrained=False, num_classes=0)
+        whole: Any = timm.create_model(ARCHITECTURE, pretrained=False, num_classes=0)
         network = nn.ModuleDict(
             {
                 "conv_stem": whole.conv_stem,
@@ -53,8 +54,8 @@ class Lite0Features(PatchFeatures):
         """Return the features after each of :data:`STAGES`."""
         tokens = self.network["bn1"](self.network["conv_stem"](images))
         found = []
-        for stage, block in enumerate(self.network["blocks"]):
-            tokens = block(tokens)
+        for stage, blocks in enumerate(self.network["blocks"].children()):
+            tokens = blocks(tokens)
             if stage in STAGES:
                 found.append(tokens)
         return found

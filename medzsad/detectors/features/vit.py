@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from medzsad.detectors.clip.weights import install, read_tensors
-from medzsad.detectors.features.base import PatchFeatures, chosen_layers
+from medzsad.detectors.features.base import PatchFeatures, check_size, chosen_layers
 from medzsad.errors import ModelNotReady
 from medzsad.storage.hashing import hash_tensors
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "dinov2-s14": {"model_name": "vit_small_patch14_dinov2"},
@@ -29,10 +32,10 @@ class ViTFeatures(PatchFeatures):
     channels would outweigh all others else.
     """
 
-    def __init__(self, name: str, network: nn.Module, *, image_size: int, digest: str = "") -> None:
+    def __init__(self, name: str, network: VisionTransformer, *, image_size: int, digest: str = "") -> None:
         super().__init__(name, image_size=image_size, multiple=PATCH, mean=MEAN, std=STD, digest=digest)
         self.network = network
-        self.chosen = [layer - 1 for layer in chosen_layers(len(network.blocks))]  # type: ignore[arg-type]
+        self.chosen = [layer - 1 for layer in chosen_layers(len(network.blocks))]
 
     @classmethod
     def build(cls, name: str, *, image_size: int | None, weights: str | Path | None) -> ViTFeatures:
@@ -49,9 +52,9 @@ class ViTFeatures(PatchFeatures):
         if weights is None:
             raise ModelNotReady(f"{name} features: no weights; give a local file as `weights`")
         size = IMAGE_SIZE if image_size is None else image_size
-        if size <= 0 or size % PATCH:
-            raise ModelNotReady(f"{name} features: image_size {size} must be a positive multiple of {PATCH}")
-        network = timm.create_model(**ARCHITECTURES[name], pretrained=False, num_classes=0, img_size=size)
+        check_size(name, size, PATCH)  # before the embedding of positions is as large
+        own: dict[str, Any] = {**ARCHITECTURES[name], "img_size": size}
+        network: Any = timm.create_model(**own, pretrained=False, num_classes=0)
         wanted = network.state_dict()
         # The authors' file also holds a token for masked patches, which only their training needs.
         tensors = {key: value.float() for key, value in read_tensors(weights)[0].items() if key in wanted}
@@ -66,6 +69,7 @@ class ViTFeatures(PatchFeatures):
 
     def layers(self, images: Tensor) -> list[Tensor]:
         """Return the patch tokens after each of the chosen layers."""
-        return self.network.forward_intermediates(  # type: ignore[operator]
+        tokens: Any = self.network.forward_intermediates(
             images, indices=self.chosen, norm=True, stop_early=True, intermediates_only=True
         )
+        return tokens

@@ -117,6 +117,8 @@ def test_missing_foreign_and_damaged_weights_are_refused(network: nn.Module, tmp
         build(damaged)
     with pytest.raises(ModelNotReady, match="image_size 60 must be a positive multiple of 14"):
         build(foreign, 60)
+    with pytest.raises(ModelNotReady, match="MEDZSAD_MAX_PIXELS"):
+        build(foreign, 14 * 10**6)
 
 
 def test_the_two_networks_are_timms() -> None:
