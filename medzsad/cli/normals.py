@@ -37,6 +37,9 @@ def normals() -> None:
     help="Side of its input [default: its own].",
 )
 @click.option(
+    "--weights", metavar="FILE", help="Of the backbone, instead of those in the cache or the package."
+)
+@click.option(
     "--augment",
     "augmentation",
     default="flip",

@@ -20,7 +20,7 @@ _SETTINGS = (
     "any_modality architecture backbone backend channel class_name clip_weights conf data dataset device "
     "dicom dicomweb draws foreground_only framing fresh height_weight host jobs masks modality no_cache "
     "normals organ port ray resamples root series shard shots size split studies study unverified volume "
-    "window without_clip"
+    "weights window without_clip"
 )
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SETTINGS.split()} | _OTHERWISE
 
