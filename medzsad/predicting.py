@@ -102,6 +102,8 @@ def predict(
     organ: str | None = None,
     class_name: str | None = None,
     backend: str = "torch",
+    normals: str | os.PathLike[str] | None = None,
+    any_modality: bool = False,
     progress: Callable[..., Any] | None = None,
 ) -> ScanPrediction:
     """Predict one scan.
@@ -132,8 +134,8 @@ def predict(
         series, volume, modality, affine, name: for :func:`medzsad.read_scan`, unless ``scan`` is a
             :class:`Scan`.
         batch_size: slices at once; chosen by default.
-        device, precision, organ, class_name, backend: for :func:`medzsad.load_detector`, when ``detector``
-            is a name.
+        device, precision, organ, class_name, backend, normals, any_modality: for
+            :func:`medzsad.load_detector`, when ``detector`` is a name.
         progress: wraps the slice indices, e.g. ``tqdm.tqdm``.
 
     Raises:
@@ -154,10 +156,18 @@ def predict(
 
     if isinstance(detector, str):
         detector = DetectorSpec(
-            detector, device, precision, organ=organ, class_name=class_name, backend=backend
+            detector,
+            device,
+            precision,
+            organ=organ,
+            class_name=class_name,
+            backend=backend,
+            normals=None if normals is None else os.fspath(normals),
+            any_modality=any_modality,
         )
     if isinstance(detector, DetectorSpec):
         detector = load_spec(detector)
+    detector.check_scan(scan)
     if not scan.is_2d:
         detector = detector.for_volume(colour=scan.is_colour)
     if detector.tells_colours or detector.neighbour_mm is not None:
@@ -252,22 +262,24 @@ def _detect_slices(
     progress: Callable[..., Any] | None,
 ) -> list[SliceWiseOutput]:
     """Slice a volume along each of its planes and let the detector see the slices."""
-    from medzsad.inference.slicewise import SliceWisePredictor
+    from medzsad.inference.slicewise import SliceWiseOutput, SliceWisePredictor
 
     scan = prepared.scan
-    return [
-        SliceWisePredictor(
+
+    def output_of(part: AnomalyDetector, plane: Plane) -> SliceWiseOutput:
+        return SliceWisePredictor(
             plane,
             scan.spacing,
-            prepare=as_shown(scan, prepared.scaling) if detector.tells_colours else prepared.scaling,
+            prepare=as_shown(scan, prepared.scaling) if part.tells_colours else prepared.scaling,
             batch_size=batch_size,
             progress=progress,
             # Who gives a region wants all of it seen.
             least_area=rules.least_area if region is None else 0.0,
             resolution_mm=rules.resolution_mm,
-        )(scan.voxels, detector, prepared.foreground, region=region)
-        for plane in prepared.planes
-    ]
+        )(scan.voxels, part, prepared.foreground, region=region)
+
+    parts = detector.parts or (detector,)
+    return [SliceWiseOutput.mean([output_of(part, plane) for part in parts]) for plane in prepared.planes]
 
 
 def _brain_of(outputs: list[SliceWiseOutput], prepared: PreparedVolume) -> BrainRegion:

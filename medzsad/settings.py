@@ -152,7 +152,7 @@ class DetectorSpec(Settings, refusal=ModelNotReady):
 
     Attributes:
         model: a name of the model zoo, a checkpoint's file or the folder of a training run.
-        device, precision, clip_weights, adapter, organ, class_name, backend: see
+        device, precision, clip_weights, adapter, organ, class_name, backend, normals, any_modality: see
             :func:`medzsad.load_detector`.
     """
 
@@ -164,6 +164,8 @@ class DetectorSpec(Settings, refusal=ModelNotReady):
     organ: str | None = None
     class_name: str | None = None
     backend: str = "torch"
+    normals: str | None = None
+    any_modality: bool = False
 
 
 def _as_tuple(value: Any, annotation: str) -> Any:

@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 
 # Where and how fast, not what.
 NO_MATTER = ("device", "batch_size")
-OF_DETECTORS = ("model", "clip_weights", "organ", "class_name", "device", "precision", "backend")
+OF_DETECTORS = (
+    "model", "clip_weights", "organ", "class_name", "device", "precision", "backend", "normals",
+    "any_modality",
+)  # fmt: skip
 OF_PREDICTIONS = (
     "window", "threshold", "roi", "max_candidates", "min_volume", "all_candidates", "volume_rules",
     "batch_size",
@@ -38,7 +41,8 @@ class PredictSettings:
     """How scans are read, predicted and written; plain values, so that any process can have them.
 
     Attributes:
-        model, clip_weights, organ, class_name, device, precision, backend: for :func:`medzsad.load_detector`.
+        model, clip_weights, organ, class_name, device, precision, backend, normals, any_modality: for
+            :func:`medzsad.load_detector`.
         series, volume, modality: for :func:`medzsad.read_scan`.
         plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, batch_size:
             for :func:`medzsad.predict`.
@@ -59,6 +63,8 @@ class PredictSettings:
     device: str = "auto"
     precision: str = "auto"
     backend: str = "torch"
+    normals: str | None = None
+    any_modality: bool = False
     series: str | None = None
     volume: int | None = None
     modality: str | None = None
@@ -127,6 +133,11 @@ def describe(settings: PredictSettings) -> dict[str, Any]:
     fields["model"] = Path(settings.model).name  # the file may lie elsewhere on another machine
     if settings.roi is not None and Path(settings.roi).expanduser().is_file():
         fields["roi"] = _hash_of([Path(settings.roi).expanduser()])
+    for name in ("normals", "any_modality"):  # older results were made without
+        if not fields[name]:
+            del fields[name]
+    if settings.normals is not None:
+        fields["normals"] = _hash_of([Path(settings.normals).expanduser()])
     weights = settings.clip_weights
     if weights is not None and Path(weights).expanduser().is_file():
         fields["clip_weights"] = _hash_of([Path(weights).expanduser()])
@@ -168,12 +179,13 @@ def _weights_of(model: str) -> str:
 
     Of files of the zoo, those they were checked with.
     """
+    from medzsad.detectors.checkpoint import is_checkpoint_name
     from medzsad.zoo.catalogue import catalogue, find_entry, weight_files
 
     path = Path(model).expanduser()
     if path.is_dir() and model not in catalogue().models:
         return _hash_of(sorted(path.glob("*.safetensors")))
-    if model.endswith(".safetensors"):
+    if is_checkpoint_name(model):
         return _hash_of([path])
     entry = find_entry(model)
     if entry.path is not None:

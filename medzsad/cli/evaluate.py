@@ -23,6 +23,7 @@ from medzsad.storage.text_files import whole_number
 if TYPE_CHECKING:
     from medzsad.datasets.opening import DatasetQuery
     from medzsad.evaluation.command import Progress
+    from medzsad.evaluation.few_normals import FewNormals
     from medzsad.evaluation.settings import EvaluationSettings, RunSettings
     from medzsad.evaluation.tables import Table
     from medzsad.settings import DetectorSpec
@@ -56,6 +57,26 @@ DEFAULT = "medzsad-mini"
     multiple=True,
     metavar="NAME",
     help="A model's name, or a .safetensors checkpoint; several are compared [default: medzsad-mini].",
+)
+@click.option(
+    "--normals",
+    metavar="own|FOLDER|FILE",
+    help="With normal scans: the set's own (left out of the test), a folder's, or a profile (medzsad normals "
+    "fit). Alone, or with --model the mean of both.",
+)
+@click.option(
+    "--shots",
+    metavar="N,N",
+    help="How many normal scans a profile gets, in turn [default: 1,2,4; of a folder all].",
+)
+@click.option(
+    "--draws", type=click.IntRange(min=1), metavar="N", help="How often they are drawn [default: 3]."
+)
+@click.option("--features", metavar="NAME", help="The backbone of those profiles [default: lite0].")
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "flip", "rotations"]),
+    help="Views of each of those normal images [default: flip].",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write results there.")
 @click.option(
@@ -112,6 +133,9 @@ DEFAULT = "medzsad-mini"
     metavar="TEXT",
     help="What those texts call the images [default: each class's name, see docs/methods.md].",
 )
+@click.option(
+    "--any-modality", is_flag=True, help="Let a profile of normals score scans of other modalities, too."
+)
 @clip_option
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."
@@ -137,6 +161,11 @@ def evaluate(
     shard: str | None,
     as_json: bool,
     quiet: bool,
+    normals: str | None,
+    shots: str | None,
+    draws: int | None,
+    features: str | None,
+    augment: str | None,
     **options: Any,
 ) -> None:
     """Measure detectors on a data set, or on a suite of them, with the papers' metrics.
@@ -148,6 +177,12 @@ def evaluate(
     """
     show_log(None if quiet else _say)
     progress = None if quiet else progress_of
+    drawing = {"draws": draws, "features": features, "augmentation": augment}
+    few = _few_normals(normals, shots, drawing, options)
+    options["normals"] = normals if few is None else None
+    options["only_normals"] = few is not None and not models
+    if few is not None and (suite or shard):
+        raise BadInput(f"--normals {normals} is for one data set, whole: leave out --suite and --shard")
     if suite is not None:
         given: dict[str, object] = {"--dataset": dataset, "--root": root, "--shard": shard}
         given |= {option: options[name] for name, option in NOT_OF_SUITES.items()}
@@ -174,7 +209,7 @@ def evaluate(
         total, found = run_share(query, specs, shard, settings, run, progress=progress)
         _say(f"shard {shard}: {total} predictions, {found} of them from an earlier run")
         return
-    evaluation = run_evaluation(query, specs, settings, run, progress=progress)
+    evaluation = run_evaluation(query, specs, settings, run, few=few, progress=progress)
     _print(tables(evaluation), document(evaluation) if as_json else None, out)
 
 
@@ -248,9 +283,32 @@ def _settings(
         batch_size=options["batch_size"],
         no_cache=options["no_cache"],
     )
-    told = {key: options[key] for key in ("device", "precision", "organ", "backend")}
+    told = {key: options[key] for key in ("device", "precision", "organ", "backend", "any_modality")}
+    if options["only_normals"]:
+        return [], settings, run
+    if options["normals"] is not None and not models:
+        models = (options["normals"],)
+    elif options["normals"] is not None:
+        told["normals"] = options["normals"]
     weights = clip_weights_of(models or (DEFAULT,), options["clip_weights"])
     return [DetectorSpec(model, clip_weights=own, **told) for model, own in weights.items()], settings, run
+
+
+def _few_normals(
+    normals: str | None, shots: str | None, drawing: dict[str, Any], options: dict[str, Any]
+) -> FewNormals | None:
+    """Return what is drawn for profiles; None where none are made here."""
+    from medzsad.evaluation.few_normals import OWN, FewNormals
+
+    drawn = normals is not None and (normals == OWN or Path(normals).expanduser().is_dir())
+    drawing = {name: value for name, value in drawing.items() if value is not None}
+    if not drawn:
+        if shots is not None or drawing:
+            raise BadInput("--shots, --draws, --features and --augment are for --normals own, or a folder")
+        return None
+    counts = None if shots is None else tuple(whole_number(n, "--shots") for n in shots.split(","))
+    source = OWN if normals == OWN else str(Path(str(normals)).expanduser())
+    return FewNormals(source=source, shots=counts, device=options["device"], seed=options["seed"], **drawing)
 
 
 def _side(size: str) -> int | None:

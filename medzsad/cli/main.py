@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": ("medzsad.cli.predict", "Find what is anomalous in scans: map, mask, overlay, report."),
     "cohort": ("medzsad.cli.predict", "Many scans: merge the tables of shards and runs."),
     "evaluate": ("medzsad.cli.evaluate", "Measure detectors on a data set, as the papers do."),
+    "normals": ("medzsad.cli.normals", "What differs from a handful of normal scans: fit a profile, info."),
     "train": ("medzsad.cli.train", "Train a detector by a recipe; a stopped training goes on."),
     "datasets": ("medzsad.cli.datasets", "The data sets by name: list, info, check a copy."),
     "models": ("medzsad.cli.models", "The detectors by name: list, info, fetch, import, remove."),

@@ -57,10 +57,12 @@ def described(name: str) -> dict[str, Any]:
     Raises:
         ModelNotReady: if there is none of that name.
     """
+    from medzsad.detectors.checkpoint import is_checkpoint_name
+
     known = catalogue()
     if name not in known.models and name in known.files:
         return _file_facts(known.files[name], known)
-    if name not in known.models and (name.endswith(".safetensors") or Path(name).expanduser().is_dir()):
+    if name not in known.models and (is_checkpoint_name(name) or Path(name).expanduser().is_dir()):
         return adapter_facts(name)
     entry = find_entry(name)
     facts = _summary(entry, known)

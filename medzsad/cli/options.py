@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from medzsad.threads import limit_threads
 
@@ -16,9 +17,10 @@ _OTHERWISE = {
     "name": "--as",
 }
 _SETTINGS = (
-    "architecture backbone backend channel class_name clip_weights conf data dataset device dicom dicomweb "
-    "foreground_only fresh host jobs masks modality no_cache organ port ray resamples root series shard size "
-    "split studies study unverified volume window without_clip"
+    "any_modality architecture backbone backend channel class_name clip_weights conf data dataset device "
+    "dicom dicomweb draws foreground_only framing fresh height_weight host jobs masks modality no_cache "
+    "normals organ port ray resamples root series shard shots size split studies study unverified volume "
+    "weights window without_clip"
 )
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SETTINGS.split()} | _OTHERWISE
 
@@ -28,6 +30,11 @@ def in_options(message: str) -> str:
     for name, option in OPTIONS.items():
         message = message.replace(f"`{name}`", option)
     return message
+
+
+def given(context: click.Context, parameter: str) -> bool:
+    """Return whether the user gave a parameter, so that its value is no default."""
+    return context.get_parameter_source(parameter) is not ParameterSource.DEFAULT
 
 
 def tell(message: str) -> None:
@@ -53,6 +60,11 @@ clip_option = click.option(
     "--clip-weights",
     metavar="TAG|FILE",
     help="Other CLIP weights for CLIP-based models: an open_clip tag or a local file.",
+)
+normals_option = click.option(
+    "--normals",
+    metavar="FILE",
+    help="A profile of normal scans (medzsad normals fit): alone, or with --model the mean of both.",
 )
 organ_option = click.option(
     "--organ",

@@ -12,8 +12,10 @@ from medzsad.cli.options import (
     class_option,
     clip_option,
     device_option,
+    given,
     in_options,
     json_option,
+    normals_option,
     organ_option,
     precision_option,
     tell,
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
     default="medzsad-mini",
     show_default=True,
     help="A model's name (see medzsad models list), or a .safetensors checkpoint.",
+)
+@normals_option
+@click.option(
+    "--any-modality", is_flag=True, help="Let a profile of normals score scans of other modalities, too."
 )
 @clip_option
 @organ_option
@@ -143,7 +149,9 @@ if TYPE_CHECKING:
 @click.option("--fresh", is_flag=True, help="Do again what an earlier run did of the same scans.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON instead of the table.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar, notes or table.")
+@click.pass_context
 def predict(
+    context: click.Context,
     inputs: tuple[str, ...],
     out: str,
     jobs: int | None,
@@ -174,6 +182,8 @@ def predict(
     """
     status = StatusLine(not quiet)
     status("starting")
+    if options["normals"] is not None and not given(context, "model"):
+        options["model"], options["normals"] = options["normals"], None
     if not inputs and server is None:
         hint = "" if ray in (None, "auto") else f" --ray took {ray} for an address: put --ray last."
         raise click.UsageError(f"Missing argument 'INPUT...'.{hint}")

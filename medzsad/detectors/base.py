@@ -59,6 +59,10 @@ class AnomalyDetector(nn.Module, abc.ABC):
     neighbour_mm: float | None = None
     """For detectors of slices that see their neighbours: how far below and above these are, in mm. Then the
     three channels are the slice, the one below and the one above, see :mod:`.volume_intensity`."""
+    uses_heights: bool = False
+    """Whether slices of a volume come with where they lie in it (:meth:`at_heights`)."""
+    any_modality: bool = False
+    """Whether scans of a modality are taken that :meth:`check_scan` would refuse."""
     volume_rules: VolumeRules = NO_RULES
     """What is done with the maps of volumes by default: see :mod:`medzsad.detectors.volume_rules`."""
     bounded_in_bf16: ClassVar[bool] = True
@@ -128,6 +132,15 @@ class AnomalyDetector(nn.Module, abc.ABC):
 
     def check_scan(self, scan: Scan) -> None:
         """Raise BadInput for a scan that the detector was not made for; as a rule it takes all."""
+
+    def at_heights(self, heights: Tensor) -> AnomalyDetector:
+        """Return the detector for a batch of slices at these places; as a rule, itself.
+
+        Args:
+            heights: float32 (B,), relative heights along the stack: 0 at one end of the foreground, 1 at the
+                other.
+        """
+        return self
 
     def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
         """Return this detector with texts about each of several classes; all share its weights.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medzsad.errors import ModelNotReady, OutputNotWritable
 from medzsad.limits import require_file
 from medzsad.storage.atomic import replacing
+from medzsad.storage.cache import read_header
 from medzsad.storage.text_files import parse_json
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from medzsad.detectors.clip.generic import GenericCLIP
 
 FORMAT = "medzsad-1"
+ENDINGS = (".safetensors", ".normals")
+"""Of files that can be nothing but checkpoints; others are known by their content."""
 FINGERPRINT_TOLERANCE = 2e-3  # wider than what rounding to half precision does
 
 
@@ -107,6 +110,17 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ModelNotReady(f"{path}: {name} holds values that are no finite numbers; make it anew")
     return found
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Whether a name is that of a checkpoint of ours, by its ending or by what is in the file."""
+    if name.endswith(ENDINGS):
+        return True
+    path = Path(name).expanduser()
+    try:
+        return path.is_file() and "medzsad" in read_header(path)[0]
+    except (ModelNotReady, OSError):
+        return False
 
 
 def check_fingerprint(

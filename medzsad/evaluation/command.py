@@ -15,8 +15,9 @@ from medzsad.datasets.samples import SampleSet
 from medzsad.errors import BadInput
 from medzsad.evaluation.case_files import CaseFiles
 from medzsad.evaluation.evaluate import check_batches, evaluate, framing_and_cache
+from medzsad.evaluation.few_normals import FewNormals, draw_normals, few_outcomes
 from medzsad.evaluation.image_sets import is_shown_grey, predict_images
-from medzsad.evaluation.outcome import Evaluation
+from medzsad.evaluation.outcome import DetectorOutcome, Evaluation
 from medzsad.evaluation.reporting import save_evaluation
 from medzsad.evaluation.settings import EvaluationSettings, RunSettings
 from medzsad.evaluation.volume_sets import volume_prediction
@@ -41,6 +42,7 @@ def run_evaluation(
     settings: EvaluationSettings | None = None,
     run: RunSettings | None = None,
     *,
+    few: FewNormals | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate models on a data set and write the results; notes on the data and the models are logged.
@@ -50,6 +52,7 @@ def run_evaluation(
         models: names, checkpoints, or all that a detector is told.
         settings: what the numbers depend on.
         run: what is written, kept and run beside.
+        few: also each model, or without one nothing else, together with profiles of a few normal samples.
         progress: see :data:`Progress`.
 
     Raises:
@@ -57,21 +60,34 @@ def run_evaluation(
     """
     settings, run = settings or EvaluationSettings(), run or RunSettings()
     samples = dataset.open()
+    drawn = None if few is None else draw_normals(few, dataset, samples)
+    samples = samples if drawn is None else drawn.samples
     for note in samples.notes:
         logger.info(note)
     detectors = load_detectors(models, settings, run)
     if run.out is not None:
         prepare_folder(run.out)
-    evaluation = evaluate(
-        samples,
-        detectors,
-        settings,
-        references=run.references,
+    evaluate_on = partial(
+        evaluate,
+        settings=settings,
         cache_folder=None if run.no_cache else predictions_folder(),
         batch_size=run.batch_size,
-        case_files=partial(_case_files, run.out, samples) if run.out and run.save_maps else None,
         progress=progress,
     )
+    evaluation = evaluate_on(
+        samples,
+        detectors,
+        references=run.references,
+        case_files=partial(_case_files, run.out, samples) if run.out and run.save_maps else None,
+    )
+    if few is not None and drawn is not None:
+
+        def outcome_of(some: SampleSet, detector: AnomalyDetector) -> DetectorOutcome:
+            return evaluate_on(some, [detector], references=()).detectors[0]
+
+        evaluation.detectors[len(detectors) : len(detectors)] = few_outcomes(
+            few, drawn, detectors, settings, outcome_of
+        )
     reused = sum(detector.reused for detector in evaluation.detectors)
     if reused:
         logger.info("%d predictions were taken from an earlier run (`no_cache` computes them anew)", reused)
@@ -120,7 +136,11 @@ def load_detectors(
     specs = [DetectorSpec(model=model) if isinstance(model, str) else model for model in models]
     detectors = [load_spec(spec, say=logger.info) for spec in specs]
     check_batches(detectors, run.batch_size)
-    if settings.class_name is not None and not any(detector.uses_organ for detector in detectors):
+    if (
+        settings.class_name is not None
+        and detectors
+        and not any(detector.uses_organ for detector in detectors)
+    ):
         names = ", ".join(detector.name for detector in detectors)
         raise BadInput(f"no texts of {names} name a class; leave `class_name` out")
     return detectors

@@ -163,7 +163,8 @@ def _run(
     return DetectorOutcome(
         name=detector.name,
         reference=is_reference,
-        zero_shot=not any(has_seen(detector.seen, name) for name in _may_be(samples)),
+        zero_shot=not _knows_normals(detector)
+        and not any(has_seen(detector.seen, name) for name in _may_be(samples)),
         classes=classes,
         mean=mean_figures(classes),
         settings={**detector.settings, **_class_names(classes)},
@@ -173,6 +174,11 @@ def _run(
         seconds=round(time.perf_counter() - begin, 2),
         reused=cache.found,
     )
+
+
+def _knows_normals(detector: AnomalyDetector) -> bool:
+    """Whether a detector is a profile of normal scans, or has one as a part."""
+    return any(one.method == "normals" for one in (detector, *detector.parts))
 
 
 def _may_be(samples: SampleSet) -> tuple[str, ...]:
@@ -192,6 +198,12 @@ def framing_and_cache(
 ) -> tuple[str, PredictionCache]:
     """Return what a detector is shown of 2D images, and where its predictions of the set are kept."""
     framing = detector.framing if settings.framing == "auto" else settings.framing
+    for one in (detector, *detector.parts):
+        if one.method == "normals" and one.framing != framing and not samples.is_volumetric:
+            raise BadInput(
+                f"{one.name} was made of normal images as `framing` {one.framing} shows them, and cannot be "
+                f"shown images as {framing}; give `framing` {one.framing}"
+            )
     key = {"framing": "volume" if samples.is_volumetric else framing}
     if not samples.is_volumetric and is_shown_grey(detector, samples.name):
         key["shown"] = "grey"

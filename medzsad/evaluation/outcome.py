@@ -47,12 +47,14 @@ class Figure:
         interval: 95 % bootstrap interval, if there is one.
         bounds: between which the exact value surely lies; None where ``value`` is exact.
         reason: why it is undefined.
+        spread: standard deviation over draws of which ``value`` is the mean; None where nothing was drawn.
     """
 
     value: float | None
     interval: tuple[float, float] | None = None
     bounds: tuple[float, float] | None = None
     reason: str | None = None
+    spread: float | None = None
 
     @classmethod
     def undefined(cls, reason: str) -> Figure:
@@ -68,6 +70,8 @@ class Figure:
             fields["bounds"] = list(self.bounds)
         if self.reason is not None:
             fields["undefined"] = self.reason
+        if self.spread is not None:
+            fields["spread"] = self.spread
         return fields
 
     def as_cells(self) -> list[Any]:

@@ -24,7 +24,7 @@ MASK_NOTES = {
     "published": "as in the published evaluations (not black, bilinear, more than half)",
     "half": "cut at half of white, nearest pixel; published figures have other masks (`masks` published)",
 }
-SEEN_NOTE = f"{SEEN} not zero-shot: trained on images of this data set"
+SEEN_NOTE = f"{SEEN} not zero-shot: trained on images of this data set, or shown normal ones"
 
 
 def save_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -63,6 +63,9 @@ def comparison(evaluation: Evaluation, level: str) -> Table:
         intervals = [interval_cell(figures.get(key), key) for key in columns]
         if any(intervals):
             table.rows.append(["  95 % interval", *intervals])
+        spreads = [spread_cell(figures.get(key), key) for key in columns]
+        if any(spreads):
+            table.rows.append(["  over draws", *spreads])
         reasons |= dict.fromkeys(f.reason for f in figures.values() if f.reason)
     for published in evaluation.published:
         values = getattr(published, level, {})
@@ -108,6 +111,11 @@ def interval_cell(figure: Figure | None, metric: str) -> str:
     if figure is None or figure.interval is None:
         return ""
     return "-".join(_number(end, metric) for end in figure.interval)
+
+
+def spread_cell(figure: Figure | None, metric: str) -> str:
+    """Return the standard deviation over draws as ``+-1.2``; nothing if there were none."""
+    return "" if figure is None or figure.spread is None else f"+-{_number(figure.spread, metric)}"
 
 
 def plain_rows(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:

@@ -6,7 +6,7 @@ Nothing here needs MONAI, whose import takes longer than to predict a small scan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +43,26 @@ class SliceWiseOutput:
     scores: list[float]
     probabilities: list[float]
     brain: np.ndarray | None = None
+
+    @classmethod
+    def mean(cls, outputs: Sequence[SliceWiseOutput]) -> SliceWiseOutput:
+        """Return the mean of several detectors' outputs for the same slices; the brain of the first with one.
+
+        Args:
+            outputs: of one plane; their maps are used up.
+        """
+        first = outputs[0]
+        if len(outputs) == 1:
+            return first
+        for other in outputs[1:]:
+            np.add(first.anomaly_map, other.anomaly_map, out=first.anomaly_map)
+        np.divide(first.anomaly_map, len(outputs), out=first.anomaly_map)
+        return replace(
+            first,
+            scores=np.mean([output.scores for output in outputs], axis=0).tolist(),
+            probabilities=np.mean([output.probabilities for output in outputs], axis=0).tolist(),
+            brain=next((output.brain for output in outputs if output.brain is not None), None),
+        )
 
     def within(self, region: np.ndarray) -> SliceWiseOutput:
         """Return the output with the map 0 outside ``region``, bool (X, Y, Z), and nothing scored there.
@@ -145,10 +165,12 @@ class SliceWisePredictor:
         probabilities: list[float] = []
         batch_size = self.batch_size or default_batch_size(network)
         check_batch(network.image_size, batch_size, f"a batch of {batch_size} slices")
+        heights = relative_heights(foreground, self.plane) if network.uses_heights else None
         queue = iter(self.progress(indices, total=len(indices)) if self.progress else indices)
         for batch in _batches(queue, batch_size):
             images = torch.stack([frame.cut(image(volume, foreground, index)) for index in batch])
-            for part in _predict_within_memory(network, images):
+            where = None if heights is None else heights[batch]
+            for part in _predict_within_memory(network, images, where):
                 maps = frame.put_back(part.anomaly_map).cpu().numpy()
                 brains = maps if brain is None else frame.put_back(part.brain).cpu().numpy()
                 start = len(scores)
@@ -296,18 +318,31 @@ def default_batch_size(detector: AnomalyDetector) -> int:
     return int(max(1, min(16, 8 / pixels)))
 
 
-def _predict_within_memory(network: AnomalyDetector, images: Tensor) -> Iterator:
+def relative_heights(foreground: np.ndarray, plane: Plane) -> Tensor:
+    """Return where slices lie in a volume: float32 (N,), 0 at the first with foreground, 1 at the last.
+
+    Args:
+        foreground: bool (X, Y, Z), canonical axes.
+        plane: of the slices.
+    """
+    axis = STACK_AXIS[plane]
+    used = np.flatnonzero(foreground.any(axis=other_axes(axis)))
+    places = torch.arange(foreground.shape[axis], dtype=torch.float32)
+    return ((places - int(used[0])) / max(1, int(used[-1] - used[0]))).clamp(0, 1)
+
+
+def _predict_within_memory(network: AnomalyDetector, images: Tensor, heights: Tensor | None) -> Iterator:
     """Predicts ``images``, in halves where the accelerator's memory does not hold them at once."""
     try:
-        yield network(images)
+        yield (network if heights is None else network.at_heights(heights))(images)
         return
     except torch.cuda.OutOfMemoryError:
         if len(images) == 1:
             raise
     torch.cuda.empty_cache()
     half = len(images) // 2
-    yield from _predict_within_memory(network, images[:half])
-    yield from _predict_within_memory(network, images[half:])
+    for part in (slice(half), slice(half, None)):
+        yield from _predict_within_memory(network, images[part], None if heights is None else heights[part])
 
 
 def _batches(indices: Iterator[int], size: int) -> Iterator[list[int]]:

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from medzsad.datasets.images import read_image
+from medzsad.datasets.samples import VolumeSample
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.features.base import PatchFeatures
 from medzsad.detectors.normals.model import NormalsDetector, distances, image_distance
-from medzsad.detectors.normals.profile import LayerProfile, fit_layer
+from medzsad.detectors.normals.profile import LayerProfile, fit_layer, held_out
 from medzsad.errors import BadInput
 from medzsad.predicting import predict
+from medzsad.scans.find import ScanPlace, locate_scans
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Scan
 from medzsad.zoo.loading import load_features
@@ -30,27 +35,33 @@ from medzsad.zoo.loading import load_features
 AUGMENTATIONS: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
     "none": (lambda images: images,),
     "flip": (lambda images: images, lambda images: images.flip(3)),
-    "rotations": tuple(lambda images, turns=turns: images.rot90(turns, (2, 3)) for turns in range(4)),
+    "rotations": tuple(partial(torch.rot90, k=turns, dims=(2, 3)) for turns in range(4)),
 }
 """Views of each normal image: as it is; mirrored left to right; turned by quarters."""
-MOST_PATCHES = 40_000  # kept of each layer, scan and view
-HELD_IMAGES = 16  # of each left-out scan, whose whole maps set the limits
-HELD_UNITS = 4
+FRAMINGS = ("foreground", "whole")
+MOST_PATCHES = 20_000  # kept of each layer and unit
+HELD_IMAGES = 16  # of each left-out unit, whose whole maps set the limits
 PIXEL_QUANTILE = 0.999
 
 logger = logging.getLogger(__name__)
 
+Normal = Scan | ScanPlace | VolumeSample | str | os.PathLike[str] | Any
+"""What a normal scan is given as: where it lies, or what else :func:`medzsad.predict` takes."""
+
 
 def fit_normals(
-    scans: Iterable[Scan | str | os.PathLike[str] | Any],
+    scans: Iterable[Normal],
     *,
     features: str = "lite0",
     image_size: int | None = None,
     weights: str | os.PathLike[str] | None = None,
     augmentation: str = "flip",
+    framing: str = "foreground",
     plane: str = "auto",
     window: str | None = None,
     modality: str | None = None,
+    any_modality: bool = False,
+    height_weight: float = 0.0,
     device: str = "auto",
     seed: int = 0,
     progress: Callable[..., Any] | None = None,
@@ -58,13 +69,19 @@ def fit_normals(
     """Make the profile of normal scans.
 
     Args:
-        scans: one normal image or volume, or more, each as :func:`medzsad.predict` takes it; of volumes all
-            slices count.
+        scans: one normal image or volume, or more; of volumes all slices count. One that is given twice
+            counts once.
         features: the frozen backbone, see :func:`~medzsad.zoo.loading.load_features`.
         image_size: side of its input in pixels; None for its own.
         weights: a local file of its weights, instead of those in the cache or the package.
-        augmentation: ``"none"``, ``"flip"`` or ``"rotations"``, of what has no upright position.
+        augmentation: ``"none"``, ``"flip"`` or ``"rotations"``, of what has no upright position. A single
+            scan is flipped, at least, for something must be left out to measure how far normal is.
+        framing: ``"foreground"``, as ``predict`` shows scans, or ``"whole"``, of image files: resized to a
+            square, as published evaluations show them.
         plane, window, modality: for :func:`medzsad.predict`.
+        any_modality: take scans of several modalities.
+        height_weight: what the relative height of a slice along its stack counts as beside its features: the
+            whole height is so many standard deviations of the patches. 0 for nothing.
         device: as for :func:`medzsad.load_detector`.
         seed: of the patches that are drawn.
         progress: wraps the scans, e.g. ``tqdm.tqdm``.
@@ -73,62 +90,153 @@ def fit_normals(
         The detector; :func:`~medzsad.detectors.checkpoint.save_checkpoint` stores its ``to_checkpoint()``.
 
     Raises:
-        BadInput: no scans, scans that cannot be read or of several modalities, or an unknown augmentation.
+        BadInput: no scans, scans that cannot be read (all of them are named) or of several modalities, or an
+            impossible setting.
         ModelNotReady: the features are not at hand.
     """
+    from medzsad import __version__
     from medzsad.detectors.devices import resolve_device
 
     if augmentation not in AUGMENTATIONS:
         raise BadInput(f"unknown augmentation {augmentation!r}; use one of {', '.join(AUGMENTATIONS)}")
+    if framing not in FRAMINGS:
+        raise BadInput(f"unknown framing {framing!r}; use one of {', '.join(FRAMINGS)}")
+    if not (math.isfinite(height_weight) and height_weight >= 0):
+        raise BadInput(f"`height_weight` must be 0 or more, not {height_weight:g}")
     scans = list(scans)
     if not scans:
         raise BadInput("no normal scans: give one image or volume, or a folder of them")
-    backbone = load_features(features, image_size=image_size, weights=weights).to(resolve_device(device))
-    views = AUGMENTATIONS[augmentation]
-    if len(scans) == 1 and len(views) == 1:
-        views = AUGMENTATIONS["flip"]  # without a second view nothing can be left out
-    collector = _Collector(backbone, views, torch.Generator().manual_seed(seed), alone=len(scans) == 1)
+    if len(scans) == 1 and augmentation == "none":
+        augmentation = "flip"
+    where = resolve_device(device)
+    backbone = load_features(features, image_size=image_size, weights=weights)
+    collector = _Collector(
+        backbone,
+        AUGMENTATIONS[augmentation],
+        torch.Generator().manual_seed(seed),
+        scans=len(scans),
+        height_weight=height_weight,
+    ).to(where)
     modalities: dict[str, None] = {}
-    digests = []
-    for item in progress(scans) if progress else scans:
-        scan = item if isinstance(item, Scan) else read_scan(item, modality=modality)
-        modalities[str(scan.modality)] = None
-        collector.start()
-        predict(scan, collector, plane=plane, window=window, volume_rules="off")
-        digests.append(hashlib.sha256(scan.voxels.tobytes()).hexdigest()[:16])
-    if len(modalities) > 1:
-        raise BadInput(
-            f"normal scans of several modalities ({', '.join(modalities)}); make a profile of each"
-        )
+    digests: dict[str, None] = {}
+    faults: list[str] = []
+    for item in progress(scans, total=len(scans)) if progress else scans:
+        try:
+            if framing == "whole":
+                path = item.path if isinstance(item, ScanPlace) else Path(cast(str, item))
+                pixels, name = read_image(path), str(path)
+            else:
+                scan = _read(item, modality)
+                pixels, name = scan.voxels, scan.name
+                modalities[str(scan.modality)] = None
+            digest = hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
+            if digest in digests:
+                logger.info("%s is a copy of another normal scan, and counts once", name)
+                continue
+            digests[digest] = None
+            if faults:  # nothing will come of it; what else is wrong is still to be told
+                continue
+            if len(modalities) > 1 and not any_modality:
+                raise BadInput(
+                    f"{name}: normal scans of several modalities ({', '.join(modalities)}); make a profile "
+                    "of each, or say by `modality` what they are"
+                )
+            collector.start()
+            if framing == "whole":
+                collector(torch.from_numpy(pixels)[None])
+            else:
+                predict(scan, collector, plane=plane, window=window, volume_rules="off")
+        except BadInput as error:
+            faults.append(str(error))
+    if faults:
+        raise BadInput("; ".join(faults))
     profiles, without = collector.fit(seed)
     detector = NormalsDetector(
         backbone,
         profiles,
         limits=collector.limits(without),
         record={
-            "data": f"{len(scans)} normal scans, {collector.images} images",
-            "scans": len(scans),
+            "data": f"{len(digests)} normal scans, {collector.images} images",
+            "scans": len(digests),
             "images": collector.images,
             "modalities": list(modalities),
             "digests": sorted(digests),
-            "digest": hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:16],
             "augmentation": augmentation,
+            "framing": framing,
             "plane": plane,
             "window": window,
+            "height_weight": height_weight,
             "seed": seed,
+            "version": __version__,
         },
     )
-    return detector.eval().requires_grad_(False)
+    return detector.to(where).eval().requires_grad_(False)
+
+
+def normal_places(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[ScanPlace], list[str]]:
+    """Return where the normal scans lie in files and folders, each once, and notes on what is no scan.
+
+    Raises:
+        BadInput: see :func:`~medzsad.scans.find.locate_scans`.
+    """
+    places: dict[ScanPlace, None] = {}
+    notes: list[str] = []
+    for path in paths:
+        found, said = locate_scans(Path(path))
+        places |= dict.fromkeys(found)
+        notes += said
+    return list(places), notes
+
+
+def _read(item: Normal, modality: str | None) -> Scan:
+    if isinstance(item, Scan):
+        return item
+    if isinstance(item, VolumeSample):
+        return item.read_scan()
+    if isinstance(item, ScanPlace):
+        return read_scan(item.path, series=item.series, modality=modality)
+    return read_scan(item, modality=modality)
+
+
+class _Reservoir:
+    """Keeps some of the rows that it is given, each with the same chance.
+
+    Args:
+        size: how many rows to keep.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.batches: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, rows: Tensor, tickets: Tensor) -> None:
+        """Take rows (N, ...) with a random number (N,) each; those with the lowest stay."""
+        self.batches.append((rows, tickets))
+        if sum(len(kept) for _, kept in self.batches) > 2 * self.size:
+            self._thin()
+
+    def rows(self) -> Tensor:
+        """Return what is kept."""
+        self._thin()
+        return self.batches[0][0]
+
+    def _thin(self) -> None:
+        rows, tickets = (torch.cat(parts) for parts in zip(*self.batches, strict=True))
+        lowest = tickets.argsort()[: self.size].sort().values
+        self.batches = [(rows[lowest], tickets[lowest])]
 
 
 class _Collector(AnomalyDetector):
     """Takes part in a prediction to see what a detector is shown, and keeps the features of it.
 
+    What is left out at once, a unit, is a scan; or a view of it, where there is a single scan.
+
     Args:
         features: the backbone.
         views: of each image.
-        draw: of the patches that are kept.
-        alone: of a single scan, whose views are left out in turn.
+        draw: of what is kept.
+        scans: how many there will be.
+        height_weight: see :func:`fit_normals`.
     """
 
     method = "normals"
@@ -139,65 +247,86 @@ class _Collector(AnomalyDetector):
         views: Sequence[Callable[[Tensor], Tensor]],
         draw: torch.Generator,
         *,
-        alone: bool,
+        scans: int,
+        height_weight: float,
     ) -> None:
         super().__init__(image_size=features.image_size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        self.features, self.views, self.draw, self.alone = features, views, draw, alone
-        self.units: list[list[list[Tensor]]] = []  # unit, layer, patches of each batch
-        self.shown: list[list[list[Tensor]]] = []  # unit, batch, whole features of each layer
+        self.features, self.views, self.draw, self.height_weight = features, views, draw, height_weight
+        self.uses_heights = height_weight > 0
+        self.alone = scans == 1
+        self.held = set(held_out(len(views) if self.alone else scans))
+        self.patches: list[list[_Reservoir]] = []  # by unit and layer; the last column is the height
+        self.shown: dict[int, list[_Reservoir]] = {}  # by unit that is left out: layers and heights of slices
+        self.heights: Tensor | None = None
         self.images = 0
+        self.first = 0
 
     def start(self) -> None:
         """Begin a scan."""
-        self.first = len(self.units)
+        self.first = len(self.patches)
+
+    def at_heights(self, heights: Tensor) -> _Collector:
+        """Note the relative heights (B,) of the slices that come next."""
+        self.heights = heights
+        return self
 
     def detect(self, inputs: Tensor) -> Prediction:
         self.images += len(inputs)
+        heights = inputs.new_zeros(len(inputs)) if self.heights is None else self.heights
         for number, view in enumerate(self.views):
             unit = self.first + (number if self.alone else 0)
-            while len(self.units) <= unit:
-                self.units.append([])
-                self.shown.append([])
-            self._keep(unit, self.features(view(inputs)), whole=self.alone or number == 0)
+            layers = [tokens.cpu() for tokens in self.features(view(inputs))]
+            self._keep_patches(unit, layers, heights.cpu())
+            if unit in self.held and (self.alone or number == 0):
+                self._keep_whole(unit, layers, heights.cpu())
         zeros = inputs.new_zeros(len(inputs))
         return Prediction(inputs[:, 0] * 0, zeros, zeros)
 
-    def _keep(self, unit: int, found: list[Tensor], *, whole: bool) -> None:
-        layers = self.units[unit]
-        for index, features in enumerate(found):
-            if index == len(layers):
-                layers.append([])
-            patches = features.permute(0, 2, 3, 1).flatten(0, 2).cpu()
-            if len(patches) > MOST_PATCHES // 4:
-                patches = patches[torch.randperm(len(patches), generator=self.draw)[: MOST_PATCHES // 4]]
-            layers[index].append(patches)
-            if sum(map(len, layers[index])) > 2 * MOST_PATCHES:
-                layers[index] = [self._thinned(layers[index])]
-        seen = sum(len(batch[0]) for batch in self.shown[unit])
-        if whole and len(self.shown) <= 2 * HELD_UNITS and seen < HELD_IMAGES:
-            self.shown[unit].append([features[: HELD_IMAGES - seen].cpu() for features in found])
+    def _keep_patches(self, unit: int, layers: list[Tensor], heights: Tensor) -> None:
+        if unit == len(self.patches):
+            self.patches.append([_Reservoir(MOST_PATCHES) for _ in layers])
+        for reservoir, tokens in zip(self.patches[unit], layers, strict=True):
+            _, channels, rows, columns = tokens.shape
+            patches = tokens.permute(0, 2, 3, 1).reshape(-1, channels)
+            patches = torch.cat([patches, heights.repeat_interleave(rows * columns)[:, None]], 1)
+            reservoir.add(patches, torch.rand(len(patches), generator=self.draw))
 
-    def _thinned(self, batches: list[Tensor]) -> Tensor:
-        patches = torch.cat(batches)
-        return patches[torch.randperm(len(patches), generator=self.draw)[:MOST_PATCHES]]
+    def _keep_whole(self, unit: int, layers: list[Tensor], heights: Tensor) -> None:
+        tickets = torch.rand(len(heights), generator=self.draw)
+        reservoirs = self.shown.setdefault(unit, [_Reservoir(HELD_IMAGES) for _ in (*layers, heights)])
+        for reservoir, rows in zip(reservoirs, (*layers, heights), strict=True):
+            reservoir.add(rows, tickets)
 
     def fit(self, seed: int) -> tuple[list[LayerProfile], list[dict[int, LayerProfile]]]:
-        """Return each layer's profile, and the same without single units."""
+        """Return each layer's profile, and the same without single units.
+
+        Raises:
+            BadInput: all scans were the same.
+        """
+        if len(self.patches) < 2:
+            raise BadInput("all normal scans are copies of one; give it once, or others")
         fitted = []
-        for layer in range(len(self.units[0])):
-            units = [self._thinned(unit[layer]) for unit in self.units]
-            fitted.append(fit_layer(units, seed=seed))
+        for layer in range(len(self.patches[0])):
+            units = [unit[layer].rows() for unit in self.patches]
+            fitted.append(
+                fit_layer(
+                    [unit[:, :-1] for unit in units],
+                    heights=[unit[:, -1] for unit in units],
+                    height_weight=self.height_weight,
+                    held=sorted(self.shown),
+                    seed=seed,
+                )
+            )
         return [whole for whole, _ in fitted], [without for _, without in fitted]
 
     def limits(self, without: Sequence[dict[int, LayerProfile]]) -> tuple[float, float]:
         """Return the highest distances of images that were left out: of a pixel, and of an image."""
         pixels, images = [], []
-        for unit in sorted(without[0]):
-            layers = [left[unit] for left in without]
-            for features in self.shown[unit] if unit < len(self.shown) else ():
-                maps = distances(layers, features, self.image_size)
-                pixels.append(maps.flatten()[:: max(1, maps.numel() // 200_000)])
-                images.append(image_distance(maps))
+        for unit, reservoirs in sorted(self.shown.items()):
+            *layers, heights = (reservoir.rows() for reservoir in reservoirs)
+            maps = distances([left[unit] for left in without], layers, self.image_size, heights)
+            pixels.append(maps.flatten()[:: max(1, maps.numel() // 200_000)])
+            images.append(image_distance(maps))
         return float(torch.quantile(torch.cat(pixels), PIXEL_QUANTILE)), float(torch.cat(images).max())
 
     def to_checkpoint(self) -> Checkpoint:
@@ -206,19 +335,3 @@ class _Collector(AnomalyDetector):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> _Collector:
         raise NotImplementedError
-
-
-def normal_inputs(folder: Path) -> list[Path]:
-    """Return the scans in a folder, or the file itself.
-
-    Raises:
-        BadInput: if there are none.
-    """
-    from medzsad.scans.folders import walk
-
-    if not folder.is_dir():
-        return [folder]
-    found = [path for _, files, _ in walk(folder) for path in sorted(files)]
-    if not found:
-        raise BadInput(f"{folder} holds no files; give a folder of normal images or volumes")
-    return found

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from medzsad.backends.runtimes import resolve_backend
-from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint
+from medzsad.detectors.checkpoint import Checkpoint, is_checkpoint_name, read_checkpoint
 from medzsad.detectors.devices import resolve_precision
 from medzsad.detectors.registry import detector_class
 from medzsad.errors import ModelNotReady
@@ -46,13 +47,15 @@ def load_detector(
     organ: str | None = None,
     class_name: str | None = None,
     backend: str = "torch",
+    normals: str | os.PathLike[str] | None = None,
+    any_modality: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> AnomalyDetector:
     """Build a detector, ready to predict; download nothing, unless ``clip_weights`` is an open_clip tag.
 
     Args:
-        name: a name of the model zoo, a medzsad checkpoint (``.safetensors``), or the folder of a training
-            run.
+        name: a name of the model zoo, a medzsad checkpoint (``.safetensors``, or a profile of normals), or
+            the folder of a training run.
         device: ``"auto"`` (CUDA, then MPS, then CPU) or a torch device.
         precision: ``"auto"`` (bf16 where the device computes it natively and the method's scores stay within
             about 1e-3, else fp32), ``"fp32"``, ``"bf16"`` or ``"fp16"``.
@@ -68,6 +71,9 @@ def load_detector(
         backend: what computes: ``"torch"``; ``"openvino"`` or ``"onnx"`` (ONNX Runtime), on the CPU, in fp32
             unless OpenVINO is asked for bf16; or ``"auto"``, what ``medzsad models time`` measured to be the
             fastest of those whose numbers are PyTorch's, with the fastest precision where that is ``"auto"``.
+        normals: a profile of normals (``medzsad normals fit``): the detector returned is the mean of both.
+            The profile always computes with PyTorch, in fp32.
+        any_modality: let profiles of normals score scans of other modalities than theirs, too.
         say: is told, in a line, that texts name something which they did not name in training. That a graph
             is made for a backend, and what ``"auto"`` takes, is logged.
 
@@ -86,12 +92,19 @@ def load_detector(
         organ=organ,
         class_name=class_name,
         backend=backend,
+        normals=None if normals is None else os.fspath(normals),
+        any_modality=any_modality,
     )
     return load_spec(spec, say=say)
 
 
 def load_spec(spec: DetectorSpec, *, say: Callable[[str], None] | None = None) -> AnomalyDetector:
     """Return the detector that a spec asks for; see :func:`load_detector`."""
+    if spec.normals is not None:
+        from medzsad.detectors.normals.model import Combined
+
+        detector = load_spec(replace(spec, normals=None), say=say)
+        return Combined([detector, _load_profile(spec, detector)]).eval().requires_grad_(False)
     torch_device, graph_precision = resolve_backend(spec.backend, spec.device, spec.precision)
     chosen: str = resolve_precision(spec.precision, torch_device)
     name, weights, backend = spec.model, spec.clip_weights, spec.backend
@@ -105,12 +118,14 @@ def load_spec(spec: DetectorSpec, *, say: Callable[[str], None] | None = None) -
         weights = str(beside) if weights is None and beside.is_file() else weights
         detector = _from_checkpoint(run if given is None else given, None, weights, shown)
         detector.name = run.parent.resolve().name
-    elif name.endswith(".safetensors"):
+    elif is_checkpoint_name(name):
         path = Path(name).expanduser()
         detector = _from_checkpoint(path if given is None else given, None, weights, shown)
         detector.name = path.stem
     elif Path(name).is_file():
-        raise ModelNotReady(f"{name}: not a medzsad checkpoint; expected a .safetensors file")
+        raise ModelNotReady(
+            f"{name}: not a medzsad checkpoint; expected a .safetensors file, or a profile of normals"
+        )
     else:
         entry = find_entry(name)
         detector = _from_entry(entry, weights, given, shown)
@@ -118,6 +133,7 @@ def load_spec(spec: DetectorSpec, *, say: Callable[[str], None] | None = None) -
         if given is None:
             detector.seen = entry.seen or detector.seen
     detector.eval().requires_grad_(False)
+    detector.any_modality = spec.any_modality
     if shown and say is not None:
         _tell_unseen(detector, say)
     if spec.precision == "auto" and not detector.bounded_in_bf16:
@@ -185,6 +201,20 @@ def _features_file(name: str, backbones: tuple[str, ...]) -> WeightFile:
         f"unknown features {name!r}; use {', '.join(backbones)} or the name of a CLIP.{question} "
         "medzsad models list shows all models."
     )
+
+
+def _load_profile(spec: DetectorSpec, beside: AnomalyDetector) -> AnomalyDetector:
+    """Return the profile of normals that a spec names, on the device of the detector ``beside`` it."""
+    path = str(spec.normals)
+    checkpoint = read_checkpoint(Path(path).expanduser())
+    if checkpoint.method != "normals":
+        raise ModelNotReady(
+            f"{path}: holds a {checkpoint.method!r} detector, not a profile of normals; make one by medzsad "
+            "normals fit"
+        )
+    profile = _from_checkpoint(Path(path).expanduser(), None, None, {})
+    profile.name, profile.any_modality = Path(path).stem, spec.any_modality
+    return profile.to(beside.device).eval().requires_grad_(False)
 
 
 def clip_weights_of(models: Sequence[str], clip_weights: str | None) -> dict[str, str | None]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,11 @@ from medzsad.detectors.normals.profile import LayerProfile
 from medzsad.detectors.scoring import gaussian_smooth, pool_map, upsample
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.scans.scan import Scan
+from medzsad.storage.hashing import hash_settings, hash_tensors
 
 SMOOTHING = 4.0  # sigma of the map at the input's resolution, as PatchCore and AnomalyDINO smooth it
 TOP_PERCENT = 1.0  # of the highest patches, whose mean is the image's distance (AnomalyDINO)
-PARTS = ("mean", "basis", "coreset", "centre", "spread")
+PARTS = ("mean", "basis", "coreset", "centre", "spread", "height_scale")
 
 
 class NormalsDetector(AnomalyDetector):
@@ -31,10 +32,15 @@ class NormalsDetector(AnomalyDetector):
         limits: the highest distances of normal images that were left out: of a pixel (one of a thousand is
             above it), and of an image. They become 0.5.
         record: what the profile was made from, see :mod:`medzsad.training.normals`.
+
+    Attributes:
+        digest: of all that its numbers depend on: 16 hexadecimal digits.
+        framing: what the normals were shown as, see :attr:`AnomalyDetector.framing`.
     """
 
     method = "normals"
     bounded_in_bf16: ClassVar[bool] = False
+    heights: Tensor | None = None
 
     def __init__(
         self,
@@ -52,12 +58,15 @@ class NormalsDetector(AnomalyDetector):
         self.profile = nn.ModuleList(_Layer(layer) for layer in layers)
         self.limits = limits
         self.record = dict(record or {})
-        self.any_modality = False
+        self.framing = str(self.record.get("framing", "foreground"))
+        self.uses_heights = any(layer.has_heights for layer in layers)
+        numbers = [features.name, features.digest, self.image_size, *limits]
+        self.digest = hash_tensors(self.profile.state_dict(), hash_settings(numbers).encode())[:16]
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable."""
-        return super().settings | {"features": self.features.name, "normals": self.record.get("digest")}
+        return super().settings | {"features": self.features.name, "normals": self.digest}
 
     def check_scan(self, scan: Scan) -> None:
         """Raise BadInput for a scan of another modality than the normal ones."""
@@ -68,9 +77,20 @@ class NormalsDetector(AnomalyDetector):
                 "take normals of its kind, or set `any_modality`"
             )
 
+    def check_graph(self) -> None:
+        """Raise BadInput: distances to patches are no graph."""
+        raise BadInput(f"{self.name}: a profile of normals has no graph; leave `backend` out")
+
+    def at_heights(self, heights: Tensor) -> NormalsDetector:
+        """Return the detector for slices at these relative heights (B,)."""
+        other = self._copy()
+        other.heights = heights
+        return other
+
     def distances(self, images: Tensor) -> Tensor:
         """Return distances from normality, float32 (B, S, S), of images (B, 3, S, S) in [0, 1]."""
-        return distances([layer.profile for layer in self.profile], self.features(images), self.image_size)
+        layers = [cast(_Layer, layer).profile for layer in self.profile]
+        return distances(layers, self.features(images), self.image_size, self.heights)
 
     def detect(self, inputs: Tensor) -> Prediction:
         with torch.autocast(inputs.device.type, enabled=False):
@@ -130,6 +150,7 @@ class NormalsDetector(AnomalyDetector):
             LayerProfile(**{part: checkpoint.tensors[f"layers.{index}.{part}"].float() for part in PARTS})
             for index in names
         ]
+        _check_fit(layers, features)
         pixel, image = (float(limit) for limit in settings["limits"])
         return cls(
             features,
@@ -140,21 +161,39 @@ class NormalsDetector(AnomalyDetector):
         )
 
 
-def distances(layers: Sequence[LayerProfile], features: Sequence[Tensor], side: int) -> Tensor:
+def distances(
+    layers: Sequence[LayerProfile], features: Sequence[Tensor], side: int, heights: Tensor | None = None
+) -> Tensor:
     """Return the mean over layers of patches' distances, smoothed: float32 (B, side, side).
 
     Args:
         layers: their profiles.
         features: float32 (B, C, h, w) of each.
         side: of the input in pixels.
+        heights: float32 (B,), relative heights along the stack; None for images.
     """
-    maps = [upsample(layer.score(found), (side, side)) for layer, found in zip(layers, features, strict=True)]
+    maps = [
+        upsample(layer.score(tokens, heights), (side, side))
+        for layer, tokens in zip(layers, features, strict=True)
+    ]
     return gaussian_smooth(torch.stack(maps).mean(0), SMOOTHING)
 
 
 def image_distance(maps: Tensor) -> Tensor:
     """Return the distance (B,) of images from their maps (B, S, S): the mean of the highest pixels."""
     return pool_map(maps, "top", TOP_PERCENT)
+
+
+def _check_fit(layers: Sequence[LayerProfile], features: PatchFeatures) -> None:
+    """Raise ValueError where a profile is not of these features, or its tensors do not fit each other."""
+    side = features.image_size
+    with torch.inference_mode():
+        channels = [tokens.shape[1] for tokens in features(torch.zeros(1, 3, side, side))]
+    shapes = [
+        (len(layer.mean), len(layer.basis), layer.coreset.shape[1] - layer.has_heights) for layer in layers
+    ]
+    if shapes != [(count, count, count) for count in channels]:
+        raise ValueError(f"it was made of other features than {features.name}")
 
 
 class _Layer(nn.Module):
@@ -186,11 +225,13 @@ class Combined(AnomalyDetector):
             raise ModelNotReady("a combination takes two detectors or more")
         super().__init__(image_size=max(part.image_size for part in parts))
         self.members = nn.ModuleList(parts)
+        self.precision = parts[0].precision
         self.name = " + ".join(part.name for part in parts)
         self.seen = tuple(dict.fromkeys(name for part in parts for name in part.seen))
         self.seen_classes = parts[0].seen_classes
         self.framing = parts[0].framing
         self.tells_colours = any(part.tells_colours for part in parts)
+        self.uses_organ = any(part.uses_organ for part in parts)
         self.volume_rules = parts[0].volume_rules
         self.threshold = _mean_threshold(parts)
 
@@ -213,21 +254,28 @@ class Combined(AnomalyDetector):
         for part in self.parts:
             part.check_scan(scan)
 
-    def use_precision(self, precision: str) -> None:
-        self.precision = precision
-
     def for_volume(self, *, colour: bool = False) -> Combined:
         """Return the combination of what the parts are for a volume."""
-        whole = Combined([part.for_volume(colour=colour) for part in self.parts])
-        whole.precision = self.precision
-        return whole
+        return Combined([part.for_volume(colour=colour) for part in self.parts])
+
+    def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
+        names = list(names)
+        told = [part.for_classes(names, organ=organ) for part in self.parts]
+        return {name: Combined([part[name] for part in told]) for name in names}
+
+    @property
+    def class_name(self) -> str | None:
+        """What the texts of the first part say that images show."""
+        return self.parts[0].class_name
 
     @torch.inference_mode()
     def predict_at_own_size(self, images: Tensor) -> Prediction:
-        found = [part(images) for part in self.parts]
-        return Prediction(
-            *(torch.stack([getattr(one, f) for one in found]).mean(0) for f in Prediction._fields)
-        )
+        predictions = [part(images) for part in self.parts]
+
+        def mean(field: str) -> Tensor:
+            return torch.stack([getattr(one, field).to(self.device) for one in predictions]).mean(0)
+
+        return Prediction(*map(mean, Prediction._fields))
 
     def detect(self, inputs: Tensor) -> Prediction:
         raise NotImplementedError("each part has its own way of preparing images")

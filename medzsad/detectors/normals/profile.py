@@ -24,6 +24,7 @@ CANDIDATES = 40_000  # patches, drawn at random, that the coreset is chosen from
 KEPT_VARIANCE = 0.99  # of the principal subspace, as in SubspaceAD
 HELD_OUT = 12  # units that are left out in turn, at most
 QUANTILE = 0.99  # of left-out patches, that a standardised distance of 1 stands for
+LEAST_SPREAD = 0.02  # of that, as part of the patches' own deviation: normals may be all but the same
 BLOCK = 1024  # patches compared with the coreset at once
 
 
@@ -34,8 +35,9 @@ class LayerProfile:
     Attributes:
         mean: float32 (C,).
         basis: float32 (C, K), orthonormal columns.
-        coreset: float32 (M, C), or (M, C + 1) with a height, see :func:`fit_layer`.
+        coreset: float32 (M, C), or (M, C + 1) with the height along the stack.
         centre, spread: float32 (2,), of residual and distance: what becomes 0, and what is 1 above it.
+        height_scale: float32 (), what the whole height of a stack counts as, in units of the features.
     """
 
     mean: Tensor
@@ -43,13 +45,19 @@ class LayerProfile:
     coreset: Tensor
     centre: Tensor
     spread: Tensor
+    height_scale: Tensor
+
+    @property
+    def has_heights(self) -> bool:
+        """Whether the coreset's patches have heights."""
+        return self.coreset.shape[1] > len(self.mean)
 
     def score(self, features: Tensor, heights: Tensor | None = None) -> Tensor:
         """Return how far patches are from normal ones.
 
         Args:
             features: float32 (B, C, h, w).
-            heights: float32 (B,), weighted relative heights along the stack; None for images.
+            heights: float32 (B,), relative heights along the stack, 0 to 1; None for images.
 
         Returns:
             float32 (B, h, w): the mean of both standardised distances, about 0 for a typical normal patch and
@@ -62,14 +70,14 @@ class LayerProfile:
         return both.mean(0).view(count, rows, columns)
 
     def distances(self, patches: Tensor, heights: Tensor | None = None) -> Tensor:
-        """Return residual and distance, float32 (2, N), of patches (N, C) with weighted heights (N,)."""
+        """Return residual and distance, float32 (2, N), of patches (N, C) at relative heights (N,)."""
         coreset = self.coreset
         compared = patches
-        if coreset.shape[1] > patches.shape[1]:
+        if self.has_heights:
             if heights is None:  # then they count for nothing
                 coreset = coreset[:, : patches.shape[1]]
             else:
-                compared = torch.cat([patches, heights[:, None]], 1)
+                compared = torch.cat([patches, self.height_scale * heights[:, None]], 1)
         return torch.stack([residuals(patches, self.mean, self.basis), nearest(compared, coreset)])
 
 
@@ -88,6 +96,8 @@ def fit_layer(
     units: Sequence[Tensor],
     *,
     heights: Sequence[Tensor] | None = None,
+    height_weight: float = 0.0,
+    held: Sequence[int] | None = None,
     kept_variance: float = KEPT_VARIANCE,
     coreset: int = CORESET,
     seed: int = 0,
@@ -97,13 +107,15 @@ def fit_layer(
     Args:
         units: float32 (N, C) patches of each image or volume (of each view, where there is a single image):
             what is left out at once when distances of normal patches are measured. At least two.
-        heights: float32 (N,) for each, weighted relative heights along the stack; None for images.
+        heights: float32 (N,) for each, relative heights along the stack, 0 to 1; None for images.
+        height_weight: what the whole height counts as, in standard deviations of the patches; 0 for nothing.
+        held: indices of the units to leave out in turn; by default :func:`held_out`.
         kept_variance: of the principal subspace.
         coreset: patches kept.
         seed: of the draws.
 
     Returns:
-        The profile, and by index those that would be without a unit, at most :data:`HELD_OUT`.
+        The profile, and by index those that would be without a unit.
 
     Raises:
         ValueError: if there are fewer than two units.
@@ -114,26 +126,28 @@ def fit_layer(
     counts = torch.tensor([len(unit) for unit in units], dtype=torch.float64)
     sums = [unit.double().sum(0) for unit in units]
     products = [unit.double().T @ unit.double() for unit in units]
-    owners = torch.cat([torch.full((len(unit),), index) for index, unit in enumerate(units)])
-    share = min(1.0, CANDIDATES / len(owners))
+    share = min(1.0, CANDIDATES / float(counts.sum()))
     chosen = [torch.randperm(len(unit), generator=draw)[: max(1, round(share * len(unit)))] for unit in units]
     pool = torch.cat([unit[picked] for unit, picked in zip(units, chosen, strict=True)])
     owners = torch.cat([torch.full((len(picked),), index) for index, picked in enumerate(chosen)])
+    mean, basis, deviation = _subspace(_sum(sums), _sum(products), float(counts.sum()), kept_variance)
+    if not height_weight:
+        heights = None
+    height_scale = torch.tensor(height_weight * deviation)
     if heights is not None:
         stacked = torch.cat([height[picked] for height, picked in zip(heights, chosen, strict=True)])
-        pool = torch.cat([pool, stacked[:, None]], 1)
+        pool = torch.cat([pool, height_scale * stacked[:, None]], 1)
     picked = greedy_coreset(pool, coreset, draw)
     kept, kept_owners = pool[picked], owners[picked]
 
-    mean, basis = _subspace(sum(sums), sum(products), float(counts.sum()), kept_variance)
-    whole = LayerProfile(mean, basis, kept, torch.zeros(2), torch.ones(2))
+    whole = LayerProfile(mean, basis, kept, torch.zeros(2), torch.ones(2), height_scale)
     without: dict[int, LayerProfile] = {}
-    held: list[Tensor] = []
-    for index in torch.linspace(0, len(units) - 1, min(HELD_OUT, len(units))).round().int().tolist():
+    found: list[Tensor] = []
+    for index in held_out(len(units)) if held is None else held:
         others = [other for other in range(len(units)) if other != index]
-        own_mean, own_basis = _subspace(
-            sum(sums[other] for other in others),
-            sum(products[other] for other in others),
+        own_mean, own_basis, _ = _subspace(
+            _sum([sums[other] for other in others]),
+            _sum([products[other] for other in others]),
             float(counts[others].sum()),
             kept_variance,
         )
@@ -141,13 +155,19 @@ def fit_layer(
         without[index] = replace(
             whole, mean=own_mean, basis=own_basis, coreset=kept[left] if bool(left.any()) else kept
         )
-        patches = units[index][torch.randperm(len(units[index]), generator=draw)[:4096]]
-        held.append(without[index].distances(patches))
-    both = torch.cat(held, 1)
+        some = torch.randperm(len(units[index]), generator=draw)[:4096]
+        own_heights = None if heights is None else heights[index][some]
+        found.append(without[index].distances(units[index][some], own_heights))
+    both = torch.cat(found, 1)
     centre = both.median(1).values
-    spread = (torch.quantile(both, QUANTILE, dim=1) - centre).clamp_min(1e-6)
+    spread = (torch.quantile(both, QUANTILE, dim=1) - centre).clamp_min(LEAST_SPREAD * deviation + 1e-6)
     without = {index: replace(left, centre=centre, spread=spread) for index, left in without.items()}
     return replace(whole, centre=centre, spread=spread), without
+
+
+def held_out(count: int) -> list[int]:
+    """Return which of ``count`` units are left out in turn: evenly spread, at most :data:`HELD_OUT`."""
+    return torch.linspace(0, count - 1, min(HELD_OUT, count)).round().int().tolist()
 
 
 def greedy_coreset(patches: Tensor, count: int, draw: torch.Generator) -> Tensor:
@@ -170,11 +190,20 @@ def greedy_coreset(patches: Tensor, count: int, draw: torch.Generator) -> Tensor
     return torch.tensor(chosen)
 
 
-def _subspace(total: Tensor, product: Tensor, count: float, kept_variance: float) -> tuple[Tensor, Tensor]:
-    """Return mean and principal directions from sums of patches and of their outer products (float64)."""
+def _sum(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(tensors)).sum(0)
+
+
+def _subspace(
+    total: Tensor, product: Tensor, count: float, kept_variance: float
+) -> tuple[Tensor, Tensor, float]:
+    """Return mean, principal directions and the patches' deviation (root mean square of the distance to the
+    mean) from sums of patches and of their outer products (float64).
+    """
     mean = total / count
     values, vectors = torch.linalg.eigh(product / count - torch.outer(mean, mean))
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
     share = values.cumsum(0) / values.sum().clamp_min(1e-12)
     kept = int((share < kept_variance).sum()) + 1
-    return mean.float(), vectors[:, : min(kept, len(values) - 1)].float().contiguous()
+    basis = vectors[:, : min(kept, len(values) - 1)].float().contiguous()
+    return mean.float(), basis, float(values.sum().sqrt())
