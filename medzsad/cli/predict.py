@@ -13,7 +13,10 @@ from medzsad.cli.options import (
     clip_option,
     device_option,
     in_options,
+    is_given,
     json_option,
+    mutual_of,
+    mutual_options,
     organ_option,
     precision_option,
     tell,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     help="A model's name (see medzsad models list), or a .safetensors checkpoint.",
 )
 @clip_option
+@mutual_options
 @organ_option
 @class_option
 @click.option(
@@ -157,6 +161,9 @@ def predict(
     study: str | None,
     headers: tuple[str, ...],
     store: bool,
+    mutual: bool,
+    features: str | None,
+    height_window: float | None,
     **options: Any,
 ) -> None:
     """Find what is anomalous in scans.
@@ -179,6 +186,9 @@ def predict(
         raise click.UsageError(f"Missing argument 'INPUT...'.{hint}")
     if options["with_identity"] and not options["report"]:
         raise BadInput("--with-identity names the patient in the HTML report; add --report.")
+    compared = mutual_of(mutual, features, height_window)
+    if compared is not None and is_given("model"):
+        raise BadInput("--mutual takes no --model: the scans are compared with each other; leave one out.")
     if _is_cohort(inputs, out, jobs, ray, shard, retry_failed):
         if store or server is not None:
             raise BadInput(
@@ -199,6 +209,7 @@ def predict(
             retry_failed=retry_failed,
             fresh=fresh,
             headers=access_headers(headers),
+            mutual=compared,
             bar=None if quiet else scans_bar,
         )
     else:
@@ -220,6 +231,7 @@ def predict(
             watch=None if quiet else _watch(status),
             headers=access_headers(headers) if is_remote else {},
             send_back=store,
+            mutual=compared,
             **options,
         )
     _finish(outcome, status, as_json=as_json, quiet=quiet)
