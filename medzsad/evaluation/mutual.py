@@ -50,8 +50,8 @@ def mutual_detector(
     for name, own in keys.items():
         if len(own) < FEWEST:
             raise BadInput(
-                f"`mutual` compares the samples of a class with each other and takes {FEWEST} or more; {name} "
-                f"of {samples.name} has {len(own)}"
+                f"`mutual` compares the samples of a class with each other and takes {FEWEST} or more; "
+                f"{name} of {samples.name} has {len(own)}"
             )
         known = score_cohort(
             features, list(own), progress=progress(f"comparing {name}") if progress else None

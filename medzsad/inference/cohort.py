@@ -24,8 +24,14 @@ from torch import Tensor
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.features.base import PatchFeatures, build_features
-from medzsad.detectors.mutual.model import CohortScores, MutualDetector, digest_of
-from medzsad.detectors.mutual.scoring import comparable, mutual_scores, normalise_layer, rescore
+from medzsad.detectors.mutual.model import CohortScores, MutualDetector, digest_of, whole_maps
+from medzsad.detectors.mutual.scoring import (
+    centre_and_limit,
+    comparable,
+    mutual_scores,
+    normalise_layer,
+    rescore,
+)
 from medzsad.detectors.mutual.settings import FEWEST, MutualSettings
 from medzsad.detectors.scoring import upsample
 from medzsad.errors import BadInput, ModelNotReady
@@ -215,15 +221,26 @@ def score_cohort(
             for layer in images.layers
         ]
     mean = torch.stack([upsample(each, maps[0].shape[-2:]) for each in maps]).mean(0)
-    highest = mean.masked_fill(~images.foreground, -torch.inf).flatten(1).amax(1)
-    scores = torch.where(highest.isfinite(), highest, mean.flatten(1).amax(1))
-    if images.heights is None:
-        scores = rescore(scores, images.whole, settings.neighbours)
-    known = CohortScores.of(images.digests, mean, scores, images.foreground)
+    size = features.collector.image_size
+    highest = _highest(mean, images.foreground, size)
+    scores = highest if images.heights is not None else rescore(highest, images.whole, settings.neighbours)
+    typical = mean[images.foreground] if bool(images.foreground.any()) else mean.flatten()
+    scale = torch.tensor(centre_and_limit(typical, highest)).repeat(len(mean), 1)
+    known = CohortScores(images.digests, mean, scores, scale)
     for layer in images.layers:
         store.path(f"{key}-{layer}").unlink(missing_ok=True)
-    size = features.collector.image_size
     return MutualDetector(known, image_size=size, settings=asdict(settings) | {"scans": len(keys)})
+
+
+def _highest(maps: Tensor, foreground: Tensor, side: int) -> Tensor:
+    """Return the highest pixel (N,) of each map's foreground; of the whole map where there is none."""
+    found = []
+    for scores, inside in zip(maps.split(16), foreground.split(16), strict=True):
+        pixels = whole_maps(scores, side)
+        outside = upsample(inside.float(), (side, side)) == 0
+        highest = pixels.masked_fill(outside, -torch.inf).flatten(1).amax(1)
+        found.append(torch.where(highest.isfinite(), highest, pixels.flatten(1).amax(1)))
+    return torch.cat(found)
 
 
 class _Images:

@@ -12,14 +12,12 @@ from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector, Prediction
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.mutual.scoring import calibrated, centre_and_spread
+from medzsad.detectors.mutual.scoring import calibrated
 from medzsad.detectors.scoring import gaussian_smooth, upsample
 from medzsad.errors import BadInput
 
 SMOOTHING = 4.0
 """Sigma of maps at the backbone's input, in pixels, as of the detector that knows normal images."""
-PIXEL_REACH, IMAGE_REACH = 6.0, 3.0
-"""Robust standard deviations above the cohort's median that become 0.5: of a patch, and of an image."""
 DIGEST = 16  # bytes
 
 
@@ -31,26 +29,13 @@ class CohortScores:
         digests: uint8 (N, 16), of :func:`digest_of`.
         maps: float32 (N, h, w), scores of patches.
         scores: float32 (N,), scores of images.
-        scale: float32 (N, 4), centre and spread of patches' scores, then of images'.
+        scale: float32 (N, 2), centre and limit, see :func:`.scoring.centre_and_limit`.
     """
 
     digests: Tensor
     maps: Tensor
     scores: Tensor
     scale: Tensor
-
-    @classmethod
-    def of(cls, digests: Tensor, maps: Tensor, scores: Tensor, foreground: Tensor) -> CohortScores:
-        """Return them with the scale that the cohort itself gives.
-
-        Args:
-            digests, maps, scores: see the class.
-            foreground: bool (N, h, w), patches that decide on centre and spread.
-        """
-        typical = maps[foreground] if bool(foreground.any()) else maps
-        pixels = centre_and_spread(typical)
-        images = centre_and_spread(scores, least=pixels[1])
-        return cls(digests, maps, scores, torch.tensor([[*pixels, *images]]).repeat(len(maps), 1))
 
     @classmethod
     def joined(cls, cohorts: Sequence[CohortScores]) -> CohortScores:
@@ -77,7 +62,7 @@ class MutualDetector(AnomalyDetector):
     def __init__(self, cohort: CohortScores, *, image_size: int, settings: Mapping[str, Any]) -> None:
         super().__init__(image_size=image_size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
         count = len(cohort.digests)
-        shapes = [(count, DIGEST), (count, *cohort.maps.shape[1:3]), (count,), (count, 4)]
+        shapes = [(count, DIGEST), (count, *cohort.maps.shape[1:3]), (count,), (count, 2)]
         for (name, tensor), shape in zip(vars(cohort).items(), shapes, strict=True):
             if tuple(tensor.shape) != shape:
                 raise ValueError(f"{name} is {tuple(tensor.shape)}, not {shape}")
@@ -100,11 +85,10 @@ class MutualDetector(AnomalyDetector):
             BadInput: if one of them is not of it.
         """
         rows = torch.tensor([self._row(image) for image in images], device=self.device)
-        centre, spread, image_centre, image_spread = self.scale[rows].T
-        side = (self.image_size, self.image_size)
-        maps = gaussian_smooth(upsample(self.maps[rows], side), SMOOTHING)
-        maps = calibrated(maps, centre.view(-1, 1, 1), spread.view(-1, 1, 1), PIXEL_REACH)
-        score = calibrated(self.scores[rows], image_centre, image_spread, IMAGE_REACH)
+        centre, limit = self.scale[rows].T
+        maps = whole_maps(self.maps[rows], self.image_size)
+        maps = calibrated(maps, centre.view(-1, 1, 1), limit.view(-1, 1, 1))
+        score = calibrated(self.scores[rows], centre, limit)
         return Prediction(maps, score, score)
 
     def _row(self, image: Tensor) -> int:
@@ -137,3 +121,8 @@ def digest_of(image: Tensor) -> bytes:
     """Return 16 bytes that an image is known by, from its shape and its values as float32."""
     pixels = image.detach().to("cpu", torch.float32).contiguous()
     return hashlib.sha256(str(tuple(pixels.shape)).encode() + pixels.numpy().tobytes()).digest()[:DIGEST]
+
+
+def whole_maps(maps: Tensor, side: int) -> Tensor:
+    """Return scores of patches (B, h, w) as those of pixels, smoothed: float32 (B, side, side)."""
+    return gaussian_smooth(upsample(maps, (side, side)), SMOOTHING)
