@@ -51,7 +51,7 @@ def volume(path: Path, seed: int, *, odd: bool = False) -> Path:
     voxels = np.where(x**2 + y**2 < 0.8, 300 + 120 * np.sin(6 * x) * z, 0)
     voxels += np.random.default_rng(seed).normal(0, 4, voxels.shape) * (voxels > 0)
     if odd:
-        voxels[14:22, 20:30, 3:6] = 620
+        voxels[14:22, 20:30, 3:6] = np.where(np.indices((8, 10, 3)).sum(0) % 4 < 2, 190, 400)
     path.parent.mkdir(exist_ok=True)
     nib.save(nib.Nifti1Image(voxels.astype(np.float32), np.diag([-2.0, 2, 4, 1])), path)
     return path
@@ -65,7 +65,7 @@ def test_the_odd_image_stands_out(images, tmp_path):
     assert max(scores, key=scores.__getitem__) == f"tile{ODD}"
     assert scores[f"tile{ODD}"] > 0.5 > sorted(scores.values())[2]
     report = reports[f"tile{ODD}"]
-    assert report["settings"]["model"] == "mutual (lite0)"
+    assert report["model"] == "mutual (lite0)"
     assert report["settings"]["detector"]["scans"] == 6
     anomaly_map = nib.load(tmp_path / "out" / f"tile{ODD}_anomaly.nii.gz").get_fdata()[:, :, 0]
     assert anomaly_map.shape == (96, 96)
@@ -140,10 +140,12 @@ def test_volumes_in_their_own_space(tmp_path):
 def test_all_planes(tmp_path):
     for seed in range(3):
         volume(tmp_path / "in" / f"head{seed}.nii.gz", seed)
-    settings = MutualSettings(image_size=64)
+    settings = MutualSettings(image_size=64, degrees=(1,))
     outcome = predict_many([tmp_path / "in"], tmp_path / "out", mutual=settings, plane="all", **PLAIN)
     assert outcome.done == 3
-    assert {len(one.report["slices"]) for one in outcome.results()} <= set(range(60, 97))
+    counts = {len(one.report["slices"]) for one in outcome.results()}
+    assert len(counts) == 1
+    assert counts.pop() > 48  # more than any single plane has
 
 
 def test_a_cohort_in_a_process_of_its_own(images, tmp_path):
