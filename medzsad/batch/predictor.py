@@ -206,15 +206,16 @@ class Predictor:
 
     Args:
         settings: how.
+        detector: instead of the one that the settings name.
 
     Raises:
         BadInput: if one of the settings is none that there is.
     """
 
-    def __init__(self, settings: PredictSettings) -> None:
+    def __init__(self, settings: PredictSettings, detector: AnomalyDetector | None = None) -> None:
         self.settings = settings
         self.formats = settings.formats()
-        self._detector: AnomalyDetector | None = None
+        self._detector = detector
         self._seconds: dict[str, float] = {}  # spent for the scan at hand, before it is predicted
 
     def read(

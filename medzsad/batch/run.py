@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medzsad.batch.manifest import ScanItem, list_scans, read_manifest
 from medzsad.batch.outcome import FolderOutcome, Outcome
@@ -25,6 +25,9 @@ from medzsad.limits import check_limit
 from medzsad.storage.hashing import Shard
 from medzsad.storage.text_files import parse_json
 
+if TYPE_CHECKING:
+    from medzsad.detectors.mutual.settings import MutualSettings
+
 log = logging.getLogger(__name__)
 Bar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
@@ -37,6 +40,7 @@ def predict_many(
     watch: Notes | None = None,
     headers: Mapping[str, str] | None = None,
     send_back: bool = False,
+    mutual: MutualSettings | None = None,
     **settings: Any,
 ) -> FolderOutcome:
     """Predict scans one after another, here, and write the files of all to one folder.
@@ -50,6 +54,7 @@ def predict_many(
         watch: is told of each scan; by default its notes are logged.
         headers: HTTP headers that open a DICOMweb server.
         send_back: store the DICOM results of what a server had there.
+        mutual: let the scans score each other, instead of a model (:mod:`medzsad.batch.mutual`).
         settings: see :class:`~medzsad.batch.predictor.PredictSettings`. With ``report``, several scans also
             get an index.
 
@@ -65,6 +70,10 @@ def predict_many(
     items, notes = list_scans([os.fspath(path) for path in inputs], series=chosen.series)
     for note in notes:
         log.info("%s", note)
+    if mutual is not None:
+        from medzsad.batch.mutual import mutual_settings
+
+        chosen = mutual_settings(items, chosen, mutual, out=str(out), headers=headers, watch=watch)
     store = FlatStore(Path(out))
     outcome = FolderOutcome(store, items)
     taken = tuple(item.id for item in items if not item.is_remote)
@@ -103,6 +112,7 @@ def run_cohort(
     retry_failed: bool = False,
     fresh: bool = False,
     headers: Mapping[str, str] | None = None,
+    mutual: MutualSettings | None = None,
     bar: Bar | None = None,
 ) -> Outcome:
     """Predict a cohort of scans; a run that was stopped, or failed, is gone on with by running it again.
@@ -121,6 +131,8 @@ def run_cohort(
         retry_failed: try scans again that failed, though their input is still the same.
         fresh: do again what is done.
         headers: HTTP headers that open a DICOMweb server.
+        mutual: let the scans score each other, instead of a model. They are compared in this process, before
+            the workers begin; it takes neither ``ray`` nor ``shard``.
         bar: gets the number of scans, and gives what is called after each with the failures so far.
 
     Returns:
@@ -136,8 +148,14 @@ def run_cohort(
         from medzsad.batch.on_ray import check_address
 
         check_address(ray)
+    if mutual is not None and (ray is not None or shard is not None):
+        raise BadInput("`mutual` compares all scans on this machine; use `jobs` instead of `ray` or `shard`.")
     shard = shard or Shard()
     items = read_manifest(inputs, headers, series=settings.series)
+    if mutual is not None:
+        from medzsad.batch.mutual import mutual_settings
+
+        settings = mutual_settings(items, settings, mutual, out=str(out), headers=headers)
     share = [item for item in items if shard.holds(item.id)]
     description = describe(settings)
     store = open_store(out)

@@ -190,7 +190,7 @@ class Worker:
         if item.fault:
             raise BadInput(item.fault)
         watch.phase(f"reading {shown}")
-        with self._at_hand(item, hidden) as (source, name):
+        with self.at_hand(item, hidden) as (source, name):
             shown = shortened(name)
             scan = predictor.read(source, name, series=item.series, modality=item.modality)
             watch.phase(f"loading {self.job.settings.model}")
@@ -222,7 +222,7 @@ class Worker:
         return row
 
     @contextmanager
-    def _at_hand(self, item: ScanItem, hidden: list[Path]) -> Iterator[tuple[Path, str]]:
+    def at_hand(self, item: ScanItem, hidden: list[Path]) -> Iterator[tuple[Path, str]]:
         """Lend a scan's path on this machine, and what its results are called.
 
         What is fetched from a server goes again in the end; ``hidden`` gets its temporary paths.

@@ -11,6 +11,8 @@ from medzsad.cli.options import (
     backend_option,
     clip_option,
     device_option,
+    mutual_of,
+    mutual_options,
     organ_option,
     precision_option,
     tell,
@@ -72,12 +74,12 @@ DEFAULT = "medzsad-mini"
 @click.option(
     "--draws", type=click.IntRange(min=1), metavar="N", help="How often they are drawn [default: 3]."
 )
-@click.option("--features", metavar="NAME", help="The backbone of those profiles [default: lite0].")
 @click.option(
     "--augment",
     type=click.Choice(["none", "flip", "rotations"]),
     help="Views of each of those normal images [default: flip].",
 )
+@mutual_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write results there.")
 @click.option(
     "--save-maps", is_flag=True, help="Also write all maps and a sheet of the best and worst cases."
@@ -159,12 +161,14 @@ def evaluate(
     out: Path | None,
     size: str,
     shard: str | None,
+    mutual: bool,
+    features: str | None,
+    height_window: float | None,
     as_json: bool,
     quiet: bool,
     normals: str | None,
     shots: str | None,
     draws: int | None,
-    features: str | None,
     augment: str | None,
     **options: Any,
 ) -> None:
@@ -183,8 +187,14 @@ def evaluate(
     options["only_normals"] = few is not None and not models
     if few is not None and (suite or shard):
         raise BadInput(f"--normals {normals} is for one data set, whole: leave out --suite and --shard")
+    compared = mutual_of(mutual, features if mutual or few is None else None, height_window)
     if suite is not None:
-        given: dict[str, object] = {"--dataset": dataset, "--root": root, "--shard": shard}
+        given: dict[str, object] = {
+            "--dataset": dataset,
+            "--root": root,
+            "--shard": shard,
+            "--mutual": mutual,
+        }
         given |= {option: options[name] for name, option in NOT_OF_SUITES.items()}
         for name, value in given.items():
             if value not in (None, (), False):
@@ -204,12 +214,18 @@ def evaluate(
         raise BadInput("--save-maps needs a folder to write to: give --out DIR")
     if shard is not None and (out is not None or options["no_cache"]):
         raise BadInput("--shard writes to the cache alone: leave out --out, --save-maps and --no-cache")
+    if shard is not None and mutual:
+        raise BadInput("--mutual compares all samples of a class; leave out --shard")
     query, (specs, settings, run) = _query(dataset, root, options), _settings(models, out, size, options)
     if shard is not None:
         total, found = run_share(query, specs, shard, settings, run, progress=progress)
         _say(f"shard {shard}: {total} predictions, {found} of them from an earlier run")
         return
-    evaluation = run_evaluation(query, specs, settings, run, few=few, progress=progress)
+    if mutual and not models:
+        specs = []
+    evaluation = run_evaluation(
+        query, specs, settings, run, few=few, mutual=compared, device=options["device"], progress=progress
+    )
     _print(tables(evaluation), document(evaluation) if as_json else None, out)
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import click
 from click.core import ParameterSource
 
+from medzsad.errors import BadInput
 from medzsad.threads import limit_threads
+
+if TYPE_CHECKING:
+    from medzsad.detectors.mutual.settings import MutualSettings
 
 # What messages name in `backticks`, as a Python argument or a field of a recipe is named; all else that they
 # name so is spelt as the option is.
@@ -18,9 +25,9 @@ _OTHERWISE = {
 }
 _SETTINGS = (
     "any_modality architecture backbone backend channel class_name clip_weights conf data dataset device "
-    "dicom dicomweb draws foreground_only framing fresh height_weight host jobs masks modality no_cache "
-    "normals organ port ray resamples root series shard shots size split studies study unverified volume "
-    "weights window without_clip"
+    "dicom dicomweb draws features foreground_only framing fresh height_weight height_window host jobs masks "
+    "modality mutual no_cache normals organ port ray resamples root series shard shots size split studies "
+    "study unverified volume weights window without_clip"
 )
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SETTINGS.split()} | _OTHERWISE
 
@@ -93,3 +100,50 @@ backend_option = click.option(
     help="What computes on the CPU; auto: the fastest that medzsad models time measured (docs/backends.md).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def mutual_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a cohort that scores itself; :func:`mutual_of` makes settings of them."""
+    options = (
+        click.option(
+            "--mutual",
+            is_flag=True,
+            help="No model: three scans or more of the same kind score each other (docs/normals.md).",
+        ),
+        click.option(
+            "--features",
+            metavar="NAME",
+            help="What patches are compared by, with --mutual or drawn normals [default: lite0].",
+        ),
+        click.option(
+            "--height-window",
+            type=click.FloatRange(0, 1),
+            metavar="X",
+            help="Of --mutual: how far apart, in parts of the stack, slices are compared [default: 0.05].",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def mutual_of(mutual: bool, features: str | None, height_window: float | None) -> MutualSettings | None:
+    """Return the settings that :func:`mutual_options` ask for; None without ``--mutual``.
+
+    Raises:
+        BadInput: if one of the others is given without it.
+    """
+    given = {"features": features, "height_window": height_window}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if not mutual:
+        if chosen:
+            raise BadInput(f"`{next(iter(chosen))}` is of `mutual`; add it, or leave this out")
+        return None
+    from medzsad.detectors.mutual.settings import MutualSettings
+
+    return MutualSettings(**chosen)  # type: ignore[arg-type]
+
+
+def is_given(name: str) -> bool:
+    """Whether the user gave an option of the command that runs."""
+    return click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE

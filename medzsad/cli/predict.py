@@ -14,7 +14,10 @@ from medzsad.cli.options import (
     device_option,
     given,
     in_options,
+    is_given,
     json_option,
+    mutual_of,
+    mutual_options,
     normals_option,
     organ_option,
     precision_option,
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     "--any-modality", is_flag=True, help="Let a profile of normals score scans of other modalities, too."
 )
 @clip_option
+@mutual_options
 @organ_option
 @class_option
 @click.option(
@@ -165,6 +169,9 @@ def predict(
     study: str | None,
     headers: tuple[str, ...],
     store: bool,
+    mutual: bool,
+    features: str | None,
+    height_window: float | None,
     **options: Any,
 ) -> None:
     """Find what is anomalous in scans.
@@ -189,6 +196,9 @@ def predict(
         raise click.UsageError(f"Missing argument 'INPUT...'.{hint}")
     if options["with_identity"] and not options["report"]:
         raise BadInput("--with-identity names the patient in the HTML report; add --report.")
+    compared = mutual_of(mutual, features, height_window)
+    if compared is not None and is_given("model"):
+        raise BadInput("--mutual takes no --model: the scans are compared with each other; leave one out.")
     if _is_cohort(inputs, out, jobs, ray, shard, retry_failed):
         if store or server is not None:
             raise BadInput(
@@ -209,6 +219,7 @@ def predict(
             retry_failed=retry_failed,
             fresh=fresh,
             headers=access_headers(headers),
+            mutual=compared,
             bar=None if quiet else scans_bar,
         )
     else:
@@ -230,6 +241,7 @@ def predict(
             watch=None if quiet else _watch(status),
             headers=access_headers(headers) if is_remote else {},
             send_back=store,
+            mutual=compared,
             **options,
         )
     _finish(outcome, status, as_json=as_json, quiet=quiet)

@@ -19,6 +19,7 @@ METHODS: dict[str, str] = {
     "darkness": "medzsad.detectors.references:Darkness",
     "headclip": "medzsad.detectors.headclip.model:HeadCLIP",
     "mini": "medzsad.detectors.mini.model:MedzsadMini",
+    "mutual": "medzsad.detectors.mutual.model:MutualDetector",
     "normals": "medzsad.detectors.normals.model:NormalsDetector",
     "winclip": "medzsad.detectors.zero_shot.winclip:WinCLIP",
 }

@@ -29,6 +29,7 @@ from medzsad.zoo.loading import load_spec
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
+    from medzsad.detectors.mutual.settings import MutualSettings
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ def run_evaluation(
     run: RunSettings | None = None,
     *,
     few: FewNormals | None = None,
+    mutual: MutualSettings | None = None,
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate models on a data set and write the results; notes on the data and the models are logged.
@@ -53,6 +56,8 @@ def run_evaluation(
         settings: what the numbers depend on.
         run: what is written, kept and run beside.
         few: also each model, or without one nothing else, together with profiles of a few normal samples.
+        mutual: also let the samples of each class score each other, see :mod:`medzsad.evaluation.mutual`.
+        device: that these are compared on.
         progress: see :data:`Progress`.
 
     Raises:
@@ -65,6 +70,10 @@ def run_evaluation(
     for note in samples.notes:
         logger.info(note)
     detectors = load_detectors(models, settings, run)
+    if mutual is not None:
+        from medzsad.evaluation.mutual import mutual_detector
+
+        detectors.append(mutual_detector(samples, settings, mutual, device=device, progress=progress))
     if run.out is not None:
         prepare_folder(run.out)
     evaluate_on = partial(

@@ -1,0 +1,1 @@
+"""A cohort that scores itself: what is rare among its images is anomalous (MuSc)."""
