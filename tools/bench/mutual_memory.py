@@ -1,4 +1,4 @@
-"""Measure what mutual scoring takes of memory and time: one layer of random features, kept on disk in float16.
+"""Measure what mutual scoring takes of memory and time: one layer of random features on disk, float16.
 
     python tools/bench/mutual_memory.py --images 12 --channels 1024 --side 37 --degrees 1
 
