@@ -142,8 +142,3 @@ def mutual_of(mutual: bool, features: str | None, height_window: float | None) -
     from medzsad.detectors.mutual.settings import MutualSettings
 
     return MutualSettings(**chosen)  # type: ignore[arg-type]
-
-
-def is_given(name: str) -> bool:
-    """Whether the user gave an option of the command that runs."""
-    return click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE

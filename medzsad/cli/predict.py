@@ -14,7 +14,6 @@ from medzsad.cli.options import (
     device_option,
     given,
     in_options,
-    is_given,
     json_option,
     mutual_of,
     mutual_options,
@@ -189,6 +188,10 @@ def predict(
     """
     status = StatusLine(not quiet)
     status("starting")
+    if mutual and (options["normals"] is not None or given(context, "model")):
+        raise BadInput(
+            "--mutual takes no --model and no --normals: scans are compared with each other; leave one out."
+        )
     if options["normals"] is not None and not given(context, "model"):
         options["model"], options["normals"] = options["normals"], None
     if not inputs and server is None:
@@ -197,8 +200,6 @@ def predict(
     if options["with_identity"] and not options["report"]:
         raise BadInput("--with-identity names the patient in the HTML report; add --report.")
     compared = mutual_of(mutual, features, height_window)
-    if compared is not None and is_given("model"):
-        raise BadInput("--mutual takes no --model: the scans are compared with each other; leave one out.")
     if _is_cohort(inputs, out, jobs, ray, shard, retry_failed):
         if store or server is not None:
             raise BadInput(

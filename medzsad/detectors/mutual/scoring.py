@@ -92,8 +92,8 @@ def comparable(
     levels = torch.tensor(heights, dtype=torch.float64)
     chosen: list[list[int]] = [[] for _ in scans]
     for scan, indices in members.items():
-        gaps, order = (levels[:, None] - levels[indices]).abs().sort(dim=1, stable=True)
-        gaps, order = gaps[:, :slices].tolist(), order[:, :slices].tolist()
+        ranked = (levels[:, None] - levels[indices]).abs().sort(dim=1, stable=True)
+        gaps, order = (part[:, :slices].tolist() for part in ranked)
         for index, own in enumerate(scans):
             if own != scan:
                 near = zip(gaps[index], order[index], strict=True)
