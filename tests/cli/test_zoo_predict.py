@@ -28,6 +28,8 @@ def mirror(file_server, small_weights, cache_dir, tmp_path, monkeypatch) -> None
     }
     files = {}
     for name, fields in CATALOGUE["files"].items():
+        if fields["kind"] == "features":  # of no model: tests/zoo/test_loading.py
+            continue
         path = originals[fields["kind"]]
         hashes = hash_file(path)
         file_server.files[f"/{name}/{path.name}"] = path.read_bytes()
