@@ -151,7 +151,7 @@ def test_request_parameters_are_those_of_predict(make_app, tmp_path):
         ({"modality": "pet"}, "pet"),
         ({"volume": 3}, "volume 3 does not exist"),
         ({"batch_size": "many"}, "batch_size 'many' is not a whole number"),
-        ({"batch_size": 10**6}, "batch_size 1000000 claims 256 million pixels"),
+        ({"batch_size": 10**6}, "a batch of 1000000 slices claims 256 million pixels"),
         ({"result_extension": ".exe"}, "result_extension '.exe' is not known"),
         ({"result_dtype": "object"}, "result_dtype 'object' is not known"),
         ({"result_compress": "perhaps"}, "result_compress 'perhaps' is neither"),

@@ -170,6 +170,7 @@ def test_ohif_s_call_is_answered(server, ct):
                         "result_dtype": "uint8",
                         "result_compress": False,
                         "restore_label_idx": False,
+                        "threshold": "p99",  # that marks something in every scan
                     }
                 ),
             )
