@@ -23,6 +23,10 @@ COMMANDS = {
     "train": ("medzsad.cli.train", "Train a detector by a recipe; a stopped training goes on."),
     "datasets": ("medzsad.cli.datasets", "The data sets by name: list, info, check a copy."),
     "models": ("medzsad.cli.models", "The detectors by name: list, info, fetch, import, remove."),
+    "serve": (
+        "medzsad.cli.serve",
+        "A server: a page to drop scans on, and REST for programs.",
+    ),
     "monailabel": ("medzsad.cli.monailabel", "A MONAI Label server for 3D Slicer and OHIF: init, start."),
     "export": ("medzsad.cli.export", "Detectors for use elsewhere: a MONAI bundle, an ONNX file."),
     "doctor": ("medzsad.cli.doctor", "Versions, devices, cache, models that are ready, and a self-test."),

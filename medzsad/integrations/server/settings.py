@@ -1,0 +1,198 @@
+"""How a server runs, and what a client may ask of it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from medzsad.batch.predictor import PredictSettings
+from medzsad.errors import BadInput
+from medzsad.integrations.server.models import OfferedModel
+from medzsad.limits import require_file
+from medzsad.settings import Settings
+
+API = 1
+"""Number of the interface; a client of another number is refused by itself."""
+SHORTEST_TOKEN, LONGEST_LABEL = 16, 200
+_OF_SERVER = ("model", "normals", "label")
+
+
+class ServerSettings(Settings):
+    """How a server runs.
+
+    Attributes:
+        host, port: where it listens; port 0 takes a free one.
+        token_file: holds the secret that clients must send; needed to listen beyond this machine.
+        models: names, checkpoints or run folders to offer; by default all of the zoo that are ready.
+        normals_dir: folder of profiles of normals, which clients may name.
+        allow_hosts: further names that the server is called by, in the header ``Host``.
+        cors_origins: web pages of other origins that may use the server.
+        queue: predictions that may wait, uploads on their way included.
+        keep_minutes: how long results stay after they are done.
+        keep_models: detectors in memory; the least recently used one goes.
+        max_upload_mb: of one upload as sent, in megabytes.
+        max_unpacked_mb: of one upload once unpacked.
+        device, precision, backend: what detectors compute on, see :func:`medzsad.load_detector`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(8765, ge=0, le=65535)
+    token_file: str | None = None
+    models: tuple[str, ...] = ()
+    normals_dir: str | None = None
+    allow_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    queue: int = Field(16, ge=1, le=10_000)
+    keep_minutes: float = Field(60.0, gt=0)
+    keep_models: int = Field(2, ge=1)
+    max_upload_mb: float = Field(2000.0, gt=0)
+    max_unpacked_mb: float = Field(4000.0, gt=0)
+    device: str = "auto"
+    precision: str = "auto"
+    backend: str = "torch"
+
+    def __post_init__(self) -> None:
+        if not self.is_local and self.token_file is None:
+            raise BadInput(
+                f"`host` {self.host} can be reached from other machines: add `token_file` with a secret, "
+                "or use 127.0.0.1"
+            )
+        for origin in self.cors_origins:
+            if not re.fullmatch(r"https?://[^/\s*]+", origin):
+                raise BadInput(f"`cors_origin` {origin}: give one origin, such as https://viewer.example")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """What clients are told of the limits."""
+        return {
+            "upload_mb": self.max_upload_mb,
+            "unpacked_mb": self.max_unpacked_mb,
+            "queue": self.queue,
+            "keep_minutes": self.keep_minutes,
+        }
+
+    def token(self) -> str | None:
+        """Return the secret of the token file; None without one.
+
+        Raises:
+            BadInput: if it cannot be read, or the secret is too short or not printable ASCII.
+        """
+        if self.token_file is None:
+            return None
+        return read_token(Path(self.token_file).expanduser())
+
+    def profiles(self) -> dict[str, Path]:
+        """Return the profiles of normals that clients may name, by their names.
+
+        Raises:
+            BadInput: if the folder is not there.
+        """
+        if self.normals_dir is None:
+            return {}
+        folder = Path(self.normals_dir).expanduser()
+        if not folder.is_dir():
+            raise BadInput(f"`normals_dir` {folder}: no such folder")
+        return {path.stem: path for path in sorted(folder.glob("*.normals")) if path.is_file()}
+
+
+def read_token(path: Path) -> str:
+    """Return the secret that a file holds.
+
+    Raises:
+        BadInput: if it cannot be read, or the secret is too short or not printable ASCII.
+    """
+    try:
+        text = require_file(path).read_bytes()[:4096].decode("ascii", "replace").strip()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
+    if len(text) < SHORTEST_TOKEN or not re.fullmatch(r"[!-~]+", text):
+        raise BadInput(
+            f"{path}: a token has {SHORTEST_TOKEN} letters or more, ASCII without blanks; make one with: "
+            "openssl rand -hex 32"
+        )
+    return text
+
+
+class RequestOptions(Settings):
+    """What a client may ask for: options of ``medzsad predict`` under their names, none of them a path.
+
+    Attributes:
+        label: what the client calls the scan; shown back to it, kept in memory only, never logged.
+        model: one of those that the server offers; by default its first.
+        normals: name of a profile of normals that the server has.
+        organ, class_name, any_modality, series, volume, modality, plane, window, threshold, roi,
+            max_candidates, min_volume, all_candidates, volume_rules, overlay, report, seg_nrrd, dicom,
+            save_scan, save_brain: see :class:`~medzsad.batch.predictor.PredictSettings`; ``roi`` is a word.
+    """
+
+    label: str | None = None
+    model: str | None = None
+    normals: str | None = None
+    organ: str | None = None
+    class_name: str | None = None
+    any_modality: bool = False
+    series: str | None = None
+    volume: int | None = None
+    modality: str | None = None
+    plane: str = "auto"
+    window: str | None = None
+    threshold: float | str | None = None
+    roi: Literal["auto", "brain", "whole"] | None = None
+    max_candidates: int | None = None
+    min_volume: float | None = None
+    all_candidates: bool = False
+    volume_rules: str = "auto"
+    overlay: str = "montage"
+    report: bool = False
+    seg_nrrd: bool = False
+    dicom: str | None = None
+    save_scan: bool = False
+    save_brain: bool = False
+
+    def __post_init__(self) -> None:
+        if self.label is not None and len(self.label) > LONGEST_LABEL:
+            raise BadInput(f"label has {len(self.label)} letters; {LONGEST_LABEL} are allowed")
+
+    def settings(self, server: ServerSettings, models: dict[str, OfferedModel]) -> PredictSettings:
+        """Return the settings of a prediction.
+
+        Raises:
+            BadInput: if the server has no such model or profile, or an option is none that there is.
+        """
+        model = self.model or next(iter(models))
+        if model not in models:
+            raise BadInput(f"`model` {model!r} is not offered here; use one of {', '.join(models)}")
+        profiles = server.profiles()
+        if self.normals is not None and self.normals not in profiles:
+            known = ", ".join(profiles) or "none"
+            raise BadInput(f"`normals` {self.normals!r} is not known here; there is {known}")
+        asked = {name: value for name, value in vars(self).items() if name in _ASKED}
+        profile = None if self.normals is None else str(profiles[self.normals])
+        source = models[model].source
+        if profile is not None and self.model is None:  # alone, as on the command line
+            source, profile = profile, None
+        settings = PredictSettings(
+            **asked,
+            model=source,
+            normals=profile,
+            device=server.device,
+            precision=server.precision,
+            backend=server.backend,
+        )
+        settings.formats()
+        return settings
+
+
+_ASKED = {name for name in RequestOptions.__dataclass_fields__ if name not in _OF_SERVER}  # type: ignore[attr-defined]
