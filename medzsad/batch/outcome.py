@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from medzsad.batch.manifest import ScanItem
-from medzsad.batch.records import DONE, EXIT_CODES, Row, shown
+from medzsad.batch.records import DONE, EXIT_CODES, Row, shown, without_names
 from medzsad.batch.store import OUTCOME, FlatStore, place_of
+from medzsad.batch.summary import (
+    RankedScan,
+    Summary,
+    ranked,
+    ranked_lines,
+    remove_outdated,
+    table_places,
+    write_summary,
+)
 from medzsad.batch.table import TABLE, Merged
 from medzsad.errors import BadInput, OutputNotWritable, certain
 from medzsad.scans.dicom.web import parse_remote
+from medzsad.scans.scan import as_text
 from medzsad.storage.text_files import parse_json
 
 REASONS = 20  # that are kept and shown of a cohort
-NAME_WIDTH = 32
 DISCLAIMER = "Research use only - not for diagnosis."
 
 
@@ -82,6 +91,7 @@ class Outcome:
             "seconds": round(self.seconds, 3),
             "reasons": [{"scan": scan, "error": error} for scan, error in self.reasons],
             "table": None if self.merged is None else f"{self.url}/{TABLE}",
+            "tables": None if self.merged is None else table_places(self.url),
         }
 
     def lines(self) -> list[str]:
@@ -97,8 +107,7 @@ class Outcome:
         if self.merged is None:
             lines.append(f"results in {self.url}; when all shards are done: medzsad cohort merge {self.url}")
         else:
-            table = f"{self.merged.done + self.merged.failed} scans in {self.url}/{TABLE}"
-            lines.append(table + (f", {self.merged.indexed} in index.html" if self.merged.indexed else ""))
+            lines = [*self.merged.lines(self.url), *lines]
         return [*lines, DISCLAIMER]
 
     def failures(self) -> list[str]:
@@ -119,11 +128,13 @@ class Result:
 
     Attributes:
         input: path as given, or URL.
+        row: what became of it.
         report: see docs/outputs.md.
         files: what was written, by kind.
     """
 
     input: str
+    row: Row
     report: dict[str, Any]
     files: dict[str, Path]
 
@@ -139,8 +150,9 @@ class FolderOutcome(Outcome):
     def __init__(self, store: FlatStore, items: list[ScanItem]) -> None:
         super().__init__(store.url, len(items))
         self._store = store
-        self._sources = {item.id: _source(item) for item in items}
+        self._items = {item.id: item for item in items}
         self.rows: dict[str, Row] = {}
+        self.summary = Summary()
 
     @property
     def _reasons_kept(self) -> int:
@@ -153,11 +165,11 @@ class FolderOutcome(Outcome):
 
     def fail(self, name: str, reason: str, fault: str = "input") -> None:
         """Count a failure, told of the input that has the id ``name``."""
-        super().fail(self._sources[name], reason, fault)
+        super().fail(_source(self._items[name]), reason, fault)
 
     def ordered(self) -> list[Row]:
         """Return the rows of what is done, in the order of the inputs."""
-        rows = (self.rows[name] for name in self._sources if name in self.rows)
+        rows = (self.rows[name] for name in self._items if name in self.rows)
         return [row for row in rows if row.status == DONE]
 
     def results(self) -> list[Result]:
@@ -166,9 +178,10 @@ class FolderOutcome(Outcome):
         Raises:
             OutputNotWritable: if somebody else takes it away meanwhile.
         """
-        return [self._result(row.scan) for row in self.ordered()]
+        return [self._result(row) for row in self.ordered()]
 
-    def _result(self, name: str) -> Result:
+    def _result(self, row: Row) -> Result:
+        name = row.scan
         try:
             record = parse_json(self._store.read(f"{place_of(name)}/{OUTCOME}") or b"{}", OUTCOME)
             files = {kind: self._store.folder / file for kind, file in record["files"].items()}
@@ -177,10 +190,10 @@ class FolderOutcome(Outcome):
             raise OutputNotWritable(
                 f"{self._store.url}: somebody changes the results of {name} meanwhile; run the command again"
             ) from error
-        return Result(self._sources[name], report, files)
+        return Result(_source(self._items[name]), row, report, files)
 
     def document(self) -> dict[str, Any]:
-        """JSON-serialisable: ``scans`` (input, files, report's fields) and ``failed`` (input, error)."""
+        """JSON-serialisable: ``scans`` (input, files, report), ``failed`` (input, error), ``tables``."""
         return {
             "scans": [
                 {
@@ -191,39 +204,42 @@ class FolderOutcome(Outcome):
                 for one in self.results()
             ],
             "failed": [{"input": shown(name), "error": error} for name, error in self.reasons],
+            "tables": table_places(self.url) if self.total > 1 and self.done else None,
         }
+
+    def summarise(self, *, with_index: bool) -> None:
+        """Write the tables of several scans; of one, take away those that an earlier run left of it.
+
+        Raises:
+            OutputNotWritable: see :func:`~medzsad.batch.summary.write_summary`.
+        """
+        names = {result.row.scan: result.report["name"] for result in self.results()}
+        scans = ranked(self._ranked_scan(row, names) for row in self.rows.values())
+        if self.total == 1 or not with_index:
+            remove_outdated(self._store, set(names.values()))
+        if self.total > 1 and names:
+            self.summary = write_summary(self._store, scans, with_index=with_index)
+        else:
+            self.summary = Summary(scans[: len(names)], len(names))
+
+    def _ranked_scan(self, row: Row, names: dict[str, str]) -> RankedScan:
+        """Return a scan of the tables, whose reason tells no folder: people name them after patients."""
+        item = self._items[row.scan]
+        if row.status == DONE:
+            return RankedScan(names[row.scan], row)
+        name = as_text(Path(item.source).name) if item.fault else item.id
+        error = without_names(str(row.error), replace(item, id=name), ())
+        return RankedScan(name, replace(row, error=error))
 
     def lines(self) -> list[str]:
         """Return a summary for the terminal; at most 80 columns, but for the folder's name."""
-        results = self.results()
-        if not results:
+        if not self.done:
             return []
-        columns = "{:<" + str(NAME_WIDTH) + "} {:>6} {:>8} {:>10} {:>7} {:>8}"
-        lines = [columns.format("scan", "score", "lesions", "largest", "slices", "time")]
-        for one in results:
-            report = one.report
-            volumes = [lesion["volume_ml"] for lesion in report["lesions"] if lesion["volume_ml"] is not None]
-            lines.append(
-                columns.format(
-                    shortened(report["name"]),
-                    f"{report['score']:.3f}",
-                    len(report["lesions"]),
-                    f"{max(volumes):.1f} mL" if volumes else "-",
-                    len(report["slices"]),
-                    f"{sum(report['timings_s'].values()):.1f} s",
-                )
-            )
-        count = sum(len(one.files) for one in results)
+        count = sum(len(one.files) for one in self.results())
         known = (
             f", of {self.before} scans from an earlier run (`fresh` does them again)" if self.before else ""
         )
-        return [*lines, f"{count} files in {self.url}{known}", DISCLAIMER]
-
-
-def shortened(name: str) -> str:
-    """At most :data:`NAME_WIDTH` letters of a name, its beginning and its end."""
-    half = NAME_WIDTH // 2 - 1
-    return name if len(name) <= NAME_WIDTH else f"{name[:half]}..{name[-half:]}"
+        return [*ranked_lines(self.summary), f"{count} files in {self.url}{known}", DISCLAIMER]
 
 
 def _source(item: ScanItem) -> str:

@@ -18,7 +18,7 @@ from medzsad.batch.predictor import PredictSettings, describe, digest_of
 from medzsad.batch.processes import in_processes, in_this_process
 from medzsad.batch.records import FAILED, Row
 from medzsad.batch.store import OUTCOME, READERS, SETTINGS, FlatStore, ResultStore, open_store, place_of
-from medzsad.batch.table import PartWriter, index_entries, merge, require_pyarrow
+from medzsad.batch.table import PartWriter, merge, require_pyarrow
 from medzsad.batch.worker import Job, Notes, settled
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.limits import check_limit
@@ -55,15 +55,13 @@ def predict_many(
         headers: HTTP headers that open a DICOMweb server.
         send_back: store the DICOM results of what a server had there.
         mutual: let the scans score each other, instead of a model (:mod:`medzsad.batch.mutual`).
-        settings: see :class:`~medzsad.batch.predictor.PredictSettings`. With ``report``, several scans also
-            get an index.
+        settings: see :class:`~medzsad.batch.predictor.PredictSettings`. Several scans also get tables
+            (:mod:`medzsad.batch.summary`) and, with ``report``, an index.
 
     Raises:
         MedzsadError: where no input could be predicted for a reason that is not a scan's own: options, the
             model or the output folder.
     """
-    from medzsad.results.html.index import remove_outdated_index, write_index
-
     chosen = PredictSettings(**settings)
     chosen.formats()
     watch = watch or Notes()
@@ -81,16 +79,12 @@ def predict_many(
     job = Job(chosen, digest, str(out), dict(headers or {}), flat=True, taken=taken)
     store.prepare()
     try:
-        _do(store, items, job, outcome, lambda new: in_this_process(new, job, watch), fresh=fresh)
-        results = outcome.results()
-        names = [result.report["name"] for result in results]
-        if chosen.report and len(results) > 1:
-            pages = (result.files["html"].name for result in results)
-            write_index(
-                index_entries(store, list(zip(outcome.ordered(), names, pages, strict=True))), store.folder
-            )
-        else:
-            remove_outdated_index(store.folder, names)
+        watch.begin(len(items))
+        _do(
+            store, items, job, outcome, lambda new: in_this_process(new, job, watch),
+            lambda row: watch.advance(), fresh=fresh,
+        )  # fmt: skip
+        outcome.summarise(with_index=chosen.report)
         watch.close()
         if send_back:
             _send_back(outcome, items, job.headers)

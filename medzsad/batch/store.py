@@ -53,6 +53,9 @@ class ResultStore(Protocol):
     def prepare(self) -> None:
         """Make sure that it can be written to, and take away what killed workers left half written."""
 
+    def top(self, path: str) -> str:
+        """Return the path of what users open, given relative to the tables, to read or write it."""
+
     def read(self, path: str) -> bytes | None:
         """Return the content of a file; None if there is none."""
 
@@ -105,6 +108,9 @@ class FolderStore:
         prepare_folder(self.root)
         # Other workers may be at work here: what is young is theirs.
         sweep(self.root / "scans")
+
+    def top(self, path: str) -> str:
+        return path
 
     def read(self, path: str) -> bytes | None:
         with self._explained():
@@ -170,6 +176,9 @@ class FlatStore(FolderStore):
         self._created = prepare_folder(self.folder)
         sweep(self.root / "scans")
 
+    def top(self, path: str) -> str:
+        return str(self.folder.absolute() / path)
+
     def commit(self, scan: str, files: Path, outcome: bytes) -> None:
         # File by file, the outcome last: another run in the same folder may read the one that is there.
         place = self.root / place_of(scan)
@@ -222,6 +231,9 @@ class ObjectStore:
     def prepare(self) -> None:
         self.write(".medzsad-probe", b"")
         self.remove(".medzsad-probe")
+
+    def top(self, path: str) -> str:
+        return path
 
     def read(self, path: str) -> bytes | None:
         with self._explained():

@@ -1,34 +1,38 @@
-"""The table of scores as Parquet, and the index page: parts that runs and shards write, merged into one."""
+"""The table of scores as Parquet: parts that runs and shards write, merged into one."""
 
 from __future__ import annotations
 
 import io
 import json
-import tempfile
 import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import InitVar, asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medzsad.batch.records import COLUMNS, DONE, Row, is_sound
-from medzsad.batch.store import READERS, SETTINGS, THUMBNAIL, ResultStore, place_of
-from medzsad.errors import BadInput, MedzsadError, certain
+from medzsad.batch.records import COLUMNS, Row, is_sound
+from medzsad.batch.store import SETTINGS, ResultStore
+from medzsad.batch.summary import (
+    CHUNK,
+    LESIONS,
+    SCORES,
+    RankedScan,
+    Summary,
+    ranked_lines,
+    table_places,
+    write_summary,
+)
+from medzsad.errors import BadInput, MedzsadError
 from medzsad.limits import check_limit
+from medzsad.results.html.index import INDEX_NAME
 from medzsad.storage.hashing import Shard, hash_of
 from medzsad.storage.text_files import parse_json
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from medzsad.results.html.index import IndexEntry
-
 PARTS, TABLE = "parts", "scores.parquet"
 PART_ROWS = 20_000
 FLUSH_S = 60.0
-# A page with more pictures is none that a browser likes to open.
-INDEX_SCANS = 1000
 FACTS = b"medzsad"
 TYPES = {str: "string", float: "float64", int: "int32"}
 
@@ -216,21 +220,37 @@ class Merged:
     """What was merged.
 
     Attributes:
-        done, failed: how many scans.
-        indexed: how many of them the index page lists; 0 without a page.
+        summary: of all scans.
         notes: on shards that are missing or not finished.
     """
 
-    done: int
-    failed: int
-    indexed: int
+    summary: Summary
     notes: tuple[str, ...]
+
+    def lines(self, url: str) -> list[str]:
+        """Return what the terminal says of the tables at ``url``."""
+        summary, tables = self.summary, f"{TABLE}, {SCORES}, {LESIONS}"
+        index = f"; {summary.indexed} reports in {INDEX_NAME}" if summary.indexed else ""
+        return [
+            *ranked_lines(summary),
+            f"{summary.done} scans done, {summary.failed} failed, in {url}: {tables}{index}",
+        ]
+
+    def document(self, url: str) -> dict[str, Any]:
+        """JSON-serialisable; ``url`` is where the tables lie."""
+        summary = self.summary
+        return {
+            "table": f"{url}/{TABLE}",
+            "tables": table_places(url),
+            "done": summary.done,
+            "failed": summary.failed,
+            "indexed": summary.indexed,
+            "notes": list(self.notes),
+        }
 
 
 def merge(store: ResultStore) -> Merged:
-    """Merge the parts of all runs and shards into one table and, of reports, an index page.
-
-    The index lists the scans with the highest scores, at most :data:`INDEX_SCANS`.
+    """Merge the parts of all runs and shards into one table, CSV tables and, of reports, an index page.
 
     Raises:
         BadInput: if there are no parts, or one cannot be read.
@@ -238,48 +258,15 @@ def merge(store: ResultStore) -> Merged:
     """
     table, notes = read_parts(store)
     write_table(store, TABLE, table, {"scans": table.num_rows})
-    done = table.filter([status == DONE for status in table.column("status").to_pylist()])
-    indexed = _write_index(store, done) if _with_reports(store) else 0
-    return Merged(done.num_rows, table.num_rows - done.num_rows, indexed, tuple(notes))
+    best = ordered_by(table, ("score", "descending"), ("scan", "ascending"))
+    rows = (Row(**row) for batch in best.to_batches(max_chunksize=CHUNK) for row in batch.to_pylist())
+    scans = (RankedScan(row.scan, row) for row in rows)
+    summary = write_summary(store, scans, with_index=_has_reports(store))
+    return Merged(summary, tuple(notes))
 
 
-def _with_reports(store: ResultStore) -> bool:
+def _has_reports(store: ResultStore) -> bool:
     settings = parse_json(store.read(SETTINGS) or b"{}", f"{store.url}/{SETTINGS}")
     if not isinstance(settings, dict):
         raise BadInput(f"{store.url}/{SETTINGS} is damaged; run again what wrote it, into another place.")
     return bool(settings.get("report"))
-
-
-def _write_index(store: ResultStore, done: pyarrow.Table) -> int:
-    from medzsad.results.html.index import INDEX_NAME, write_index
-
-    best = ordered_by(done, ("score", "descending"), ("scan", "ascending")).slice(0, INDEX_SCANS)
-    rows = [Row(**row) for row in best.to_pylist()]
-    entries = index_entries(store, [(row, row.scan, f"{row.results}/{row.scan}_report.html") for row in rows])
-    if not entries:
-        return 0
-    with tempfile.TemporaryDirectory(prefix="medzsad-") as folder:
-        page = write_index(entries, Path(folder), total=done.num_rows)
-        store.write(INDEX_NAME, page.read_bytes())
-    return len(entries)
-
-
-def index_entries(store: ResultStore, done: list[tuple[Row, str, str]]) -> list[IndexEntry]:
-    """Return the lines of an index page for the scans that have a picture.
-
-    Args:
-        store: of their results.
-        done: row, name and report of each, the report relative to the page.
-    """
-    from medzsad.results.html.index import IndexEntry
-
-    with ThreadPoolExecutor(READERS) as readers:
-        pictures = readers.map(lambda one: store.read(f"{place_of(one[0].scan)}/{THUMBNAIL}"), done)
-        return [
-            IndexEntry(
-                name, report, certain(row.score), certain(row.lesions), row.largest_ml, row.model,
-                str(row.modality), picture,
-            )
-            for (row, name, report), picture in zip(done, pictures, strict=True)
-            if picture is not None
-        ]  # fmt: skip

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.batch.manifest import ScanItem
-from medzsad.batch.outcome import shortened
 from medzsad.batch.predictor import Predictor, PredictSettings, fingerprint
 from medzsad.batch.records import (
     Row,
@@ -24,6 +23,7 @@ from medzsad.batch.records import (
     failed_row,
     failure,
     is_sound,
+    shortened,
     without_names,
 )
 from medzsad.batch.store import FLAT, OUTCOME, THUMBNAIL, FlatStore, ResultStore, open_store, place_of
@@ -76,6 +76,12 @@ class Job:
 
 class Watch:
     """What is told of scans while they are predicted in this process; of a cohort nothing is."""
+
+    def begin(self, total: int) -> None:
+        """Take how many scans there are, before the first."""
+
+    def advance(self) -> None:
+        """Take that a scan is done or failed, those of earlier runs first."""
 
     def phase(self, text: str) -> None:
         """Take what is done now, such as "reading NAME"."""

@@ -23,7 +23,7 @@ from medzsad.cli.options import (
     tell,
     threads_option,
 )
-from medzsad.cli.terminal import StatusLine, progress_of, scans_bar, show_log
+from medzsad.cli.terminal import Countdown, StatusLine, progress_of, scans_bar, show_log
 from medzsad.errors import BadInput
 
 if TYPE_CHECKING:
@@ -280,11 +280,21 @@ def _watch(status: StatusLine) -> Notes:
     from medzsad.batch.worker import Notes
 
     class Shown(Notes):
+        def __init__(self) -> None:
+            super().__init__()
+            self._count = Countdown(0)
+
+        def begin(self, total: int) -> None:
+            self._count = Countdown(total)
+
+        def advance(self) -> None:
+            self._count.advance()
+
         def phase(self, text: str) -> None:
-            status(text)
+            status(self._count.before(text) if text else "")
 
         def slices(self, name: str) -> Any:
-            return progress_of(name, unit="slice")
+            return progress_of(self._count.before(name), unit="slice")
 
     return Shown()
 
@@ -299,7 +309,8 @@ def _finish(outcome: Outcome, status: StatusLine, *, as_json: bool, quiet: bool)
     elif not quiet:
         for line in outcome.lines():
             click.echo(in_options(line))
-    notes = outcome.merged.notes if outcome.merged is not None and not quiet else ()
+    merged = None if quiet else outcome.merged
+    notes = () if merged is None else (*merged.notes, *merged.summary.notes)
     for line in (*notes, *(f"error: {line}" for line in outcome.failures())):
         status.say(line)
     if outcome.exit_code:
@@ -315,9 +326,11 @@ def cohort() -> None:
 @click.argument("out", metavar="DIR|URL")
 @json_option
 def merge(out: str, as_json: bool) -> None:
-    """Merge the tables of all shards and runs in DIR|URL into scores.parquet and, of reports, index.html."""
+    """Merge the tables of all shards and runs in DIR|URL.
+
+    Makes scores.parquet, scores.csv, lesions.csv and, of reports, index.html.
+    """
     from medzsad.batch.store import open_store
-    from medzsad.batch.table import TABLE
     from medzsad.batch.table import merge as merge_parts
 
     store = open_store(out)
@@ -325,11 +338,9 @@ def merge(out: str, as_json: bool) -> None:
     if as_json:
         from medzsad.results.report import to_json
 
-        facts = {"done": merged.done, "failed": merged.failed, "indexed": merged.indexed}
-        click.echo(to_json({"table": f"{store.url}/{TABLE}", **facts, "notes": list(merged.notes)}), nl=False)
+        click.echo(to_json(merged.document(store.url)), nl=False)
         return
     for note in merged.notes:
         tell(note)
-    click.echo(f"{merged.done} scans done, {merged.failed} failed: {store.url}/{TABLE}")
-    if merged.indexed:
-        click.echo(f"{merged.indexed} reports: {store.url}/index.html")
+    for line in merged.lines(store.url):
+        click.echo(line)

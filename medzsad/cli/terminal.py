@@ -120,6 +120,33 @@ class StatusLine:
         tell(text.replace("\n", " "))
 
 
+class Countdown:
+    """How far a run of several scans is, and how long it may still take.
+
+    Args:
+        total: how many scans there are.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._known, self._began = 0, 0.0
+
+    def advance(self) -> None:
+        """Count a scan; what is known of earlier runs is counted before the first call of :meth:`before`."""
+        self._done += 1
+
+    def before(self, text: str) -> str:
+        """Return a text behind the number of the scan at hand: ``3/12, about 5 min 0 s left: reading a``."""
+        if self._total < 2:
+            return text
+        if not self._began:
+            self._known, self._began = self._done, time.monotonic()
+        new, left = self._done - self._known, self._total - self._done
+        seconds = (time.monotonic() - self._began) / new * left if new else 0
+        about = f", about {_duration(seconds)} left" if new else ""
+        return f"{min(self._done + 1, self._total)}/{self._total}{about}: {text}"
+
+
 def progress_of(name: str, unit: str = "it") -> Callable[..., Iterable[Any]]:
     """Return what wraps an iterable and tells how far it is: a bar on a terminal, else lines for a log.
 

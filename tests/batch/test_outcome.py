@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from medzsad.batch.outcome import NAME_WIDTH, REASONS, Outcome, shortened
+from medzsad.batch.outcome import REASONS, Outcome
+from medzsad.batch.records import NAME_WIDTH, shortened
 
 
 @pytest.mark.parametrize(

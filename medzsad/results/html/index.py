@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
-from collections.abc import Iterable
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import unquote
 
-from medzsad.errors import OutputNotWritable
 from medzsad.results.html.pages import asset, content_policy, render_page
 
 if TYPE_CHECKING:
@@ -77,46 +75,40 @@ def thumbnail(prediction: ScanPrediction) -> bytes:
     return stream.getvalue()
 
 
-def write_index(entries: list[IndexEntry], folder: Path, *, total: int | None = None) -> Path:
-    """Write ``index.html`` to ``folder``, highest score first; it loads nothing but the reports on a click.
+def index_page(
+    entries: list[IndexEntry],
+    failed: Sequence[tuple[str, str]] = (),
+    *,
+    done: int | None = None,
+    failures: int = 0,
+) -> str:
+    """Return the page, highest score first; it loads nothing but the reports on a click.
 
-    ``total`` is the number of scans where not all are listed.
-
-    Raises:
-        OutputNotWritable: if the file cannot be written, or would replace one that is no index of medzsad.
+    Args:
+        entries: the scans that are done.
+        failed: name and reason of those that failed.
+        done, failures: how many there are of both, where not all are listed.
     """
-    page = render_page(
+    script = asset("index.js")
+    listed, done = len(entries), max(len(entries), done or 0)
+    return render_page(
         "index.html",
-        policy=content_policy(),
+        policy=content_policy(script),
         style=asset("report.css"),
-        count=str(len(entries)) if total in (None, len(entries)) else f"{len(entries)} of {total}",
+        script=script,
+        count=str(done) if done == listed else f"{listed} of {done}",
         entries=sorted(entries, key=lambda entry: (-entry.score, entry.name)),
+        failed=failed,
+        failures=max(len(failed), failures),
     )
-    path = folder / INDEX_NAME
-    if path.exists() and not _is_index(path):
-        raise OutputNotWritable(
-            f"{path} was not written by medzsad and would be replaced; choose another folder"
-        )
-    try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".medzsad-") as staging:
-            (Path(staging) / INDEX_NAME).write_text(page, encoding="utf-8", newline="\n")
-            os.replace(Path(staging) / INDEX_NAME, path)
-    except OSError as error:
-        raise OutputNotWritable(
-            f"{path}: cannot write the index ({error.strerror or error}); choose another folder"
-        ) from error
-    return path
 
 
-def remove_outdated_index(folder: Path, names: Iterable[str]) -> None:
-    """Remove the index of an earlier run if it lists one of these scans, whose results are others by now."""
-    path = folder / INDEX_NAME
-    if path.is_file() and _is_index(path):
-        text = path.read_text("utf-8", "replace")
-        if any(f'href="{quote(f"{name}_report.html")}"' in text for name in names):
-            path.unlink()
+def is_index(content: bytes) -> bool:
+    """Return whether a file's content is an index of medzsad."""
+    return b"<title>medzsad: " in content[:2048]
 
 
-def _is_index(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b"<title>medzsad: " in file.read(2048)
+def reports_in(page: str) -> set[str]:
+    """Return the names of the scans whose reports an index leads to."""
+    links = re.findall(r'href="([^"]*)_report\.html"', page)
+    return {unquote(link).rpartition("/")[2] for link in links}

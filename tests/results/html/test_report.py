@@ -23,8 +23,6 @@ from report_cases import make_picture, make_volume
 import medzsad
 from medzsad.batch import predict_many
 from medzsad.detectors.references import Brightness
-from medzsad.errors import OutputNotWritable
-from medzsad.results.html.index import index_entry, remove_outdated_index, write_index
 from medzsad.results.html.pages import asset
 from medzsad.results.html.report import render_html_report
 from medzsad.results.html.viewer_volumes import viewer_volumes
@@ -257,28 +255,6 @@ def test_identity_of_a_source_that_states_none():
     assert "states none" in render_html_report(make_volume(), with_identity=True)
 
 
-def test_index_is_sorted_and_links(tmp_path):
-    entries = []
-    for name, score in (("low", 0.2), (HOSTILE, 0.95), ("50% #1", 0.5)):
-        prediction = make_volume(name=name)
-        prediction.score = score
-        entries.append(index_entry(prediction, tmp_path / f"{name.replace('/', '_')}_report.html"))
-    page = write_index(entries, tmp_path).read_text()
-    parsed = Elements(page)
-    links = [
-        attributes["href"]
-        for tag, attributes in parsed.elements
-        if tag == "a" and "tabindex" not in attributes
-    ]
-    assert links[1:] == ["50%25%20%231_report.html", "low_report.html"]
-    assert not parsed.scripts
-    pictures = [attributes["src"] for tag, attributes in parsed.elements if tag == "img"]
-    assert len(pictures) == 3
-    for picture in pictures:
-        assert base64.b64decode(picture.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
-    assert str(tmp_path) not in page
-
-
 def test_a_ct_can_be_seen_in_the_windows_it_is_read_in():
     prediction = make_volume(modality=Modality.CT)
     page = render_html_report(prediction)
@@ -295,20 +271,6 @@ def test_one_convention_of_coordinates_and_the_threshold_in_the_chart():
     assert f"<td>{' '.join(side)} {'S' if z >= 0 else 'I'} {abs(z):.1f}</td>" in page
     assert 'class="threshold"' in page
     assert "highest candidate score first" in page
-
-
-def test_an_index_goes_when_a_scan_of_it_was_done_anew(tmp_path):
-    files = make_volume().save(tmp_path, formats=("html",))
-    page = write_index([index_entry(make_volume(), files["html"])] * 2, tmp_path)
-    remove_outdated_index(tmp_path, ["another"])
-    assert page.exists()
-    remove_outdated_index(tmp_path, ["turned"])
-    assert not page.exists()
-    page.write_text("<html>mine</html>")
-    remove_outdated_index(tmp_path, ["turned"])
-    with pytest.raises(OutputNotWritable, match="not written by medzsad"):
-        write_index([], tmp_path)
-    assert page.read_text() == "<html>mine</html>"
 
 
 def predicted(name: str = "case"):
