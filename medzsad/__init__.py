@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from medzsad.client import Client
     from medzsad.detectors.base import AnomalyDetector, Prediction
     from medzsad.errors import BadInput, MedzsadError, ModelNotReady
     from medzsad.predicting import predict
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AnomalyDetector": "medzsad.detectors.base",
     "BadInput": "medzsad.errors",
+    "Client": "medzsad.client",
     "MedzsadError": "medzsad.errors",
     "Modality": "medzsad.scans.scan",
     "ModelNotReady": "medzsad.errors",

@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from medzsad.errors import BadInput, certain
 from medzsad.scans.dicom.web import parse_remote
 from medzsad.scans.dicom.web_query import find_studies, is_query
-from medzsad.scans.scan import as_text, stem
+from medzsad.scans.names import unique_names
 from medzsad.storage.hashing import hash_of
 from medzsad.storage.text_files import read_text
 
@@ -174,31 +173,6 @@ def _with_ids(items: list[ScanItem]) -> list[ScanItem]:
             name = "_".join(part for part in (name, series, item.modality, item.plane) if part)
         named.append(replace(item, id=_bounded(name)))
     return named
-
-
-def unique_names(paths: list[Path]) -> list[str]:
-    """Output names: the inputs' own, and where these clash, folder names in front or numbers behind.
-
-    Names are the paths' own, not those of what links lead to. Control characters, and bytes of a file name
-    that are no UTF-8, are replaced: results hold the name as text.
-    """
-    places = [Path(os.path.abspath(path)) for path in paths]
-    names = [stem(place) for place in places]
-    for depth in range(1, 4):
-        # Folded: some file systems do not tell small letters from capitals.
-        counts = Counter(name.casefold() for name in names)
-        for i, place in enumerate(places):
-            if counts[names[i].casefold()] > 1 and len(place.parts) > depth + 1:
-                names[i] = f"{as_text(place.parts[-1 - depth])}_{names[i]}"
-    given = {name.casefold() for name in names}
-    taken: set[str] = set()
-    for i, name in enumerate(names):
-        number = 1
-        while names[i].casefold() in (taken if number == 1 else taken | given):
-            number += 1
-            names[i] = f"{name}_{number}"
-        taken.add(names[i].casefold())
-    return names
 
 
 def _can_name_files(name: str) -> bool:

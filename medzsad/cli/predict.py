@@ -139,6 +139,10 @@ if TYPE_CHECKING:
     help="To be let in; better set MEDZSAD_DICOMWEB_TOKEN or MEDZSAD_DICOMWEB_HEADERS.",
 )
 @click.option("--store", is_flag=True, help="Send the DICOM results back to the DICOMweb server.")
+@click.option(
+    "--server", "serving", metavar="URL", help="Let a medzsad serve there compute, such as http://host:8765."
+)
+@click.option("--token-file", metavar="FILE", help="Holds the secret that --server asks for.")
 @click.option("--jobs", type=click.IntRange(min=0), metavar="N", help="A cohort in N processes; see below.")
 @click.option(
     "--ray",
@@ -171,6 +175,8 @@ def predict(
     mutual: bool,
     features: str | None,
     height_window: float | None,
+    serving: str | None,
+    token_file: str | None,
     **options: Any,
 ) -> None:
     """Find what is anomalous in scans.
@@ -186,6 +192,13 @@ def predict(
 
     Exit code: 0 all done, 2 bad input (the other inputs are still finished), 1 internal error.
     """
+    if serving is not None:
+        from medzsad.cli.remote import predict_remotely
+
+        predict_remotely(context, inputs, out, serving, token_file, options, as_json=as_json, quiet=quiet)
+        return
+    if token_file is not None:
+        raise BadInput("--token-file is the secret of --server URL; add it.")
     status = StatusLine(not quiet)
     status("starting")
     if mutual and (options["normals"] is not None or given(context, "model")):

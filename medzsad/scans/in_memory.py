@@ -14,8 +14,9 @@ import numpy as np
 from medzsad.errors import BadInput
 from medzsad.scans.affines import ASSUMED_AFFINE, dicom_affine, display_affine
 from medzsad.scans.modality import OF_DICOM, guess_modality
+from medzsad.scans.names import stem
 from medzsad.scans.nifti import damage_said, scan_of_image
-from medzsad.scans.scan import Modality, Scan, stem
+from medzsad.scans.scan import Modality, Scan
 from medzsad.scans.tensors import display_levels, scan_of_tensor
 
 KINDS = "a NumPy array, a MetaTensor, a nibabel image or a SimpleITK image"

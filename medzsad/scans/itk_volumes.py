@@ -19,7 +19,8 @@ from medzsad.scans.affines import LPS_TO_RAS, UNKNOWN_SIZE, maps_to_a_volume
 from medzsad.scans.itk_headers import check_whole, header_fields, voxel_files
 from medzsad.scans.library_warnings import one_line
 from medzsad.scans.modality import guess_modality
-from medzsad.scans.scan import Scan, stem
+from medzsad.scans.names import stem
+from medzsad.scans.scan import Scan
 
 if TYPE_CHECKING:
     import SimpleITK

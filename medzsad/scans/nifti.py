@@ -21,8 +21,9 @@ from medzsad.scans.affines import UNKNOWN_SIZE, maps_to_a_volume
 from medzsad.scans.claims import check_nifti
 from medzsad.scans.library_warnings import heard, one_line
 from medzsad.scans.modality import guess_modality
+from medzsad.scans.names import stem
 from medzsad.scans.nifti_geometry import nifti_geometry
-from medzsad.scans.scan import Scan, stem
+from medzsad.scans.scan import Scan
 
 if TYPE_CHECKING:
     import nibabel

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.scans.names import as_text
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -24,11 +24,6 @@ FACTS = "medzsad"
 """In a ``MetaTensor``'s meta: what a scan is besides voxels and affine, as JSON."""
 _IN_FACTS = ("name", "modality_source", "is_2d", "has_geometry", "header", "notes", "details")
 LARGEST_VALUE = 1e30  # no scan has a larger one
-# Endings that are no part of a scan's name.
-FILE_ENDINGS = (
-    ".nii.gz", ".nii", ".hdr", ".hdr.gz", ".img", ".img.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh",
-    ".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp",
-)  # fmt: skip
 
 
 class Modality(StrEnum):
@@ -140,23 +135,6 @@ def meta_of(scan: Scan) -> dict[str, Any]:
         "space": "RAS",
         FACTS: json.dumps(facts, default=lambda value: value.item()),
     }
-
-
-def stem(path: Path) -> str:
-    """Return the name of a path without its ending: dots may be part of a UID, or of a folder's name."""
-    if path.name.upper() == "DICOMDIR" and not path.is_dir():
-        path = path.parent
-    name = path.name
-    if not path.is_dir():
-        suffix = next((end for end in FILE_ENDINGS if name.lower().endswith(end)), "")
-        name = name[: len(name) - len(suffix)]
-    return as_text(name) or "scan"
-
-
-def as_text(name: str) -> str:
-    """Return a file name that can be written, printed and encoded."""
-    decoded = os.fsencode(name).decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else "_" for letter in decoded)
 
 
 def check_name(name: str) -> str:

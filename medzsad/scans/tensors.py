@@ -16,7 +16,8 @@ import numpy as np
 from medzsad.errors import BadInput
 from medzsad.scans.affines import ASSUMED_AFFINE, display_affine
 from medzsad.scans.modality import OF_DICOM, guess_modality
-from medzsad.scans.scan import FACTS, FILE, Modality, Scan, stem
+from medzsad.scans.names import stem
+from medzsad.scans.scan import FACTS, FILE, Modality, Scan
 
 if TYPE_CHECKING:
     from torch import Tensor

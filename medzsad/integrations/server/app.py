@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from medzsad import __version__
+from medzsad.client import API
 from medzsad.errors import MedzsadError
 from medzsad.integrations.server.events import events_of
 from medzsad.integrations.server.models import DetectorPool, offered_models
@@ -26,13 +27,14 @@ from medzsad.integrations.server.predictions import (
     Prediction,
     Predictions,
     QueueFull,
+    ResultFile,
     media_type,
     remove,
 )
 from medzsad.integrations.server.private_folder import PrivateFolder
 from medzsad.integrations.server.receiving import TooSlow, drain, receive
 from medzsad.integrations.server.security import RESULT_POLICY, Guard
-from medzsad.integrations.server.settings import API, RequestOptions, ServerSettings
+from medzsad.integrations.server.settings import RequestOptions, ServerSettings
 from medzsad.integrations.server.uploads import TooLarge, Upload
 from medzsad.integrations.server.worker import Worker, check_readable, reason_of
 
@@ -202,13 +204,13 @@ class _Routes:
 
     async def result(self, identifier: str, name: str) -> FileResponse:
         """Return a file of those that the prediction lists."""
-        path = self._known(identifier).files.get(name)
-        if path is None or not path.is_file():
+        file = self._known(identifier).files.get(name)
+        if file is None or not file.path.is_file():
             raise HTTPException(404, "there is no such result; the prediction lists its own")
         kind = media_type(name)
         shown = kind in ("application/json", "image/png", "text/html")
         return FileResponse(
-            path,
+            file.path,
             media_type=kind,
             filename=Path(name).name,
             content_disposition_type="inline" if shown else "attachment",
@@ -254,10 +256,10 @@ def _examine(upload: Upload, settings: Any) -> None:
         raise kind(text) from None
 
 
-def _pack(files: dict[str, Path], path: Path) -> None:
+def _pack(files: dict[str, ResultFile], path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, file in files.items():
-            archive.writestr(zipfile.ZipInfo(name, _SAME_TIME), file.read_bytes())
+            archive.writestr(zipfile.ZipInfo(name, _SAME_TIME), file.path.read_bytes())
 
 
 async def _expire(predictions: Predictions) -> None:
@@ -277,8 +279,8 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _broken(_: Request, error: Exception) -> JSONResponse:
-    text, _ = reason_of(error, Upload(Path("-"), 0))
-    return JSONResponse({"detail": text.partition(":")[0]}, 500)
+    reason_of(error, Upload(Path("-"), 0))  # which logs it
+    return JSONResponse({"detail": f"internal error: {type(error).__name__}"}, 500)
 
 
 _POST = {

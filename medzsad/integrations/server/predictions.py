@@ -38,6 +38,21 @@ class QueueFull(BadInput):
         self.retry_after = retry_after
 
 
+@dataclass(frozen=True)
+class ResultFile:
+    """A file that a prediction wrote.
+
+    Attributes:
+        kind: as ``medzsad predict --json`` calls it, such as ``"anomaly"``.
+        path: where it lies.
+        size: in bytes.
+    """
+
+    kind: str
+    path: Path
+    size: int
+
+
 @dataclass
 class Prediction:
     """One scan on its way.
@@ -73,7 +88,7 @@ class Prediction:
     candidates: int | None = None
     error: str | None = None
     fault: str | None = None
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, ResultFile] = field(default_factory=dict)
     ended: float | None = None
 
     @property
@@ -97,8 +112,8 @@ class Prediction:
             "score": self.score,
             "candidates": self.candidates,
             "results": [
-                {"name": name, "media_type": media_type(name), "bytes": _size(path)}
-                for name, path in self.files.items()
+                {"name": name, "kind": file.kind, "media_type": media_type(name), "bytes": file.size}
+                for name, file in self.files.items()
             ],
             "error": self.error,
             "fault": self.fault,
@@ -234,10 +249,3 @@ def media_type(name: str) -> str:
 def remove(folder: Path) -> None:
     """Remove a folder, as far as it is there."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

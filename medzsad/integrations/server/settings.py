@@ -5,19 +5,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from medzsad.batch.predictor import PredictSettings
+from medzsad.client.token import read_token
 from medzsad.errors import BadInput
 from medzsad.integrations.server.models import OfferedModel
-from medzsad.limits import require_file
 from medzsad.settings import Settings
 
-API = 1
-"""Number of the interface; a client of another number is refused by itself."""
-SHORTEST_TOKEN, LONGEST_LABEL = 16, 200
+LONGEST_LABEL = 200
 _OF_SERVER = ("model", "normals", "label")
 
 
@@ -40,17 +38,17 @@ class ServerSettings(Settings):
     """
 
     host: str = "127.0.0.1"
-    port: int = Field(8765, ge=0, le=65535)
+    port: Annotated[int, Field(ge=0, le=65535)] = 8765
     token_file: str | None = None
     models: tuple[str, ...] = ()
     normals_dir: str | None = None
     allow_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
-    queue: int = Field(16, ge=1, le=10_000)
-    keep_minutes: float = Field(60.0, gt=0)
-    keep_models: int = Field(2, ge=1)
-    max_upload_mb: float = Field(2000.0, gt=0)
-    max_unpacked_mb: float = Field(4000.0, gt=0)
+    queue: Annotated[int, Field(ge=1, le=10_000)] = 16
+    keep_minutes: Annotated[float, Field(gt=0)] = 60.0
+    keep_models: Annotated[int, Field(ge=1)] = 2
+    max_upload_mb: Annotated[float, Field(gt=0)] = 2000.0
+    max_unpacked_mb: Annotated[float, Field(gt=0)] = 4000.0
     device: str = "auto"
     precision: str = "auto"
     backend: str = "torch"
@@ -105,24 +103,6 @@ class ServerSettings(Settings):
         if not folder.is_dir():
             raise BadInput(f"`normals_dir` {folder}: no such folder")
         return {path.stem: path for path in sorted(folder.glob("*.normals")) if path.is_file()}
-
-
-def read_token(path: Path) -> str:
-    """Return the secret that a file holds.
-
-    Raises:
-        BadInput: if it cannot be read, or the secret is too short or not printable ASCII.
-    """
-    try:
-        text = require_file(path).read_bytes()[:4096].decode("ascii", "replace").strip()
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
-    if len(text) < SHORTEST_TOKEN or not re.fullmatch(r"[!-~]+", text):
-        raise BadInput(
-            f"{path}: a token has {SHORTEST_TOKEN} letters or more, ASCII without blanks; make one with: "
-            "openssl rand -hex 32"
-        )
-    return text
 
 
 class RequestOptions(Settings):
@@ -195,4 +175,4 @@ class RequestOptions(Settings):
         return settings
 
 
-_ASKED = {name for name in RequestOptions.__dataclass_fields__ if name not in _OF_SERVER}  # type: ignore[attr-defined]
+_ASKED = {name for name in RequestOptions.__dataclass_fields__ if name not in _OF_SERVER}

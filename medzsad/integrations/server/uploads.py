@@ -14,11 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from medzsad.errors import BadInput
+from medzsad.scans.names import FILE_ENDINGS
 
-ENDINGS = (
-    ".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img", ".nrrd", ".mha", ".mgz", ".mgh", ".dcm",
-    ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".zip",
-)  # fmt: skip
+ENDINGS = (*FILE_ENDINGS, ".zip")
 """What stays of a name. All else is looked at as DICOM."""
 DETACHED = (".nhdr", ".mhd")
 MANY = 50_000  # files of one upload

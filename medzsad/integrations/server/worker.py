@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medzsad.batch.predictor import OF_DETECTORS, Predictor
+from medzsad.client.saving import NAME
 from medzsad.errors import MedzsadError, explained
 from medzsad.integrations.server.models import DetectorPool
-from medzsad.integrations.server.predictions import CANCELLED, DONE, FAILED, Prediction, Predictions, remove
+from medzsad.integrations.server.predictions import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    Prediction,
+    Predictions,
+    ResultFile,
+    remove,
+)
 from medzsad.integrations.server.uploads import Upload
 from medzsad.settings import DetectorSpec
 
@@ -21,8 +30,6 @@ if TYPE_CHECKING:
     from medzsad.batch.predictor import PredictSettings
 
 log = logging.getLogger("medzsad.serve")
-NAME = "scan"
-"""What every scan is called in results: a client's own name stays with the client."""
 
 
 class Cancelled(Exception):  # noqa: N818 - no error
@@ -84,8 +91,11 @@ class Worker(threading.Thread):
         _go_on(prediction, "writing")
         written = predictor.save(result, prediction.results)
         _go_on(prediction, "writing")
-        files = sorted(file for path in written.values() for file in _files_of(path))
-        prediction.files = {file.relative_to(prediction.results).as_posix(): file for file in files}
+        found = [(kind, file) for kind, path in written.items() for file in _files_of(path)]
+        prediction.files = {
+            file.relative_to(prediction.results).as_posix(): ResultFile(kind, file, file.stat().st_size)
+            for kind, file in sorted(found, key=lambda pair: pair[1])
+        }
         prediction.score = round(result.score, 6)
         prediction.candidates = len(result.lesions)
 

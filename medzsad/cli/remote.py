@@ -1,0 +1,136 @@
+"""``medzsad predict --server``: the same command line, with a server that computes."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medzsad.cli.options import given, in_options
+from medzsad.cli.terminal import StatusLine
+from medzsad.client import Client, RemotePrediction, ScanFiles, ServerFailed, scan_files
+from medzsad.errors import BadInput, MedzsadError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ASKED = (
+    "normals", "any_modality", "organ", "class_name", "plane", "window", "modality", "threshold", "roi",
+    "max_candidates", "min_volume", "all_candidates", "volume_rules", "series", "volume", "save_scan",
+    "save_brain", "overlay", "report", "seg_nrrd", "dicom",
+)  # fmt: skip
+"""Options that a server takes, besides the model."""
+ELSEWHERE = (
+    "mutual", "features", "height_window", "clip_weights", "batch_size", "device", "precision", "backend",
+    "with_identity", "server", "study", "headers", "store", "jobs", "ray", "shard", "retry_failed",
+)  # fmt: skip
+"""Options of this machine's own computing, or that need what a server is not told."""
+
+
+@dataclass
+class _Outcome:
+    """What became of the scans: as ``medzsad predict`` says it."""
+
+    done: list[tuple[ScanFiles, RemotePrediction]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+
+    def fail(self, source: str, error: MedzsadError) -> None:
+        self.failed.append((source, str(error)))
+        self.codes.append(error.exit_code)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "scans": [
+                {
+                    "input": str(files.source),
+                    "files": {kind: str(path) for kind, path in result.files.items()},
+                    **result.report,
+                }
+                for files, result in self.done
+            ],
+            "failed": [{"input": source, "error": error} for source, error in self.failed],
+        }
+
+
+def predict_remotely(
+    context: click.Context,
+    inputs: Sequence[str],
+    out: str,
+    url: str,
+    token_file: str | None,
+    options: dict[str, Any],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Let a server predict the scans, and write and print what ``medzsad predict`` does.
+
+    Args:
+        context: tells which options were given.
+        inputs: files and folders.
+        out: folder of the results.
+        url, token_file: of the server.
+        options: all of the command, by parameter.
+        as_json, quiet: what is printed.
+
+    Raises:
+        MedzsadError: if the server cannot be used, or an option is not for it.
+        click.exceptions.Exit: if a scan failed.
+    """
+    for name in ELSEWHERE:
+        if given(context, name):
+            option = next(p for p in context.command.params if p.name == name).opts[0]
+            raise BadInput(f"{option} does not go with --server: the server decides that; leave it out.")
+    if not inputs:
+        raise click.UsageError("Missing argument 'INPUT...'.")
+    asked = {name: options[name] for name in ASKED if given(context, name)}
+    if given(context, "model"):
+        asked["model"] = options["model"]
+    status, outcome = StatusLine(not quiet), _Outcome()
+    status(f"asking {url}")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        client = Client(url, token_file=token_file)
+    for warning in said:
+        status.say(str(warning.message))
+    scans, without = scan_files(inputs)
+    for source, reason in without:
+        outcome.fail(source, BadInput(reason))
+    for scan in scans:
+        _predict(client, scan, out, asked, status, outcome)
+    status("")
+    if as_json:
+        text = json.dumps(outcome.document(), indent=2, allow_nan=False, ensure_ascii=False)
+        click.echo(text)
+    elif not quiet:
+        for line in lines(outcome.done, out):
+            click.echo(line)
+    for source, error in outcome.failed:
+        named = (
+            error if error.startswith((f"{source} ", f"{source}:", f"{source},")) else f"{source}: {error}"
+        )
+        status.say(f"error: {in_options(named)}")
+    if outcome.codes:
+        raise click.exceptions.Exit(min(outcome.codes))
+
+
+def _predict(
+    client: Client, scan: ScanFiles, out: str, asked: dict[str, Any], status: StatusLine, outcome: _Outcome
+) -> None:
+    def watch(phase: str, done: int, total: int) -> None:
+        status(f"{phase} {scan.name}" + (f" {done}/{total}" if total else ""))
+
+    try:
+        result = client.predict(scan, out, watch=watch, **asked)
+    except ServerFailed as error:
+        outcome.fail(str(scan.source), error)
+    except BadInput as error:
+        outcome.fail(str(scan.source), error)
+    else:
+        outcome.done.append((scan, result))
+        for note in result.report.get("notes", []):
+            status.say(f"{scan.name}: {in_options(note)}")
