@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from medzsad.batch.manifest import ScanItem
 from medzsad.batch.predictor import Predictor, PredictSettings, describe, fingerprint
-from medzsad.batch.records import shortened
 from medzsad.batch.worker import Job, Watch, Worker
 from medzsad.detectors.mutual.settings import FEWEST, MutualSettings
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, explained
+from medzsad.results.ranking import shortened
 from medzsad.storage.hashing import hash_files
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from medzsad.batch.summary import (
 )
 from medzsad.batch.table import TABLE, Merged
 from medzsad.errors import BadInput, OutputNotWritable, certain
+from medzsad.results.ranking import DISCLAIMER
 from medzsad.scans.dicom.web import parse_remote
 from medzsad.scans.scan import as_text
 from medzsad.storage.text_files import parse_json
 
 REASONS = 20  # that are kept and shown of a cohort
-DISCLAIMER = "Research use only - not for diagnosis."
 
 
 @dataclass

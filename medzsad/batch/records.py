@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 DONE, FAILED = "done", "failed"
 # Whose fault a failure is, and the exit code for it.
 EXIT_CODES = {"input": 2, "internal": 1, "crash": 1}
-NAME_WIDTH = 32  # of a scan's name on the terminal
 
 
 def _version() -> str:
@@ -157,12 +156,6 @@ def failure(item: ScanItem, reason: str, fault: str, about: dict[str, Any]) -> R
 def shown(value: object) -> str:
     """As text that can be encoded, whatever bytes a file name has."""
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def shortened(name: str) -> str:
-    """Return at most :data:`NAME_WIDTH` letters of a name, its beginning and its end."""
-    half = NAME_WIDTH // 2 - 1
-    return name if len(name) <= NAME_WIDTH else f"{name[:half]}..{name[-half:]}"
 
 
 def without_names(text: str, item: ScanItem, hidden: Iterable[Path]) -> str:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from medzsad.batch.records import DONE, NAME_WIDTH, Row, shortened
+from medzsad.batch.records import DONE, Row
 from medzsad.batch.store import FLAT, READERS, THUMBNAIL, ResultStore, place_of
 from medzsad.errors import BadInput, OutputNotWritable, certain
 from medzsad.results.html.index import INDEX_NAME, IndexEntry, index_page, is_index, reports_in
+from medzsad.results.ranking import ranked_table
 from medzsad.storage.text_files import parse_json
 
 SCORES, LESIONS = "scores.csv", "lesions.csv"
@@ -147,15 +148,10 @@ def remove_outdated(store: ResultStore, names: set[str]) -> None:
 
 def ranked_lines(summary: Summary) -> list[str]:
     """Return the scans with the highest scores as a table for the terminal, at most 80 columns wide."""
-    columns = "{:>4} {:<" + str(NAME_WIDTH) + "} {:>6} {:>8} {:>10} {:>8}"
-    lines = [columns.format("rank", "scan", "score", "lesions", "largest", "time")]
-    for rank, scan in enumerate(summary.best, 1):
-        row = scan.row
-        largest = "-" if row.largest_ml is None else f"{row.largest_ml:.1f} mL"
-        score, seconds = f"{certain(row.score):.3f}", f"{row.seconds:.1f} s"
-        lines.append(
-            columns.format(rank, shortened(scan.name), score, certain(row.lesions), largest, seconds)
-        )
+    rows = ((scan.name, scan.row) for scan in summary.best)
+    lines = ranked_table(
+        (name, certain(row.score), certain(row.lesions), row.largest_ml, row.seconds) for name, row in rows
+    )
     if summary.done > len(summary.best):
         lines.append(f"     ... {summary.done - len(summary.best)} more in {SCORES}")
     return lines

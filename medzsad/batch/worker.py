@@ -23,11 +23,11 @@ from medzsad.batch.records import (
     failed_row,
     failure,
     is_sound,
-    shortened,
     without_names,
 )
 from medzsad.batch.store import FLAT, OUTCOME, THUMBNAIL, FlatStore, ResultStore, open_store, place_of
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, certain, explained
+from medzsad.results.ranking import shortened
 from medzsad.storage.atomic import PREFIX, sweep
 from medzsad.storage.text_files import parse_json
 from medzsad.threads import limit_threads

@@ -11,8 +11,9 @@ import click
 
 from medzsad.cli.options import given, in_options
 from medzsad.cli.terminal import StatusLine
-from medzsad.client import Client, RemotePrediction, ScanFiles, ServerFailed, scan_files
+from medzsad.client import Client, RemotePrediction, ScanFiles, scan_files
 from medzsad.errors import BadInput, MedzsadError
+from medzsad.results.ranking import DISCLAIMER, RankedRow, ranked_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,19 @@ class _Outcome:
             "failed": [{"input": source, "error": error} for source, error in self.failed],
         }
 
+    def lines(self, out: str) -> list[str]:
+        if not self.done:
+            return []
+        rows = sorted((_row(result) for _, result in self.done), key=lambda row: (-row[1], row[0]))
+        count = sum(len(result.files) for _, result in self.done)
+        return [*ranked_table(rows), f"{count} files in {out}", DISCLAIMER]
+
+
+def _row(result: RemotePrediction) -> RankedRow:
+    lesions, timings = result.report["lesions"], result.report["timings_s"]
+    volumes = [lesion["volume_ml"] for lesion in lesions if lesion["volume_ml"] is not None]
+    return result.name, result.score, len(lesions), max(volumes, default=None), sum(timings.values())
+
 
 def predict_remotely(
     context: click.Context,
@@ -85,6 +99,8 @@ def predict_remotely(
         if given(context, name):
             option = next(p for p in context.command.params if p.name == name).opts[0]
             raise BadInput(f"{option} does not go with --server: the server decides that; leave it out.")
+    if "://" in out:
+        raise BadInput("--out URL does not go with --server; give a folder.")
     if not inputs:
         raise click.UsageError("Missing argument 'INPUT...'.")
     asked = {name: options[name] for name in ASKED if given(context, name)}
@@ -107,7 +123,7 @@ def predict_remotely(
         text = json.dumps(outcome.document(), indent=2, allow_nan=False, ensure_ascii=False)
         click.echo(text)
     elif not quiet:
-        for line in lines(outcome.done, out):
+        for line in outcome.lines(out):
             click.echo(line)
     for source, error in outcome.failed:
         named = (
@@ -126,9 +142,7 @@ def _predict(
 
     try:
         result = client.predict(scan, out, watch=watch, **asked)
-    except ServerFailed as error:
-        outcome.fail(str(scan.source), error)
-    except BadInput as error:
+    except MedzsadError as error:
         outcome.fail(str(scan.source), error)
     else:
         outcome.done.append((scan, result))

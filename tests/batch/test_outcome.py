@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from medzsad.batch.outcome import REASONS, Outcome
-from medzsad.batch.records import NAME_WIDTH, shortened
+from medzsad.results.ranking import NAME_WIDTH, shortened
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from medzsad.errors import BadInput
 from medzsad.integrations.server.uploads import TooLarge, Upload
@@ -64,7 +64,7 @@ async def drain(request: Request) -> None:
                 size += len(chunk)
                 if size > _DRAINED:
                     return
-    except (TimeoutError, RuntimeError, Exception):
+    except (TimeoutError, RuntimeError, ClientDisconnect):  # slow, read already, or gone
         return
 
 

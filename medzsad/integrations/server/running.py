@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.integrations.server.settings import ServerSettings
 
 HOW_TO_INSTALL = 'pip install "medzsad[serve]"'
 CONNECTIONS = 200  # at once; more get 503
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _STOP_S = 5  # that open connections have to end
 
 
@@ -35,6 +38,18 @@ def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
         if importlib.util.find_spec(package) is None:
             raise ModelNotReady(f"{package} is not installed; install it with: {HOW_TO_INSTALL}")
     import uvicorn
+
+    class Server(uvicorn.Server):
+        """Ends as any function does when told to stop: uvicorn's own would kill the process afterwards."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            before = {number: signal.signal(number, self.handle_exit) for number in _STOPPING}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     from medzsad.integrations.server.app import create_app
     from medzsad.integrations.server.private_folder import PrivateFolder
@@ -58,7 +73,7 @@ def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
             )
             host, port = listener.getsockname()[:2]
             ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-            uvicorn.Server(config).run(sockets=[listener])
+            Server(config).run(sockets=[listener])
     finally:
         tempfile.tempdir = before
         folder.close()
