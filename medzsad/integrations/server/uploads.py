@@ -127,7 +127,7 @@ class Upload:
         """Return a message with the client's names of files instead of those they have here."""
         text = text.replace(f"{self.folder}{os.sep}", "").replace(str(self.folder), THE_UPLOAD)
         named = _NEUTRAL.sub(lambda match: self._names.get(match[1], match[0]), text)
-        return re.sub(r"(?<![\w/])d\d+(?![\w/])", THE_UPLOAD, named)
+        return re.sub(r"(?<![\w/])d\d+(?!\w)", THE_UPLOAD, re.sub(r"(?<![\w/])d\d+/", "", named))
 
     def _unpack(self, path: Path) -> None:
         """Replace a zip by its files; their names lead nowhere, for they get others."""

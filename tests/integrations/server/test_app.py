@@ -131,7 +131,7 @@ def test_what_fails_later_has_its_reason(server: ServeProcess, scan: bytes) -> N
     assert status == 202
     document = server.finished(answer["id"])
     assert (document["status"], document["fault"], document["results"]) == ("failed", "input", [])
-    assert "medzsad-mini" in document["error"]
+    assert "its texts name no class" in document["error"]
     events = server.request("GET", answer["links"]["events"])[2].decode()
     assert events.startswith("event: failed\ndata: ")
     assert server.files() == []  # the upload goes at once

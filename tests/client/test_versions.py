@@ -1,0 +1,74 @@
+"""A client beside servers that are not its own: another version, another program, a bad result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medzsad import __version__
+from medzsad.client import API, Client
+from medzsad.client.saving import RemoteFile, save_results
+from medzsad.errors import BadInput
+
+
+def said(file_server: Any, document: Any) -> None:
+    file_server.files["/v1"] = json.dumps(document).encode()
+
+
+def test_another_interface_is_refused_and_another_version_warned_of(file_server: Any) -> None:
+    said(file_server, {"name": "medzsad", "api": API + 1, "version": __version__})
+    with pytest.raises(BadInput, match=f"speaks version {API + 1} of the interface, this client"):
+        Client(file_server.url)
+    said(file_server, {"name": "medzsad", "api": API, "version": "99.0"})
+    with pytest.warns(UserWarning, match=r"has medzsad 99\.0, this client .* results may differ"):
+        Client(file_server.url)
+
+
+@pytest.mark.parametrize("document", [{"name": "another"}, [], None, "text"])
+def test_another_program_is_refused(file_server: Any, document: Any) -> None:
+    said(file_server, document)
+    with pytest.raises(BadInput, match="is no medzsad server"):
+        Client(file_server.url)
+
+
+def test_what_is_no_json_is_refused(file_server: Any) -> None:
+    file_server.files["/v1"] = b"<html>"
+    with pytest.raises(BadInput, match="answers no JSON"):
+        Client(file_server.url)
+    del file_server.files["/v1"]
+    with pytest.raises(BadInput, match="404"):
+        Client(file_server.url)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../scan.json",
+        "scan/../../x",
+        "/etc/passwd",
+        "other.json",
+        "scan\\x",
+        "scan_sc//x",
+        "scan_a/b/c",
+        "scan_a/..",
+    ],
+)
+def test_a_result_that_leads_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="which medzsad has not"):
+        save_results([RemoteFile("x", name)], lambda *_: None, tmp_path / "out", "case")
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_break_off_leave_nothing(tmp_path: Path) -> None:
+    def fetch(name: str, path: Path) -> None:
+        if name == "scan_mask.nii.gz":
+            raise BadInput("broke off")
+        path.write_bytes(b"x")
+
+    files = [RemoteFile("anomaly", "scan_anomaly.nii.gz"), RemoteFile("mask", "scan_mask.nii.gz")]
+    with pytest.raises(BadInput, match="broke off"):
+        save_results(files, fetch, tmp_path / "new" / "out", "case")
+    assert list(tmp_path.iterdir()) == []
