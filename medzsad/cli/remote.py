@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 
 from medzsad.cli.options import given, in_options
 from medzsad.cli.terminal import StatusLine
-from medzsad.client import Client, RemotePrediction, ScanFiles, scan_files
+from medzsad.client import Client, RemotePrediction, ScanFiles, Watch, scan_files
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.results.ranking import DISCLAIMER, RankedRow, ranked_table
 
@@ -38,10 +39,22 @@ class _Outcome:
     done: list[tuple[ScanFiles, RemotePrediction]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
 
     def fail(self, source: str, error: MedzsadError) -> None:
         self.failed.append((source, str(error)))
         self.codes.append(error.exit_code)
+
+    def new_notes(self, result: RemotePrediction) -> list[str]:
+        """Return the notes of a result that no other had before."""
+        notes = result.report.get("notes", [])
+        self.notes.update(notes)
+        return [f"{result.name}: {note}" for note in notes if self.notes[note] == 1]
+
+    def repeated(self) -> list[str]:
+        """Return of how many more scans a note is."""
+        more = ((note, count - 1) for note, count in self.notes.items() if count > 1)
+        return [f"{count} more scan{'s' if count > 1 else ''}: {note}" for note, count in more]
 
     def document(self) -> dict[str, Any]:
         return {
@@ -54,6 +67,7 @@ class _Outcome:
                 for files, result in self.done
             ],
             "failed": [{"input": source, "error": error} for source, error in self.failed],
+            "tables": None,
         }
 
     def lines(self, out: str) -> list[str]:
@@ -116,9 +130,14 @@ def predict_remotely(
     scans, without = scan_files(inputs)
     for source, reason in without:
         outcome.fail(source, BadInput(reason))
-    for scan in scans:
-        _predict(client, scan, out, asked, status, outcome)
+    for number, scan in enumerate(scans, 1):
+        place = f"{number}/{len(scans)} {scan.name}" if len(scans) > 1 else scan.name
+        for note in _predict(client, scan, out, asked, outcome, _watch(status, place)):
+            if not quiet:
+                status.say(in_options(note))
     status("")
+    for note in () if quiet else outcome.repeated():
+        status.say(in_options(note))
     if as_json:
         text = json.dumps(outcome.document(), indent=2, allow_nan=False, ensure_ascii=False)
         click.echo(text)
@@ -135,16 +154,17 @@ def predict_remotely(
 
 
 def _predict(
-    client: Client, scan: ScanFiles, out: str, asked: dict[str, Any], status: StatusLine, outcome: _Outcome
-) -> None:
-    def watch(phase: str, done: int, total: int) -> None:
-        status(f"{phase} {scan.name}" + (f" {done}/{total}" if total else ""))
-
+    client: Client, scan: ScanFiles, out: str, asked: dict[str, Any], outcome: _Outcome, watch: Watch
+) -> list[str]:
+    """Predict one scan, count it, and return its notes that are new."""
     try:
         result = client.predict(scan, out, watch=watch, **asked)
     except MedzsadError as error:
         outcome.fail(str(scan.source), error)
-    else:
-        outcome.done.append((scan, result))
-        for note in result.report.get("notes", []):
-            status.say(f"{scan.name}: {in_options(note)}")
+        return []
+    outcome.done.append((scan, result))
+    return outcome.new_notes(result)
+
+
+def _watch(status: StatusLine, place: str) -> Watch:
+    return lambda phase, done, total: status(f"{phase} {place}" + (f" {done}/{total}" if total else ""))

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from medzsad.client.client import API, Client, RemotePrediction, ServerFailed
+from medzsad.client.client import API, Client, RemotePrediction, ServerFailed, Watch
 from medzsad.client.inputs import ScanFiles, scan_files
 
-__all__ = ["API", "Client", "RemotePrediction", "ScanFiles", "ServerFailed", "scan_files"]
+__all__ = ["API", "Client", "RemotePrediction", "ScanFiles", "ServerFailed", "Watch", "scan_files"]

@@ -151,8 +151,8 @@ def test_from_python(client: Client, tmp_path: Path) -> None:
     assert set(result.files) == {"anomaly", "mask", "json"}
     assert all(path.is_file() for path in result.files.values())
     assert {"uploading", "fetching"} <= {phase for phase, _, _ in seen}
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(BadInput, match="holds no scans"):
-        (tmp_path / "nothing").mkdir()
         client.predict(tmp_path / "nothing", tmp_path / "out")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "case.json").write_text("{}")

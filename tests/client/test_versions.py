@@ -1,16 +1,14 @@
-"""A client beside servers that are not its own: another version, another program, a bad result."""
+"""A client beside servers that are not its own: another version, another program."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medzsad import __version__
 from medzsad.client import API, Client
-from medzsad.client.saving import RemoteFile, save_results
 from medzsad.errors import BadInput
 
 
@@ -41,34 +39,3 @@ def test_what_is_no_json_is_refused(file_server: Any) -> None:
     del file_server.files["/v1"]
     with pytest.raises(BadInput, match="404"):
         Client(file_server.url)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../scan.json",
-        "scan/../../x",
-        "/etc/passwd",
-        "other.json",
-        "scan\\x",
-        "scan_sc//x",
-        "scan_a/b/c",
-        "scan_a/..",
-    ],
-)
-def test_a_result_that_leads_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="which medzsad has not"):
-        save_results([RemoteFile("x", name)], lambda *_: None, tmp_path / "out", "case")
-    assert not (tmp_path / "out").exists()
-
-
-def test_results_that_break_off_leave_nothing(tmp_path: Path) -> None:
-    def fetch(name: str, path: Path) -> None:
-        if name == "scan_mask.nii.gz":
-            raise BadInput("broke off")
-        path.write_bytes(b"x")
-
-    files = [RemoteFile("anomaly", "scan_anomaly.nii.gz"), RemoteFile("mask", "scan_mask.nii.gz")]
-    with pytest.raises(BadInput, match="broke off"):
-        save_results(files, fetch, tmp_path / "new" / "out", "case")
-    assert list(tmp_path.iterdir()) == []

@@ -108,12 +108,10 @@ class ServeProcess:
 
     def files(self) -> list[str]:
         """What lies in its temporary folder: paths of files, without locks."""
-        found = (path for path in self.temporary.rglob("*") if path.is_file())
-        return sorted(
-            str(path.relative_to(self.temporary))
-            for path in found
-            if path.suffix != ".lock" and path.name != ".lock"
-        )
+        found = []
+        for folder, _, names in os.walk(self.temporary):  # which does not mind what goes meanwhile
+            found += [os.path.join(folder, name) for name in names if not name.endswith(".lock")]
+        return sorted(found)
 
     def stop(self) -> int:
         """Stop it as Ctrl-C does; its exit code."""
