@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 # What messages name in `backticks`, as a Python argument or a field of a recipe is named; all else that they
 # name so is spelt as the option is.
 _OTHERWISE = {
+    "allow_hosts": "--allow-host",
     "as": "--as",
+    "cors_origins": "--cors-origin",
     "headers": "--dicomweb-header",
     "mapping": "--map",
     "minimum_lesion_ml": "--min-lesion-ml",
     "name": "--as",
+    "normals_dir": "--normals-dir",
+    "token_file": "--token-file",
 }
 _SETTINGS = (
     "any_modality architecture backbone backend channel class_name clip_weights conf data dataset device "

@@ -155,6 +155,9 @@ class _Routes:
             return _refusal(error)
         except ClientDisconnect:
             return Response(status_code=400)
+        except OSError as error:
+            detail = f"the server cannot store the upload ({error.strerror or type(error).__name__})"
+            return JSONResponse({"detail": f"{detail}; try again later"}, 507)
 
     async def _post(self, request: Request) -> Response:
         settings = self._settings

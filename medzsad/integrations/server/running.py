@@ -52,8 +52,10 @@ def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
                     signal.signal(number, handler)
 
     from medzsad.integrations.server.app import create_app
+    from medzsad.integrations.server.connections import PromptProtocol
     from medzsad.integrations.server.private_folder import PrivateFolder
 
+    settings.check()
     _say_nothing_of_scans()
     folder = PrivateFolder()
     before = tempfile.tempdir
@@ -65,7 +67,7 @@ def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
                 app,
                 log_config=None,
                 access_log=False,  # it has what clients wrote; security.Guard has a log of its own
-                http="h11",
+                http=PromptProtocol,
                 ws="none",
                 server_header=False,
                 limit_concurrency=CONNECTIONS,
@@ -109,7 +111,7 @@ def _listening(settings: ServerSettings) -> socket.socket:
 def _say_nothing_of_scans() -> None:
     """Print the server's own lines alone: libraries quote headers and names in theirs."""
     warnings.simplefilter("ignore")
-    logging.lastResort = None
+    logging.lastResort = logging.NullHandler()
     log = logging.getLogger("medzsad.serve")
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -84,7 +84,7 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_known(host):
-            return _refused(421, "this server is not called so; start it with `allow_host` NAME to allow it")
+            return _refused(421, "this server is not called so; add its name to `allow_hosts`")
         origin = headers.get("origin")
         own = origin is None or origin.partition("://")[2].lower() == host.lower()
         if not own and origin not in self._origins:

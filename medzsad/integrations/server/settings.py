@@ -53,7 +53,12 @@ class ServerSettings(Settings):
     precision: str = "auto"
     backend: str = "torch"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Find what must not be served so.
+
+        Raises:
+            BadInput: if others can reach it without a token, or an origin is none.
+        """
         if not self.is_local and self.token_file is None:
             raise BadInput(
                 f"`host` {self.host} can be reached from other machines: add `token_file` with a secret, "
@@ -61,7 +66,7 @@ class ServerSettings(Settings):
             )
         for origin in self.cors_origins:
             if not re.fullmatch(r"https?://[^/\s*]+", origin):
-                raise BadInput(f"`cors_origin` {origin}: give one origin, such as https://viewer.example")
+                raise BadInput(f"`cors_origins` {origin}: give one origin, such as https://viewer.example")
 
     @property
     def is_local(self) -> bool:
@@ -144,6 +149,10 @@ class RequestOptions(Settings):
     def __post_init__(self) -> None:
         if self.label is not None and len(self.label) > LONGEST_LABEL:
             raise BadInput(f"label has {len(self.label)} letters; {LONGEST_LABEL} are allowed")
+        for name in RequestOptions.__dataclass_fields__:
+            text = getattr(self, name)
+            if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise BadInput(f"{name} holds half a letter (a lone surrogate), which is no text")
 
     def settings(self, server: ServerSettings, models: dict[str, OfferedModel]) -> PredictSettings:
         """Return the settings of a prediction.
@@ -153,7 +162,7 @@ class RequestOptions(Settings):
         """
         model = self.model or next(iter(models))
         if model not in models:
-            raise BadInput(f"`model` {model!r} is not offered here; use one of {', '.join(models)}")
+            raise BadInput(f"model {model!r} is not offered here; use one of {', '.join(models)}")
         profiles = server.profiles()
         if self.normals is not None and self.normals not in profiles:
             known = ", ".join(profiles) or "none"
