@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from medzsad.batch.outcome import REASONS, Outcome
-from medzsad.results.ranking import NAME_WIDTH, shortened
 
 
 @pytest.mark.parametrize(
@@ -28,10 +27,3 @@ def test_a_reason_names_its_scan_once_and_only_the_first_are_kept() -> None:
         outcome.fail(str(number), "broken")
     assert len(outcome.document()["reasons"]) == REASONS
     assert outcome.failures()[-1] == f"{REASONS + 2} more failed: see the column error of the table"
-
-
-def test_long_names_keep_their_ends() -> None:
-    assert shortened("case7") == "case7"
-    name = shortened("a" * 40 + "_z")
-    assert len(name) == NAME_WIDTH
-    assert name.endswith("_z")

@@ -174,19 +174,23 @@ def _is_wanted(member: zipfile.ZipInfo) -> bool:
 def _refuse_detached(path: Path) -> None:
     """Refuse a header that names another file for its voxels: it could be any file of this machine.
 
+    Stricter than who reads it: a header that two programs could understand in two ways is refused, too.
+
     Raises:
         BadInput: if it does, or its header does not end where it should.
     """
     if not path.name.endswith((".nrrd", ".mha")):
         return
-    from medzsad.scans.itk_headers import header_fields, voxel_files
-
     with path.open("rb") as file:
         text = file.read(_HEADER)
-    whole = b"ElementDataFile" in text if path.suffix == ".mha" else re.search(rb"\r?\n\r?\n", text)
-    if not whole and len(text) == _HEADER:
+    if path.suffix == ".nrrd":
+        end = re.search(rb"\r?\n\r?\n", text)
+        is_alone = not re.search(rb"(?im)^\s*data ?file\s*:", text[: end.end()] if end else text)
+    else:
+        end = re.search(rb"(?i)elementdatafile[^\n]*\n", text)
+        line = text[text.rfind(b"\n", 0, end.start()) + 1 : end.end()] if end else b""
+        is_alone = end is None or bool(re.fullmatch(rb"ElementDataFile\s*[=:]\s*(?i:local)\s*", line))
+    if end is None and len(text) == _HEADER:
         raise BadInput(f"{path} has a header of more than {_HEADER // 1024} KB; export it again")
-    if re.search(rb"(?im)^\s*data ?file\s*:", text.partition(b"\n\n")[0]) and path.suffix == ".nrrd":
-        raise BadInput(f"{path} keeps its voxels in another file, which is not taken; export one .nrrd file")
-    if voxel_files(path, header_fields(path))[0] != [path]:
-        raise BadInput(f"{path} keeps its voxels in another file, which is not taken; export one file")
+    if not is_alone:
+        raise BadInput(f"{path} keeps its voxels in another file, which is not taken; export it as one file")

@@ -77,9 +77,15 @@ def claiming(shape: tuple[int, int, int]) -> bytes:
             "scan.mha keeps its voxels in another",
         ),
         (
+            {"scan.mha": META.replace(b"Element", b"elementdatafile = LOCAL\nElement", 1) + b"/etc/passwd\n"},
+            400,
+            "scan.mha keeps its voxels in another",
+        ),
+        ({"scan.mha": b"Comment = " + META + b"LOCAL\n" + META + b"/etc/x\n"}, 400, "scan.mha"),
+        (
             {"scan.mha": META + b"x.raw\n"},
             400,
-            "scan.mha has its voxels in x.raw",
+            "scan.mha keeps its voxels in another",
         ),
     ],
 )
