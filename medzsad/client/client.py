@@ -18,6 +18,8 @@ from medzsad.errors import BadInput, MedzsadError
 
 API = 1
 """Number of the interface that this client speaks."""
+WORDS = ("auto", "brain", "whole")
+"""What a region of interest may be besides a mask."""
 _LOOK_S = (0.05, 1.0)  # between two looks at a prediction: at first, and at most
 _BUSY_S = 2.0  # to wait where a full server does not say how long
 _PATIENCE_S = 24 * 3600.0
@@ -114,7 +116,7 @@ class Client:
             scan: a file, or a folder with the DICOM files of one series.
             out: folder of the results; created where missing.
             watch: is told the phase, and of its slices how many are done and how many there are.
-            options: see docs/server.md: ``model``, ``plane``, ``report``, ...
+            options: see docs/server.md: ``model``, ``plane``, ``report``, ...; ``roi`` may be a mask's file.
 
         Raises:
             BadInput: if the scan or an option cannot be used, or the server cannot be reached.
@@ -122,6 +124,8 @@ class Client:
             OutputNotWritable: if the results cannot be written.
         """
         files = scan if isinstance(scan, ScanFiles) else _only_scan(scan)
+        if options.get("roi") is not None and options["roi"] not in WORDS:
+            files = files.with_roi(Path(options.pop("roi")))
         told = watch or (lambda phase, done, total: None)
         identifier = self._submit(files, {k: v for k, v in options.items() if v is not None}, told)
         here = f"/v1/predictions/{identifier}"
@@ -156,7 +160,10 @@ class Client:
     def _wait(self, here: str, files: ScanFiles, told: Watch) -> dict[str, Any]:
         pause, longest = _LOOK_S
         while True:
-            document = self._connection.json("GET", here)
+            try:
+                document = self._connection.json("GET", here)
+            except Refused as refusal:  # somebody deleted it, or the server was started anew
+                raise ServerFailed(f"{files.source}: {refusal}") from None
             status, progress = document["status"], document["progress"]
             if status == "done":
                 return document

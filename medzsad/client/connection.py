@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from medzsad.errors import BadInput
 
 _CHUNK = 1 << 18
+_LONGEST_READ_S = 600.0  # that a server may need to see whether an upload is a scan
 _LONGEST_ANSWER = 64 << 20  # bytes of JSON
 
 
@@ -41,10 +42,12 @@ class Part:
     Attributes:
         name: that it is sent under.
         path: of the file.
+        field: what it is: of the scan, or ``"roi"``.
     """
 
     name: str
     path: Path
+    field: str = "files"
 
 
 class Connection:
@@ -111,7 +114,8 @@ class Connection:
         boundary = secrets.token_hex(16)
         heads = [
             (
-                f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{part.name}"\r\n'
+                f'--{boundary}\r\nContent-Disposition: form-data; name="{part.field}"; '
+                f'filename="{part.name}"\r\n'
                 "Content-Type: application/octet-stream\r\n\r\n"
             ).encode("ascii")
             for part in files
@@ -138,7 +142,7 @@ class Connection:
                 yield b"\r\n"
             yield last
 
-        with closing(self._request("POST", path, body(), headers)) as answer:
+        with closing(self._request("POST", path, body(), headers, _LONGEST_READ_S)) as answer:
             return self._document(answer)
 
     def _request(
@@ -147,18 +151,20 @@ class Connection:
         path: str,
         body: Iterator[bytes] | None = None,
         headers: dict[str, str] | None = None,
+        least_s: float = 0.0,
     ) -> http.client.HTTPResponse:
         parts = self._parts
+        timeout_s = max(self._timeout_s, least_s)
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
             connection = http.client.HTTPSConnection(
                 parts.hostname or "",
                 parts.port,
-                timeout=self._timeout_s,
+                timeout=timeout_s,
                 context=ssl.create_default_context(),
             )
         else:
-            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=self._timeout_s)
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
         all_headers = {**self._headers, **(headers or {}), "Connection": "close"}
         try:
             connection.connect()

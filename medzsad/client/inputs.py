@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medzsad.client.connection import Part
@@ -31,6 +31,11 @@ class ScanFiles:
     name: str
     source: Path
     parts: tuple[Part, ...]
+
+    def with_roi(self, mask: Path) -> ScanFiles:
+        """Return the scan with the mask of a region of interest."""
+        ending = next((end for end in FILE_ENDINGS if mask.name.lower().endswith(end)), "")
+        return replace(self, parts=(*self.parts, Part(f"mask-000001{ending}", mask, "roi")))
 
     def told(self, text: str) -> str:
         """Return a server's message with the files' names here."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 from dicom_factory import ramp, write_series
 from serve_process import ServeProcess, write_scan
@@ -82,6 +84,25 @@ def test_names_stay_here(remote: Any, server: ServeProcess, tmp_path: Path) -> N
     assert not (tmp_path / "Doe_Jane_slices").exists()
 
 
+def test_a_mask_says_where_to_look(remote: Any, server: ServeProcess, tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "scan.nii.gz")
+    mask = nibabel.load(scan)
+    inside = np.zeros(mask.shape, np.uint8)
+    inside[:10] = 1
+    nibabel.save(nibabel.Nifti1Image(inside, mask.affine), tmp_path / "Doe_mask.nii.gz")
+    options = ("--overlay", "none", "--quiet", "--roi", str(tmp_path / "Doe_mask.nii.gz"))
+    assert run(["predict", str(scan), "-o", str(tmp_path / "local"), *options]) == 0
+    assert remote(scan, "-o", tmp_path / "remote", *options)[0] == 0
+    maps = [(tmp_path / place / "scan_anomaly.nii.gz").read_bytes() for place in ("local", "remote")]
+    assert maps[0] == maps[1]
+    assert json.loads((tmp_path / "remote" / "scan.json").read_text())["settings"]["roi"] == "mask"
+    (tmp_path / "Doe_mask.nii.gz").write_bytes(b"none")
+    code, _, err = remote(scan, "-o", tmp_path / "other", *options)
+    assert (code, server.files()) == (2, [])
+    assert str(tmp_path / "Doe_mask.nii.gz") in err
+    assert "Doe" not in server.log.read_text()
+
+
 def test_a_dicom_folder_is_one_scan_with_dicom_results(remote: Any, tmp_path: Path) -> None:
     write_series(tmp_path / "in" / "head", ramp(6, 24, 20), [3.0 * k for k in range(6)])
     code, out, err = remote(tmp_path / "in", "-o", tmp_path / "out", "--json", "--quiet")
@@ -123,7 +144,7 @@ def test_failures_have_the_lines_and_codes_of_the_command_line(
         (["--mutual"], "--mutual does not go with --server"),
         (["--jobs", "2"], "--jobs does not go with --server"),
         (["--with-identity"], "--with-identity does not go with --server"),
-        (["--roi", "mask.nii.gz"], "options: roi: expected one of auto, brain, whole"),
+        (["--roi", "missing.nii.gz"], "missing.nii.gz: cannot be read (No such file or directory)"),
         (["-o", "s3://bucket/out"], "--out URL does not go with --server"),
     ],
 )

@@ -23,6 +23,7 @@ from medzsad.client import API
 from medzsad.errors import MedzsadError
 from medzsad.integrations.server.events import events_of
 from medzsad.integrations.server.models import DetectorPool, offered_models
+from medzsad.integrations.server.openapi import POST
 from medzsad.integrations.server.predictions import (
     Prediction,
     Predictions,
@@ -123,7 +124,7 @@ class _Routes:
         one = "/v1/predictions/{identifier}"
         app.get("/v1", summary="Name, version and limits")(self.about)
         app.get("/v1/models", summary="The models to choose from")(self.models)
-        app.post("/v1/predictions", status_code=202, summary="Predict a scan", openapi_extra=_POST)(self.post)
+        app.post("/v1/predictions", status_code=202, summary="Predict a scan", openapi_extra=POST)(self.post)
         app.get("/v1/predictions", summary="All predictions, the newest first")(self.list)
         app.get(one, summary="How far a prediction is, and what it found")(self.get)
         app.get(f"{one}/events", summary="Its progress as server-sent events")(self.events)
@@ -174,7 +175,7 @@ class _Routes:
                 upload.folder.mkdir(mode=0o700)
                 values = await receive(request, upload, settings.max_upload_mb * 1e6)
                 options = RequestOptions.from_dict(values, origin="options")
-                asked = options.settings(settings, self._models)
+                asked = options.settings(settings, self._models, upload.roi)
                 async with self._reading:
                     await run_in_threadpool(_examine, upload, asked)
                 if await request.is_disconnected():
@@ -284,51 +285,3 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 async def _broken(_: Request, error: Exception) -> JSONResponse:
     reason_of(error, Upload(Path("-"), 0))  # which logs it
     return JSONResponse({"detail": f"internal error: {type(error).__name__}"}, 500)
-
-
-_POST = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "properties": {
-                        "files": {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "One scan: a NIfTI, NRRD, MetaImage or MGZ file, an image, the "
-                            "DICOM files of a series, or a zip of these.",
-                        },
-                        "options": {
-                            "type": "string",
-                            "description": "JSON object with options of `medzsad predict`.",
-                            "example": '{"model": "medzsad-mini", "plane": "axial", "report": true}',
-                        },
-                    },
-                }
-            }
-        },
-    },
-    "responses": {
-        "202": {
-            "description": "Taken; it waits in the queue.",
-            "content": {
-                "application/json": {
-                    "example": {
-                        "id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
-                        "status": "queued",
-                        "links": {"self": "/v1/predictions/0a1b2c3d4e5f60718293a4b5c6d7e8f9"},
-                    }
-                }
-            },
-        },
-        "400": {
-            "description": "The upload or an option cannot be used; the line says why.",
-            "content": {"application/json": {"example": {"detail": "scan.nii.gz is empty (0 bytes); ..."}}},
-        },
-        "413": {"description": "Above the server's limits."},
-        "429": {"description": "The queue is full; see Retry-After."},
-    },
-}

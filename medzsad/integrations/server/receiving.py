@@ -26,7 +26,7 @@ class TooSlow(BadInput):
 
 
 async def receive(request: Request, upload: Upload, most_bytes: float) -> dict[str, Any]:
-    """Store the parts ``files`` of a request in an upload, and return its part ``options``.
+    """Store the parts ``files`` and ``roi`` of a request in an upload, and return its part ``options``.
 
     Args:
         request: a multipart request.
@@ -141,13 +141,13 @@ class _Parts:
     def _open(self) -> None:
         _, facts = parse_options_header(self._headers.get(b"content-disposition", b""))
         name = facts.get(b"name", b"")
-        if name == b"files":
+        if name in (b"files", b"roi"):
             filename = facts.get(b"filename", b"").decode("utf-8", "replace")
             if not filename:
-                raise BadInput("a part `files` has no file name; its ending tells the format")
-            self._file = self._upload.create(filename).open("wb")
+                raise BadInput("a part has no file name; its ending tells the format")
+            self._file = self._upload.create(filename, is_roi=name == b"roi").open("wb")
         elif name != b"options":
-            raise BadInput("a part is neither `files` nor `options`; send these alone")
+            raise BadInput("a part is neither `files`, `roi` nor `options`; send these alone")
 
     def _write(self, data: bytes) -> None:
         if self._file is not None:

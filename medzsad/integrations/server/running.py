@@ -70,6 +70,7 @@ def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
                 http=PromptProtocol,
                 ws="none",
                 server_header=False,
+                proxy_headers=False,
                 limit_concurrency=CONNECTIONS,
                 timeout_graceful_shutdown=_STOP_S,
             )

@@ -119,7 +119,8 @@ class RequestOptions(Settings):
         normals: name of a profile of normals that the server has.
         organ, class_name, any_modality, series, volume, modality, plane, window, threshold, roi,
             max_candidates, min_volume, all_candidates, volume_rules, overlay, report, seg_nrrd, dicom,
-            save_scan, save_brain: see :class:`~medzsad.batch.predictor.PredictSettings`; ``roi`` is a word.
+            save_scan, save_brain: see :class:`~medzsad.batch.predictor.PredictSettings`; ``roi`` is a word, a
+            mask is a part of its own.
     """
 
     label: str | None = None
@@ -154,8 +155,15 @@ class RequestOptions(Settings):
             if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
                 raise BadInput(f"{name} holds half a letter (a lone surrogate), which is no text")
 
-    def settings(self, server: ServerSettings, models: dict[str, OfferedModel]) -> PredictSettings:
+    def settings(
+        self, server: ServerSettings, models: dict[str, OfferedModel], roi: Path | None = None
+    ) -> PredictSettings:
         """Return the settings of a prediction.
+
+        Args:
+            server: what the server computes on.
+            models: that it offers.
+            roi: a mask that came with the scan.
 
         Raises:
             BadInput: if the server has no such model or profile, or an option is none that there is.
@@ -172,6 +180,10 @@ class RequestOptions(Settings):
         source = models[model].source
         if profile is not None and self.model is None:  # alone, as on the command line
             source, profile = profile, None
+        if roi is not None:
+            if self.roi is not None:
+                raise BadInput("a region of interest is given twice, as a mask and as a word; leave one out")
+            asked["roi"] = str(roi)
         settings = PredictSettings(
             **asked,
             model=source,

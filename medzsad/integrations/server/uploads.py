@@ -23,7 +23,8 @@ MANY = 50_000  # files of one upload
 NAME_LENGTH = 1024
 THE_UPLOAD = "the upload"
 _CHUNK = 1 << 20
-_NEUTRAL = re.compile(r"(?:d\d+/)?(f\d{6}(?:\.[a-z]+){0,2})")
+_ROI = ".roi"  # hidden from who looks for scans
+_NEUTRAL = re.compile(r"(?:(?:d\d+|\.roi)/)?(f\d{6}(?:\.[a-z]+){0,2})")
 _HEADER = 1 << 16  # of NRRD and MetaImage files, in which their end must be
 
 
@@ -40,18 +41,24 @@ class Upload:
         most_bytes: they may have together, unpacked.
         source: the file or folder to read; known after :meth:`find_scan`.
         series: which series of it.
+        roi: the mask of a region of interest, if one came.
     """
 
     folder: Path
     most_bytes: float
     source: Path = field(default_factory=Path)
     series: str | None = None
+    roi: Path | None = None
     _names: dict[str, str] = field(default_factory=dict)  # neutral name to the client's
     _numbers: dict[tuple[str, str], int] = field(default_factory=dict)
     _bytes: int = 0
 
-    def create(self, name: str) -> Path:
-        """Return the path of a new file that the client calls ``name``; ``/`` and ``\\`` part its folders.
+    def create(self, name: str, *, is_roi: bool = False) -> Path:
+        """Return the path of a new file.
+
+        Args:
+            name: that the client gives it; ``/`` and ``\\`` part its folders.
+            is_roi: whether it is the mask of the region of interest.
 
         Raises:
             BadInput: if there are too many files, two of one name, or it is of a kind that is not taken.
@@ -70,9 +77,12 @@ class Upload:
         stem = parts.name[: len(parts.name) - len(ending)]
         folder = self._number(("folder", str(parts.parent)))
         file = f"f{self._number((str(parts.parent), stem)):06d}{ending}"
-        path = self.folder / f"d{folder}" / file
+        path = self.folder / (_ROI if is_roi else f"d{folder}") / file
         if file in self._names:
             raise BadInput(f"{THE_UPLOAD} holds two files called {parts.name}; give each its own name")
+        if is_roi and self.roi is not None:
+            raise BadInput(f"{THE_UPLOAD} has two parts `roi`; send one mask")
+        self.roi = path if is_roi else self.roi
         path.parent.mkdir(mode=0o700, exist_ok=True)
         self._names[file] = parts.name or "a file without a name"
         return path
@@ -107,7 +117,7 @@ class Upload:
         for path in packed:
             self._unpack(path)
         files = sorted(path for path in self.folder.glob("d*/*") if path.is_file())
-        for path in files:
+        for path in (*files, *([self.roi] if self.roi else ())):
             _refuse_detached(path)
         if not files:
             raise BadInput(f"{THE_UPLOAD} holds no file; send the files of one scan as `files`")
@@ -127,7 +137,7 @@ class Upload:
         """Return a message with the client's names of files instead of those they have here."""
         text = text.replace(f"{self.folder}{os.sep}", "").replace(str(self.folder), THE_UPLOAD)
         named = _NEUTRAL.sub(lambda match: self._names.get(match[1], match[0]), text)
-        return re.sub(r"(?<![\w/])d\d+(?!\w)", THE_UPLOAD, re.sub(r"(?<![\w/])d\d+/", "", named))
+        return re.sub(r"(?<![\w/])d\d+(?!\w)", THE_UPLOAD, re.sub(r"(?<![\w/])(d\d+|\.roi)/", "", named))
 
     def _unpack(self, path: Path) -> None:
         """Replace a zip by its files; their names lead nowhere, for they get others."""

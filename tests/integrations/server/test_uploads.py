@@ -140,7 +140,7 @@ def test_a_bad_option_is_refused_in_one_line(
         (
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n--{BOUNDARY}--'.encode(),
             FORM,
-            "neither `files` nor `options`",
+            "neither `files`, `roi` nor `options`",
         ),
         (
             f'{PART}"options"\r\n\r\n[1\r\n--{BOUNDARY}--'.encode(),
@@ -185,6 +185,17 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path) -> None:
         upload.create("../../../etc/passwd")
     with pytest.raises(BadInput, match="1024 are allowed"):
         upload.create("x" * 1025)
+
+
+def test_a_mask_is_held_to_the_same_rules(tmp_path: Path) -> None:
+    upload = upload_of(tmp_path)
+    upload.create("scan.nii").write_bytes(b"x")
+    upload.create("mask.nrrd", is_roi=True).write_bytes(NRRD + b"data file: /etc/passwd\n\n")
+    with pytest.raises(BadInput, match="keeps its voxels in another file"):
+        upload.find_scan()
+    with pytest.raises(BadInput, match="two parts `roi`"):
+        upload.create("other.nii", is_roi=True)
+    assert upload.told(f"{upload.roi} is odd") == "mask.nrrd is odd"
 
 
 def test_the_two_files_of_a_pair_stay_together(tmp_path: Path) -> None:
