@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -227,7 +228,10 @@ class _Routes:
         if not prediction.files:
             raise HTTPException(404, "there are no results yet")
         path = prediction.folder / f"{secrets.token_hex(8)}.zip"
-        await run_in_threadpool(_pack, prediction.files, path)
+        try:
+            await run_in_threadpool(_pack, prediction.files, path)
+        except FileNotFoundError:
+            raise HTTPException(404, "the prediction has just been deleted") from None
         return FileResponse(
             path,
             media_type="application/zip",
@@ -263,7 +267,10 @@ def _examine(upload: Upload, settings: Any) -> None:
 def _pack(files: dict[str, ResultFile], path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, file in files.items():
-            archive.writestr(zipfile.ZipInfo(name, _SAME_TIME), file.path.read_bytes())
+            info = zipfile.ZipInfo(name, _SAME_TIME)
+            info.file_size = file.size  # tells whether it is larger than plain zip can hold
+            with archive.open(info, "w") as target, file.path.open("rb") as source:
+                shutil.copyfileobj(source, target)
 
 
 async def _expire(predictions: Predictions) -> None:
