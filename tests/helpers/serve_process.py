@@ -20,6 +20,7 @@ import nibabel
 from made_scans import AFFINE, small_head
 
 BOUNDARY = "the-boundary"
+PATIENCE_S = 300.0  # on a machine that has much else to do
 
 
 def write_scan(path: Path, seed: int = 0, shape: tuple[int, int, int] = (20, 24, 6)) -> Path:
@@ -77,7 +78,7 @@ class ServeProcess:
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers (small letters) and body of an answer."""
         parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
         with contextlib.closing(connection):
             connection.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
             answer = connection.getresponse()
@@ -96,7 +97,7 @@ class ServeProcess:
         status, _, body = self.request("POST", "/v1/predictions", form(files, options), **{**kind, **headers})
         return status, json.loads(body)
 
-    def finished(self, identifier: str, timeout_s: float = 120.0) -> dict[str, Any]:
+    def finished(self, identifier: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait until a prediction is over."""
         limit = time.monotonic() + timeout_s
         while time.monotonic() < limit:
@@ -113,14 +114,19 @@ class ServeProcess:
             found += [os.path.join(folder, name) for name in names if not name.endswith(".lock")]
         return sorted(found)
 
+    def forget(self) -> None:
+        """Delete all predictions."""
+        for document in self.json("/v1/predictions"):
+            self.request("DELETE", document["links"]["self"])
+
     def stop(self) -> int:
         """Stop it as Ctrl-C does; its exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_S)
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from serve_process import ServeProcess, serving, write_scan
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     """A server with small limits, which takes the page of another origin, too."""
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
@@ -17,6 +17,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     arguments = ("--max-upload", 3, "--max-unpacked", 6, "--cors-origin", "https://viewer.example")
     with serving(tmp_path_factory.mktemp("serve"), *arguments) as process:
         yield process
+
+
+@pytest.fixture
+def server(one_server: ServeProcess) -> Iterator[ServeProcess]:
+    """The server, which has nothing to remember before and after a test."""
+    yield one_server
+    one_server.forget()
 
 
 @pytest.fixture(scope="session")

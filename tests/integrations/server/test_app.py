@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from dicom_factory import ramp, write_series
-from serve_process import ServeProcess, serving, write_scan
+from serve_process import PATIENCE_S, ServeProcess, serving, write_scan
 
 SECRET = "Doe^Jane_1970"
 
@@ -27,7 +27,8 @@ def test_a_scan_is_predicted_and_all_of_it_is_deleted(server: ServeProcess, scan
     here = answer["links"]["self"]
     with_events = server.request("GET", answer["links"]["events"])
     assert with_events[1]["content-type"].startswith("text/event-stream")
-    events = [block.splitlines() for block in with_events[2].decode().strip().split("\n\n")]
+    blocks = with_events[2].decode().strip().split("\n\n")
+    events = [block.splitlines() for block in blocks if not block.startswith(":")]
     names = [lines[0].removeprefix("event: ") for lines in events]
     assert set(names[:-1]) == {"progress"}
     assert names[-1] == "done"
@@ -106,11 +107,9 @@ def test_a_prediction_is_cancelled_in_the_middle(server: ServeProcess, tmp_path:
     while not (progress := server.json(answer["links"]["self"])["progress"])["done"]:
         time.sleep(0.02)
     assert progress["done"] < progress["total"]
-    began = time.monotonic()
     assert server.request("DELETE", answer["links"]["self"])[0] == 204
     assert server.finished(second["id"])["status"] == "done"
-    assert time.monotonic() - began < 60
-    listener.join(30)
+    listener.join(PATIENCE_S)
     assert b"event: cancelled" in ended[0]
     server.request("DELETE", second["links"]["self"])
     assert server.files() == []
@@ -148,7 +147,7 @@ def test_thirty_two_uploads_at_once_are_answered_or_told_to_wait(server: ServePr
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(PATIENCE_S)
     assert len(answers) == 32
     assert {status for status, _ in answers} <= {202, 429}
     taken = [answer for status, answer in answers if status == 202]
@@ -197,13 +196,13 @@ def test_results_are_kept_for_so_long(tmp_path: Path, scan: bytes) -> None:
     with serving(tmp_path, "--keep", "0.02", "--queue", "1") as server:
         _, answer = server.post({"a.nii.gz": scan}, {"overlay": "none"})
         server.finished(answer["id"])
-        limit = time.monotonic() + 40
+        limit = time.monotonic() + PATIENCE_S
         while server.request("GET", answer["links"]["self"])[0] == 200 and time.monotonic() < limit:
             time.sleep(0.3)
         assert server.request("GET", answer["links"]["self"])[0] == 404
         assert server.files() == []
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_the_map_is_that_of_the_command_line(server: ServeProcess, scan: bytes, tmp_path: Path) -> None:
@@ -229,7 +228,7 @@ def test_the_map_is_that_of_the_command_line(server: ServeProcess, scan: bytes, 
 
 def test_a_request_that_is_cut_leaves_nothing(server: ServeProcess) -> None:
     parts = urlsplit(server.url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
     connection.putrequest("POST", "/v1/predictions")
     connection.putheader("Content-Type", "multipart/form-data; boundary=b")
     connection.putheader("Content-Length", "1000000")
@@ -237,7 +236,7 @@ def test_a_request_that_is_cut_leaves_nothing(server: ServeProcess) -> None:
     connection.send(
         b'--b\r\nContent-Disposition: form-data; name="files"; filename="x.nii"\r\n\r\n' + bytes(100_000)
     )
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + PATIENCE_S
     while not server.files() and time.monotonic() < limit:
         time.sleep(0.02)
     assert server.files() != []
@@ -253,7 +252,7 @@ def test_those_that_say_nothing_keep_no_place_from_others(server: ServeProcess) 
     parts = urlsplit(server.url)
     silent = [socket.create_connection((parts.hostname, parts.port)) for _ in range(220)]
     silent[0].sendall(b"GET /v1 HTTP/1.1\r\nHost: localhost\r\n")  # and no more
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE_S
     while server.request("GET", "/v1")[0] == 503 and time.monotonic() < limit:
         time.sleep(0.5)
     assert server.request("GET", "/v1")[0] == 200
