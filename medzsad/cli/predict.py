@@ -239,7 +239,7 @@ def predict(
             places,
             out,
             fresh=fresh,
-            watch=None if quiet else _watch(status),
+            watch=None if quiet else watch_of(status),
             headers=access_headers(headers) if is_remote else {},
             send_back=store,
             mutual=compared,
@@ -275,8 +275,8 @@ def _with_server(
     return [*inputs, f"dicomweb{remote.removeprefix('http')}"]
 
 
-def _watch(status: StatusLine) -> Notes:
-    """What shows on the terminal how far a scan is."""
+def watch_of(status: StatusLine) -> Notes:
+    """Return what shows on the terminal how far a scan is."""
     from medzsad.batch.worker import Notes
 
     class Shown(Notes):
