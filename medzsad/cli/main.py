@@ -26,6 +26,7 @@ COMMANDS = {
     "models": ("medzsad.cli.models", "The detectors by name: list, info, fetch, import, remove."),
     "monailabel": ("medzsad.cli.monailabel", "A MONAI Label server for 3D Slicer and OHIF: init, start."),
     "export": ("medzsad.cli.export", "Detectors for use elsewhere: a MONAI bundle, an ONNX file."),
+    "example": ("medzsad.cli.example", "Write the example scan to try medzsad on."),
     "doctor": ("medzsad.cli.doctor", "Versions, devices, cache, models that are ready, and a self-test."),
 }
 

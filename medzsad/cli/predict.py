@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medzsad.cli.completion import complete_model, complete_plane
 from medzsad.cli.options import (
     backend_option,
     class_option,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     "--model",
     default="medzsad-mini",
     show_default=True,
+    shell_complete=complete_model,
     help="A model's name (see medzsad models list), or a .safetensors checkpoint.",
 )
 @normals_option
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     default="auto",
     show_default=True,
     metavar="PLANE",
+    shell_complete=complete_plane,
     help="auto (acquisition plane), axial, coronal, sagittal, or all (mean of the three).",
 )
 @click.option(

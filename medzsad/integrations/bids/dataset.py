@@ -139,7 +139,9 @@ def _check_labels(labels: list[str], there: Iterable[str], prefix: str, root: Pa
     known = sorted(there)
     unknown = [label for label in labels if label not in known]
     if unknown:
-        listed = ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "")
+        listed = ", ".join(f"{prefix}{label}" for label in known[:SHOWN]) + (
+            ", ..." if len(known) > SHOWN else ""
+        )
         raise BadInput(f"{root} has no {prefix}{unknown[0]}; there is {listed or 'none'}.")
 
 

@@ -62,6 +62,7 @@ def errors_of(root: Path) -> list[dict]:
     return [each for each in json.loads(done.stdout)["issues"]["issues"] if each["severity"] == "error"]
 
 
+@pytest.mark.slow
 def test_derivatives_and_table_are_valid_bids(dataset: Path, bids: Call) -> None:
     out = dataset / "derivatives" / "medzsad"
     code, _, stderr = bids(dataset, out, "participant", "--report")
