@@ -12,13 +12,18 @@ from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>(?!https?://|#)[^)]+)\)")
+CODE = r"```.*?```|`[^`\n]*`"
+LINK = re.compile(
+    rf"(?P<code>{CODE})|(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>(?!https?://|#)[^)]+)\)", re.DOTALL
+)
 
 
 def for_index(readme: str, repository: str | None) -> str:
     """Return a README whose links are absolute, or gone."""
 
     def replaced(link: re.Match[str]) -> str:
+        if link["code"]:
+            return link["code"]
         image, text, target = link["image"], link["text"], link["target"]
         if repository is None:
             return "" if image else text

@@ -80,11 +80,15 @@ def check_place(root: Path, out: Path) -> None:
 def describe(root: Path, out: Path) -> None:
     """Write what BIDS demands of the root of derivatives: its description, and what validators pass over.
 
+    Keys that somebody added to the description, such as Authors, stay.
+
     Raises:
         OutputNotWritable: if it cannot be written.
     """
     try:
-        _write_text(out / DESCRIPTION, to_json(_description(check_dataset(root), root, out)))
+        path = out / DESCRIPTION
+        added = read_json(path) if path.exists() else {}
+        _write_text(path, to_json(added | _description(check_dataset(root), root, out)))
         for name, text in ((".bidsignore", IGNORED), ("README.md", README)):
             if not (out / name).exists():
                 _write_text(out / name, text)
