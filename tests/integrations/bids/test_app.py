@@ -240,3 +240,52 @@ def test_real_flair_through_the_embedded_detector(
     assert errors_of(root) == []
     assert errors_of(out) == []
     assert json.loads((out / "dataset_description.json").read_text())["DatasetLinks"] == {"raw": "../.."}
+
+
+def test_on_another_disk_files_are_copied_and_what_was_added_stays(
+    dataset: Path, bids: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("medzsad.integrations.bids.derivatives.os.link", refuse)
+    out, work = tmp_path / "out", tmp_path / "work"
+    command = ("participant", "--skip-bids-validation", "--suffix", "T1w", "-w", work)
+    assert bids(dataset, out, *command)[0] == 0
+    name = "sub-01_ses-1_space-T1w_desc-anomaly_probseg.nii.gz"
+    copied = (out / "sub-01/ses-1/anat" / name).read_bytes()
+    assert copied == (work / "sub-01_ses-1_T1w_anomaly.nii.gz").read_bytes()
+    assert not (out / ".work").exists()
+    path = out / "dataset_description.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"Authors": ["A", "B"], "Name": "x"}))
+    assert bids(dataset, out, *command)[0] == 0
+    description = json.loads(path.read_text())
+    assert (description["Authors"], description["Name"]) == (
+        ["A", "B"],
+        "medzsad: anomaly maps of Made heads",
+    )
+
+
+def test_programs_that_are_missing_or_fail_are_told_in_a_line(
+    dataset: Path, bids: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medzsad.integrations.bids.dataset.VALIDATORS", ("false",))
+    code, _, stderr = bids(dataset, tmp_path / "out", "participant")
+    assert code == 2
+    assert "the BIDS validator failed" in stderr
+    assert "--skip-bids-validation" in stderr
+    monkeypatch.setitem(sys.modules, "bids", None)
+    code, _, stderr = bids(dataset, tmp_path / "out", "participant")
+    assert code == 2
+    assert 'pip install "medzsad[bids]"' in stderr
+
+
+def test_an_image_that_was_not_fetched(dataset: Path, bids: Call, tmp_path: Path) -> None:
+    """DataLad leaves links that lead nowhere."""
+    path = dataset / f"{IMAGES[2]}.nii.gz"
+    path.unlink()
+    path.symlink_to("../../../.git/annex/objects/x")
+    code, stdout, stderr = bids(dataset, tmp_path / "out", "participant", "--skip-bids-validation")
+    assert code == 2
+    assert "2 of 3 images done, 1 failed" in stdout
+    assert "sub-02_ses-1_FLAIR.nii.gz" in stderr
