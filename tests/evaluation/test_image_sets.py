@@ -18,7 +18,7 @@ from medzsad.detectors.base import Prediction
 from medzsad.detectors.references import Brightness
 from medzsad.errors import BadInput
 from medzsad.evaluation.cache import PredictionCache
-from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey, on_grid, predict_images
+from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey, modality_of, on_grid, predict_images
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.predicting import predict
 from medzsad.zoo.loading import load_detector
@@ -99,6 +99,7 @@ def test_images_of_radiology_go_to_the_grey_network_whatever_their_channels(
     mini = load_detector("medzsad-mini", device="cpu", precision="fp32")
     rng = np.random.default_rng(0)
     grey = rng.integers(60, 200, (48, 48, 1)).astype(np.uint8).repeat(3, 2)
+    grey[20:28, 20:28] = 0  # no photograph of a surface
     tinted, marked = grey.copy(), grey.copy()
     tinted[..., 0] += 1  # as JPEG compression leaves it
     marked[8:40, 8:40] = (250, 30, 30)
@@ -114,7 +115,10 @@ def test_images_of_radiology_go_to_the_grey_network_whatever_their_channels(
         networks.clear()
         shown = is_shown_grey(mini, dataset)
         cache = PredictionCache(None, mini, {})
-        return [one.score for one in predict_images(mini, paths, framing=framing, cache=cache, grey=shown)]
+        found = predict_images(
+            mini, paths, framing=framing, cache=cache, grey=shown, modality=modality_of(dataset)
+        )
+        return [one.score for one in found]
 
     own = run("folder")
     assert networks == ["grey", "colour"]  # of one's own images only the channels tell
