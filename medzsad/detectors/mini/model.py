@@ -89,10 +89,12 @@ def is_photograph(images: Tensor) -> Tensor:
         images: float32 (B, 3, H, W) in [0, 1].
 
     Returns:
-        bool (B,): :func:`is_colour`, or less than :data:`BLACK_SHARE` of the pixels are black.
+        bool (B,): :func:`is_colour`, or less than :data:`BLACK_SHARE` of the pixels are black, in the box
+        around all others, for images may be padded.
     """
-    black = (images.mean(1) <= FOREGROUND_LEVEL).to(images.dtype).mean((1, 2))
-    return is_colour(images) | (black < BLACK_SHARE)
+    shown = (images.mean(1) > FOREGROUND_LEVEL).to(images.dtype)
+    box = shown.amax(1).sum(1) * shown.amax(2).sum(1)
+    return is_colour(images) | (shown.sum((1, 2)) > (1 - BLACK_SHARE) * box)
 
 
 def _to_colours(inputs: Tensor) -> Tensor:

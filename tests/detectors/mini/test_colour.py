@@ -29,7 +29,7 @@ def pictures() -> tuple[Tensor, Tensor, Tensor]:
     noise = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(3)) * 0.8 + 0.2
     surface = noise[:, :1].expand(-1, 3, -1, -1).contiguous()
     scan = surface.clone()
-    scan[..., :6] = 0
+    scan[..., :6, :6] = 0
     return noise, surface, scan
 
 
@@ -62,6 +62,9 @@ def test_a_checkpoint_holds_the_decoder_and_names_the_encoder(detector: MedzsadM
 def test_photographs_are_in_colour_or_fill_the_picture(detector: MedzsadMini) -> None:
     colour, surface, scan = pictures()
     assert is_photograph(torch.cat([colour, surface, scan])).tolist() == [True, True, False]
+    padded = torch.nn.functional.pad(surface, (0, 0, 9, 9))
+    assert is_photograph(padded).all()
+    assert not is_photograph(torch.zeros_like(surface)).any()
     assert detector.route(torch.cat([colour, surface, scan])).tolist() == [1, 1, 0]
     grey = MedzsadMini(image_size=48, network=SMALL)
     grey.network.load_state_dict(detector.network.state_dict())
