@@ -14,7 +14,7 @@ neighbours (:mod:`medzsad.detectors.mini.slices`). It is trained on synthetic an
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -33,7 +33,6 @@ from medzsad.detectors.volume_rules import MEASURED_RULES, VolumeRules
 from medzsad.errors import ModelNotReady
 from medzsad.scans.scan import Modality
 
-BLACK_SHARE = 1e-3  # scans have air around them, photographs fill the picture
 COLOUR_LEVEL = 0.03  # from this mean difference between channels on, an image is one in colour
 PREFIXES = {"colour_network": "colour.", "slice_network": "slice."}  # of their tensors in a checkpoint
 KINDS = ("grey", "colour", "slice")  # of images, as far as calibration is concerned
@@ -80,31 +79,6 @@ def is_colour(images: Tensor) -> Tensor:
     return mean > COLOUR_LEVEL
 
 
-def is_photograph(images: Tensor) -> Tensor:
-    """Whether images are in colour, or at least fill the picture, as photographs of surfaces do.
-
-    Of grey images whose origin is unknown: around what a scanner shows there is air, which is black.
-
-    Args:
-        images: float32 (B, 3, H, W) in [0, 1].
-
-    Returns:
-        bool (B,): :func:`is_colour`, or less than :data:`BLACK_SHARE` of the pixels are black, in the box
-        around all others, for images may be padded.
-    """
-    shown = (images.mean(1) > FOREGROUND_LEVEL).to(images.dtype)
-    box = shown.amax(1).sum(1) * shown.amax(2).sum(1)
-    return is_colour(images) | (shown.sum((1, 2)) > (1 - BLACK_SHARE) * box)
-
-
-def _to_colours(inputs: Tensor) -> Tensor:
-    return is_colour(inputs).long()
-
-
-def _to_photographs(inputs: Tensor) -> Tensor:
-    return is_photograph(inputs).long()
-
-
 def tensors_of(checkpoint: Checkpoint, part: str) -> dict[str, Tensor]:
     """Return the float32 tensors of one network: ``"network"`` (grey), or a key of :data:`PREFIXES`."""
     prefix = PREFIXES.get(part, "")
@@ -131,9 +105,8 @@ class MedzsadMini(AnomalyDetector):
         network: the sizes of :class:`MiniNetwork`.
         colour: have a second network for images in colour (:func:`is_colour`): True for one of the same
             sizes, ``"lite0"`` for :class:`ColourNetwork`.
-        photographs: give the second network grey images, too, that look like photographs
-            (:func:`is_photograph`) and are not known to be of radiology, and ultrasound
-            (:meth:`for_modality`).
+        photographs: give the second network grey images, too, that are known to be photographs, and
+            ultrasound (:meth:`for_modality`).
         encoder: digest of the encoder that :class:`ColourNetwork` was trained with; None for any.
         neighbour_mm: have a third network, :class:`SliceNetwork`, for slices of grey volumes, which sees the
             slices this far below and above, too; None for the network of grey images.
@@ -243,11 +216,13 @@ class MedzsadMini(AnomalyDetector):
         return detector
 
     def network_for(self, modality: Modality) -> int | None:
-        """Return 0, or 1 for ultrasound, of what is known to be of radiology; None of all other images."""
+        """Return 0, or 1 for ultrasound and photographs; None where the looks decide."""
         by_itself = self.kind == "slice" and self.slice_network is not None
-        if self.colour_network is None or by_itself or modality in (Modality.RGB, Modality.GREY):
+        if self.colour_network is None or by_itself or modality is Modality.GREY:
             return None
-        return int(self.photographs and modality is Modality.US)
+        if not self.photographs:
+            return None if modality is Modality.RGB else 0
+        return int(modality in (Modality.US, Modality.RGB))
 
     def for_modality(self, modality: Modality) -> MedzsadMini:
         """Return the same detector for images of a modality, which may decide the network."""
@@ -285,10 +260,10 @@ class MedzsadMini(AnomalyDetector):
         chosen = self.route(inputs)
         return by_conditions(inputs, chosen, used) if self.is_graph else divided(inputs, chosen, used)
 
-    @property
-    def route(self) -> Callable[[Tensor], Tensor]:  # type: ignore[override]  # a plain function there, too
-        """Return the function that gives 1 for images of the second network, else 0: int64 (B,)."""
-        return _to_photographs if self.photographs else _to_colours
+    @staticmethod
+    def route(inputs: Tensor) -> Tensor:
+        """Return 1 for images in colour, else 0: int64 (B,)."""
+        return is_colour(inputs).long()
 
     def networks(self) -> tuple[MedzsadMini, ...]:
         """Return a detector for each network in use, with the weights of that network alone."""

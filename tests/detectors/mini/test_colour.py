@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
 from medzsad.detectors.mini.colour import ENCODER, ColourNetwork
-from medzsad.detectors.mini.model import MedzsadMini, is_photograph
+from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.errors import ModelNotReady
 from medzsad.scans.scan import Modality
 
@@ -59,27 +59,23 @@ def test_a_checkpoint_holds_the_decoder_and_names_the_encoder(detector: MedzsadM
         MedzsadMini.from_checkpoint(dataclasses.replace(made, tensors=few))
 
 
-def test_photographs_are_in_colour_or_fill_the_picture(detector: MedzsadMini) -> None:
+def test_colours_or_the_modality_decide(detector: MedzsadMini) -> None:
     colour, surface, scan = pictures()
-    assert is_photograph(torch.cat([colour, surface, scan])).tolist() == [True, True, False]
-    padded = torch.nn.functional.pad(surface, (0, 0, 9, 9))
-    assert is_photograph(padded).all()
-    assert not is_photograph(torch.zeros_like(surface)).any()
-    assert detector.route(torch.cat([colour, surface, scan])).tolist() == [1, 1, 0]
+    assert detector.route(torch.cat([colour, surface, scan])).tolist() == [1, 0, 0]
     grey = MedzsadMini(image_size=48, network=SMALL)
     grey.network.load_state_dict(detector.network.state_dict())
     assert torch.equal(detector(scan).anomaly_map, grey(scan).anomaly_map)
-    assert not torch.equal(detector(surface).anomaly_map, grey(surface).anomaly_map)
-    # What is known to be of radiology goes the way of radiology, whatever it looks like.
     for modality in (Modality.CT, Modality.MR, Modality.XRAY):
         known = detector.for_modality(modality)
-        assert torch.equal(known(surface).anomaly_map, grey(surface).anomaly_map)
-    assert not torch.equal(detector.for_modality(Modality.US)(scan).anomaly_map, grey(scan).anomaly_map)
-    assert detector.for_modality(Modality.GREY) is detector.for_modality(Modality.RGB) is detector
+        assert torch.equal(known(colour).anomaly_map, grey(colour).anomaly_map)
+    for modality in (Modality.US, Modality.RGB):
+        known = detector.for_modality(modality)
+        assert not torch.equal(known(surface).anomaly_map, grey(surface).anomaly_map)
+        assert torch.equal(known(colour).anomaly_map, detector(colour).anomaly_map)
+    assert detector.for_modality(Modality.GREY) is detector
     assert grey.for_modality(Modality.MR) is grey
     former = MedzsadMini(image_size=48, network=SMALL, colour=True)
-    assert former.route(torch.cat([colour, surface, scan])).tolist() == [1, 0, 0]
-    assert former.network_for(Modality.US) == 0
+    assert (former.network_for(Modality.US), former.network_for(Modality.RGB)) == (0, None)
     assert "photographs" not in former.to_checkpoint().settings
 
 
