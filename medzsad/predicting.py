@@ -170,6 +170,8 @@ def predict(
     detector.check_scan(scan)
     if not scan.is_2d:
         detector = detector.for_volume(colour=scan.is_colour)
+    if scan.modality is not Modality.RGB or scan.modality_source != "guessed":
+        detector = detector.for_modality(scan.modality)
     if detector.tells_colours or detector.neighbour_mm is not None:
         scan = scan.with_notes(window_note(window))
     rules = NO_RULES if scan.is_2d else rules_for(detector, volume_rules)

@@ -27,6 +27,7 @@ from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.metrics.ranking import rank
 from medzsad.metrics.undefined import value_of
 from medzsad.scans.modality import LUMINANCE, is_radiology
+from medzsad.scans.scan import Modality
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
@@ -43,6 +44,7 @@ def predict_images(
     cache: PredictionCache,
     batch_size: int = 1,
     grey: bool = False,
+    modality: Modality | None = None,
 ) -> Iterator[StoredPrediction]:
     """Predicts images in order.
 
@@ -54,6 +56,7 @@ def predict_images(
         cache: where predictions are looked up and kept.
         batch_size: images at once (``"whole"`` only), where their sizes agree.
         grey: show the images without colours (:func:`is_shown_grey`).
+        modality: how the images came about, where that is known (:func:`modality_of`).
 
     Yields:
         One prediction per path. A map has the resolution that the method gives (``"whole"``), or the image's
@@ -62,6 +65,8 @@ def predict_images(
     Raises:
         BadInput: if a file cannot be read.
     """
+    if modality is not None:
+        detector = detector.for_modality(modality)
     if grey:
         detector = _without_colours(detector)
     if framing == "foreground":
@@ -72,6 +77,18 @@ def predict_images(
         loaded = _ahead(pool, paths, cache)
         while group := list(islice(loaded, max(1, batch_size))):
             yield from _predict_group(detector, cache, group)
+
+
+def modality_of(dataset: str) -> Modality | None:
+    """Return the modality that the catalogue says a set's images are of; None of data of one's own.
+
+    Grey images that are known to be medical, such as OCT, go the way of MR: they are no photographs.
+    """
+    entry = entries().get(dataset)
+    if entry is None or entry.modality is None:
+        return None
+    modality = Modality(entry.modality)
+    return Modality.MR if modality is Modality.GREY else modality
 
 
 def is_shown_grey(detector: AnomalyDetector, dataset: str) -> bool:
@@ -212,6 +229,7 @@ def evaluate_images(
             cache=cache.of(told[name]),
             batch_size=batch_size,
             grey=is_shown_grey(detector, samples.name),
+            modality=modality_of(samples.name),
         )
         draws = settings.draws(len(members))
         pool = PixelPool(settings, threshold, draws=draws) if samples.level == "pixel" else None

@@ -15,7 +15,7 @@ from medzsad.detectors.features.base import PatchFeatures, build_features
 from medzsad.detectors.normals.profile import LayerProfile
 from medzsad.detectors.scoring import gaussian_smooth, pool_map, upsample
 from medzsad.errors import BadInput, ModelNotReady
-from medzsad.scans.scan import Scan
+from medzsad.scans.scan import Modality, Scan
 from medzsad.storage.hashing import hash_settings, hash_tensors
 
 SMOOTHING = 4.0  # sigma of the map at the input's resolution, as PatchCore and AnomalyDINO smooth it
@@ -257,6 +257,10 @@ class Combined(AnomalyDetector):
     def for_volume(self, *, colour: bool = False) -> Combined:
         """Return the combination of what the parts are for a volume."""
         return Combined([part.for_volume(colour=colour) for part in self.parts])
+
+    def for_modality(self, modality: Modality) -> Combined:
+        """Return the combination of what the parts are for a modality."""
+        return Combined([part.for_modality(modality) for part in self.parts])
 
     def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
         names = list(names)
