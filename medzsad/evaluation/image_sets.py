@@ -19,6 +19,7 @@ from medzsad.datasets.images import read_image, resize_mask
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.base import resize_maps
 from medzsad.detectors.mini.model import is_colour
+from medzsad.detectors.normals.combination import highest_evidence, joined_maps, joined_score
 from medzsad.errors import certain
 from medzsad.evaluation.cache import PredictionCache, StoredPrediction
 from medzsad.evaluation.outcome import ClassOutcome
@@ -62,6 +63,15 @@ def predict_images(
     Raises:
         BadInput: if a file cannot be read.
     """
+    if detector.parts:
+        parts = zip(detector.parts, cache.parts, strict=True)
+        ways = {"framing": framing, "batch_size": batch_size}
+        predictions = [
+            predict_images(part, paths, cache=own, grey=grey and part.tells_colours, **ways)
+            for part, own in parts
+        ]
+        yield from map(_joined, *predictions)
+        return
     if grey:
         detector = _without_colours(detector)
     if framing == "foreground":
@@ -72,6 +82,18 @@ def predict_images(
         loaded = _ahead(pool, paths, cache)
         while group := list(islice(loaded, max(1, batch_size))):
             yield from _predict_group(detector, cache, group)
+
+
+def _joined(first: StoredPrediction, second: StoredPrediction) -> StoredPrediction:
+    """Return the prediction of a combination from those of its detector and its profile."""
+    maps = [torch.from_numpy(prediction.anomaly_map)[None] for prediction in (first, second)]
+    size = max((one.shape[-2:] for one in maps), key=lambda shape: shape[0] * shape[1])
+    own, beside = (resize_maps(one, size)[0] for one in maps)
+    inside = own > 0  # a scan's map is 0 outside of the foreground
+    joined = joined_maps(own, beside) * inside
+    highest = highest_evidence(joined, inside)
+    scores = (joined_score(torch.tensor(value), highest) for value in (first.score, first.probability))
+    return StoredPrediction(joined.numpy(), *map(float, scores))
 
 
 def is_shown_grey(detector: AnomalyDetector, dataset: str) -> bool:
