@@ -169,11 +169,7 @@ class NormalsDetector(AnomalyDetector):
                 f"({features.digest[:12]}...); give the file of those weights as `clip_weights`, or make the "
                 "profile again"
             )
-        names = sorted({int(name.split(".")[1]) for name in checkpoint.tensors})
-        layers = [
-            LayerProfile(**{part: checkpoint.tensors[f"layers.{index}.{part}"].float() for part in PARTS})
-            for index in names
-        ]
+        layers = stored_layers(checkpoint)
         _check_fit(layers, features)
         pixel, image = (float(limit) for limit in settings["limits"])
         return cls(
@@ -208,15 +204,54 @@ def image_distance(maps: Tensor) -> Tensor:
     return pool_map(maps, "top", TOP_PERCENT)
 
 
+def stored_layers(checkpoint: Checkpoint) -> list[LayerProfile]:
+    """Return the layers' profiles that a checkpoint holds.
+
+    Raises:
+        ValueError: if tensors are missing, too many or of shapes that do not fit each other, or what it says
+            of itself is none of what :mod:`medzsad.training.normals` writes.
+    """
+    tensors, limits = checkpoint.tensors, checkpoint.settings["limits"]
+    names = [f"layers.{index}.{part}" for index in range(len(tensors) // len(PARTS)) for part in PARTS]
+    if not names or set(names) != set(tensors):
+        raise ValueError(f"its tensors are not {', '.join(PARTS)} of one layer or more")
+    if not all(tensor.is_floating_point() for tensor in tensors.values()):
+        raise ValueError("its tensors are not all of floating-point numbers")
+    of_numbers = isinstance(limits, list) and len(limits) == 2
+    if not of_numbers or not all(isinstance(x, (int, float)) and 0 < x < math.inf for x in limits):
+        raise ValueError(f"limits {limits} are not two positive numbers")
+    modalities = checkpoint.training.get("modalities") or []
+    if not isinstance(modalities, list) or not all(isinstance(name, str) for name in modalities):
+        raise ValueError("its modalities are no list of names")
+    layers = []
+    for number in range(len(tensors) // len(PARTS)):
+        parts = {part: tensors[f"layers.{number}.{part}"].float() for part in PARTS}
+        channels = parts["mean"].numel()
+        expected = {
+            "mean": [(channels,)],
+            "basis": [(channels, parts["basis"].shape[-1] if parts["basis"].ndim else 0)],
+            "coreset": [
+                (len(parts["coreset"]) if parts["coreset"].ndim else 0, channels + extra) for extra in (0, 1)
+            ],
+            "centre": [(2,)],
+            "spread": [(2,)],
+            "height_scale": [()],
+        }
+        for part, shapes in expected.items():
+            if tuple(parts[part].shape) not in shapes or not (parts[part].numel() or part == "basis"):
+                raise ValueError(f"{part} of layer {number} has the shape {tuple(parts[part].shape)}")
+        if not bool((parts["spread"] > 0).all()):
+            raise ValueError(f"the spread of layer {number} is not positive")
+        layers.append(LayerProfile(**parts))
+    return layers
+
+
 def _check_fit(layers: Sequence[LayerProfile], features: PatchFeatures) -> None:
     """Raise ValueError where a profile is not of these features, or its tensors do not fit each other."""
     side = features.image_size
     with torch.inference_mode():
         channels = [tokens.shape[1] for tokens in features(torch.zeros(1, 3, side, side))]
-    shapes = [
-        (len(layer.mean), len(layer.basis), layer.coreset.shape[1] - layer.has_heights) for layer in layers
-    ]
-    if shapes != [(count, count, count) for count in channels]:
+    if [len(layer.mean) for layer in layers] != channels:
         raise ValueError(f"it was made of other features than {features.name}")
 
 

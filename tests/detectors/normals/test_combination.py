@@ -114,3 +114,10 @@ def test_a_combination_is_neither_stored_nor_a_graph(stored: Path) -> None:
         combined.to_checkpoint()
     with pytest.raises(BadInput, match="no graph"):
         combined.check_graph()
+
+
+def test_weights_beside_a_model_without_clip_are_the_profiles(stored: Path, tmp_path: Path) -> None:
+    weights = Path(medzsad.__file__).parent / "weights" / "efficientnet-lite0.safetensors"
+    assert isinstance(medzsad.load_detector("brightness", normals=stored, clip_weights=weights), Combined)
+    with pytest.raises(ModelNotReady, match=r"none\.safetensors"):
+        medzsad.load_detector("brightness", normals=stored, clip_weights=tmp_path / "none.safetensors")

@@ -112,12 +112,38 @@ def test_what_is_no_profile_is_refused(stored: Path, tmp_path: Path, profile: No
     with pytest.raises(ModelNotReady, match="not a profile of normals"):
         medzsad.load_detector("medzsad-mini", normals=other)
     checkpoint = profile.to_checkpoint()
-    fewer = {name: t for name, t in checkpoint.tensors.items() if not name.startswith("layers.0.")}
+    fewer = {name: t for name, t in checkpoint.tensors.items() if not name.startswith("layers.3.")}
     save_checkpoint(Checkpoint("normals", fewer, checkpoint.settings, checkpoint.training), other)
     with pytest.raises(ModelNotReady, match="made of other features"):
         medzsad.load_detector(other)
     with pytest.raises(BadInput, match="no graph"):
         profile.check_graph()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "settings", "words"),
+    [
+        ({"layers.0.coreset": torch.rand(3, 7)}, {}, "coreset of layer 0 has the shape"),
+        ({"layers.0.coreset": torch.zeros(0, 40)}, {}, "coreset of layer 0 has the shape"),
+        ({"layers.1.mean": torch.tensor(1.0)}, {}, "of layer 1 has the shape"),
+        ({"layers.0.spread": torch.zeros(2)}, {}, "the spread of layer 0 is not positive"),
+        ({"layers.0.coreset": torch.ones(5, 40, dtype=torch.int64)}, {}, "floating-point"),
+        ({"extra": torch.rand(3)}, {}, "its tensors are not mean"),
+        ({}, {"limits": [0, 1]}, "not two positive numbers"),
+        ({}, {"limits": "ab"}, "not two positive numbers"),
+    ],
+)
+def test_a_profile_that_does_not_fit_itself_is_refused(
+    profile: NormalsDetector, tmp_path: Path, tensors: dict, settings: dict, words: str
+) -> None:
+    checkpoint = profile.to_checkpoint()
+    path = tmp_path / "bad.normals"
+    content = checkpoint.tensors | tensors, checkpoint.settings | settings
+    save_checkpoint(Checkpoint("normals", *content, checkpoint.training), path)
+    for use in (medzsad.load_detector, card_of):
+        with pytest.raises(ModelNotReady, match=words) as refused:
+            use(path)
+        assert str(path) in str(refused.value)
 
 
 def test_heights_are_relative_to_the_foreground() -> None:
