@@ -97,8 +97,9 @@ class NormalsDetector(AnomalyDetector):
         """Return the detector as a part of a combination, see :mod:`.combination`.
 
         Its map says, as a probability, how many times likelier a pixel's distance is where something is
-        abnormal: odds of 1 at :data:`NEUTRAL`, and a hundred times as many for each deviation, by those
-        layers of the features that stand for it (:attr:`PatchFeatures.telling`).
+        abnormal: odds of 1 at :data:`NEUTRAL`, and a hundred times as many for each unit of distance to the
+        nearest normal patch, by those layers of the features that stand for it
+        (:attr:`PatchFeatures.telling`).
         """
         other = self._copy()
         other.gives_evidence = True
@@ -111,7 +112,7 @@ class NormalsDetector(AnomalyDetector):
         if self.gives_evidence and self.features.telling:
             layers = [layers[index] for index in self.features.telling]
             features = [features[index] for index in self.features.telling]
-        return distances(layers, features, self.image_size, self.heights)
+        return distances(layers, features, self.image_size, self.heights, nearest_only=self.gives_evidence)
 
     def detect(self, inputs: Tensor) -> Prediction:
         with torch.autocast(inputs.device.type, enabled=False):
@@ -182,7 +183,12 @@ class NormalsDetector(AnomalyDetector):
 
 
 def distances(
-    layers: Sequence[LayerProfile], features: Sequence[Tensor], side: int, heights: Tensor | None = None
+    layers: Sequence[LayerProfile],
+    features: Sequence[Tensor],
+    side: int,
+    heights: Tensor | None = None,
+    *,
+    nearest_only: bool = False,
 ) -> Tensor:
     """Return the mean over layers of patches' distances, smoothed: float32 (B, side, side).
 
@@ -191,9 +197,10 @@ def distances(
         features: float32 (B, C, h, w) of each.
         side: of the input in pixels.
         heights: float32 (B,), relative heights along the stack; None for images.
+        nearest_only: leave the residual out of each.
     """
     maps = [
-        upsample(layer.score(tokens, heights), (side, side))
+        upsample(layer.score(tokens, heights, nearest_only=nearest_only), (side, side))
         for layer, tokens in zip(layers, features, strict=True)
     ]
     return gaussian_smooth(torch.stack(maps).mean(0), SMOOTHING)

@@ -66,7 +66,7 @@ def test_as_evidence_a_profile_tells_odds_by_the_layers_that_stand_for_it(profil
     assert evidence.settings != profile.settings
     images = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     layer = profile.profile[2].profile  # type: ignore[union-attr]
-    expected = distances([layer], [profile.features(images)[2]], SIZE)
+    expected = distances([layer], [profile.features(images)[2]], SIZE, nearest_only=True)
     found = evidence(images).anomaly_map
     torch.testing.assert_close(found, torch.sigmoid(EVIDENCE * (expected - NEUTRAL)), atol=1e-5, rtol=0)
     assert not torch.equal(profile(images).anomaly_map, found)  # which is as it was
