@@ -23,6 +23,7 @@ SMOOTHING = 4.0  # sigma of the map at the input's resolution, as PatchCore and 
 TOP_PERCENT = 1.0  # of the highest patches, whose mean is the image's distance (AnomalyDINO)
 EVIDENCE = math.log(100)  # of a distance of 1, which one normal patch of a hundred has: odds of 100 to 1
 NEUTRAL = 0.5  # the distance that speaks neither for normal nor for abnormal
+MOST_EVIDENCE = math.log(10)  # either way, so that a profile cannot overrule a detector that is certain
 PARTS = ("mean", "basis", "coreset", "centre", "spread", "height_scale")
 
 
@@ -98,7 +99,7 @@ class NormalsDetector(AnomalyDetector):
 
         Its map says, as a probability, how many times likelier a pixel's distance is where something is
         abnormal: odds of 1 at :data:`NEUTRAL`, and a hundred times as many for each unit of distance to the
-        nearest normal patch, by those layers of the features that stand for it
+        nearest normal patch, from 1:10 to 10:1, by those layers of the features that stand for it
         (:attr:`PatchFeatures.telling`).
         """
         other = self._copy()
@@ -117,7 +118,8 @@ class NormalsDetector(AnomalyDetector):
     def detect(self, inputs: Tensor) -> Prediction:
         with torch.autocast(inputs.device.type, enabled=False):
             if self.gives_evidence:
-                odds = torch.sigmoid(EVIDENCE * (self.distances(inputs.float()) - NEUTRAL))
+                evidence = EVIDENCE * (self.distances(inputs.float()) - NEUTRAL)
+                odds = torch.sigmoid(evidence.clamp(-MOST_EVIDENCE, MOST_EVIDENCE))
                 return Prediction(odds, *[image_distance(odds)] * 2)
             distances = self.distances(inputs.float())
             score = _value(image_distance(distances), self.limits[1])

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 import medzsad
 from medzsad.detectors.checkpoint import Checkpoint, save_checkpoint
 from medzsad.detectors.normals.card import card_of
-from medzsad.detectors.normals.model import EVIDENCE, NEUTRAL, NormalsDetector, distances
+from medzsad.detectors.normals.model import EVIDENCE, MOST_EVIDENCE, NEUTRAL, NormalsDetector, distances
 from medzsad.detectors.references import Brightness
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.inference.slicewise import relative_heights
@@ -68,7 +68,9 @@ def test_as_evidence_a_profile_tells_odds_by_the_layers_that_stand_for_it(profil
     layer = profile.profile[2].profile  # type: ignore[union-attr]
     expected = distances([layer], [profile.features(images)[2]], SIZE, nearest_only=True)
     found = evidence(images).anomaly_map
-    torch.testing.assert_close(found, torch.sigmoid(EVIDENCE * (expected - NEUTRAL)), atol=1e-5, rtol=0)
+    evidence_map = (EVIDENCE * (expected - NEUTRAL)).clamp(-MOST_EVIDENCE, MOST_EVIDENCE)
+    torch.testing.assert_close(found, torch.sigmoid(evidence_map), atol=1e-5, rtol=0)
+    assert 1 / 11 - 1e-5 <= float(found.min()) <= float(found.max()) <= 10 / 11 + 1e-5
     assert not torch.equal(profile(images).anomaly_map, found)  # which is as it was
 
 
