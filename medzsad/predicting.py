@@ -280,7 +280,11 @@ def _detect_slices(
 
     outputs = [output_of(next(iter(detector.parts), detector), plane) for plane in prepared.planes]
     for profile in detector.parts[1:]:
-        outputs = [output.joined(output_of(profile, output.plane), prepared.foreground) for output in outputs]
+        # Of a volume the map stays the detector's: lesions there are small beside a profile's patches.
+        outputs = [
+            output.joined(output_of(profile, output.plane), prepared.foreground, keeps_map=not scan.is_2d)
+            for output in outputs
+        ]
     return outputs
 
 

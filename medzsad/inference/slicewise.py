@@ -45,7 +45,9 @@ class SliceWiseOutput:
     probabilities: list[float]
     brain: np.ndarray | None = None
 
-    def joined(self, other: SliceWiseOutput, foreground: np.ndarray) -> SliceWiseOutput:
+    def joined(
+        self, other: SliceWiseOutput, foreground: np.ndarray, *, keeps_map: bool = False
+    ) -> SliceWiseOutput:
         """Return a detector's output together with a profile's for the same slices.
 
         See :mod:`medzsad.detectors.normals.combination`.
@@ -53,6 +55,7 @@ class SliceWiseOutput:
         Args:
             other: the profile's, of the same plane. Both maps are used up.
             foreground: bool (X, Y, Z), what slices' scores are of.
+            keeps_map: join only the scores; the map stays the detector's.
         """
         highest = []
         for index in self.indices:
@@ -62,7 +65,8 @@ class SliceWiseOutput:
             )
             joined = joined_maps(own, beside) * inside
             highest.append(highest_evidence(joined, inside))
-            slice_image(self.anomaly_map, self.plane, index)[...] = joined.numpy()
+            if not keeps_map:
+                slice_image(self.anomaly_map, self.plane, index)[...] = joined.numpy()
 
         def scores(values: Sequence[float]) -> list[float]:
             pairs = zip(values, highest, strict=True)

@@ -3,7 +3,8 @@
 A detector's map is taken for probabilities. What a profile says beside it is how many times likelier the
 distance of a pixel's patch is where something is abnormal (:meth:`.model.NormalsDetector.as_evidence`). By
 Bayes' rule their odds are multiplied, as if both erred independently. So what the detector marks and the
-normals have, too, is marked no longer, and what is unusual counts where the detector is in doubt.
+normals have, too, is marked no longer, and what is unusual counts where the detector is in doubt. Of volumes
+only slices' scores are joined (:meth:`medzsad.inference.slicewise.SliceWiseOutput.joined`).
 """
 
 from __future__ import annotations
