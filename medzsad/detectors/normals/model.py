@@ -72,7 +72,8 @@ class NormalsDetector(AnomalyDetector):
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable."""
-        evidence = {"evidence": True} if self.gives_evidence else {}
+        rule = [EVIDENCE, NEUTRAL, MOST_EVIDENCE, list(self.features.telling)]
+        evidence = {"evidence": rule} if self.gives_evidence else {}
         return super().settings | {"features": self.features.name, "normals": self.digest, **evidence}
 
     def check_scan(self, scan: Scan) -> None:
