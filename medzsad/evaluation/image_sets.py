@@ -65,9 +65,15 @@ def predict_images(
     """
     if detector.parts:
         parts = zip(detector.parts, cache.parts, strict=True)
-        ways = {"framing": framing, "batch_size": batch_size}
         predictions = [
-            predict_images(part, paths, cache=own, grey=grey and part.tells_colours, **ways)
+            predict_images(
+                part,
+                paths,
+                framing=framing,
+                cache=own,
+                batch_size=batch_size,
+                grey=grey and part.tells_colours,
+            )
             for part, own in parts
         ]
         yield from map(_joined, *predictions)

@@ -237,7 +237,7 @@ def stored_layers(checkpoint: Checkpoint) -> list[LayerProfile]:
     for number in range(len(tensors) // len(PARTS)):
         parts = {part: tensors[f"layers.{number}.{part}"].float() for part in PARTS}
         channels = parts["mean"].numel()
-        expected = {
+        expected: dict[str, list[tuple[int, ...]]] = {
             "mean": [(channels,)],
             "basis": [(channels, parts["basis"].shape[-1] if parts["basis"].ndim else 0)],
             "coreset": [
