@@ -127,7 +127,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
 
     @property
     def parts(self) -> tuple[AnomalyDetector, ...]:
-        """The detectors whose results are averaged; empty for a detector that is no combination."""
+        """A detector and the profile of normals joined to it; empty for a detector that is no combination."""
         return ()
 
     def check_scan(self, scan: Scan) -> None:

@@ -19,6 +19,7 @@ from medzsad.datasets.images import read_image, resize_mask
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.base import resize_maps
 from medzsad.detectors.mini.model import is_colour
+from medzsad.detectors.normals.combination import highest_evidence, joined_maps, joined_score
 from medzsad.errors import certain
 from medzsad.evaluation.cache import PredictionCache, StoredPrediction
 from medzsad.evaluation.outcome import ClassOutcome
@@ -65,6 +66,22 @@ def predict_images(
     Raises:
         BadInput: if a file cannot be read.
     """
+    if detector.parts:
+        parts = zip(detector.parts, cache.parts, strict=True)
+        predictions = [
+            predict_images(
+                part,
+                paths,
+                framing=framing,
+                cache=own,
+                batch_size=batch_size,
+                grey=grey and part.tells_colours,
+                modality=modality,
+            )
+            for part, own in parts
+        ]
+        yield from map(_joined, *predictions)
+        return
     if modality is not None:
         detector = detector.for_modality(modality)
     if grey:
@@ -89,6 +106,18 @@ def modality_of(dataset: str) -> Modality | None:
         return None
     modality = Modality(entry.modality)
     return Modality.MR if modality is Modality.GREY else modality
+
+
+def _joined(first: StoredPrediction, second: StoredPrediction) -> StoredPrediction:
+    """Return the prediction of a combination from those of its detector and its profile."""
+    maps = [torch.from_numpy(prediction.anomaly_map)[None] for prediction in (first, second)]
+    size = max((one.shape[-2:] for one in maps), key=lambda shape: shape[0] * shape[1])
+    own, beside = (resize_maps(one, size)[0] for one in maps)
+    inside = own > 0  # a scan's map is 0 outside of the foreground
+    joined = joined_maps(own, beside) * inside
+    highest = highest_evidence(joined, inside)
+    scores = (joined_score(torch.tensor(value), highest) for value in (first.score, first.probability))
+    return StoredPrediction(joined.numpy(), *map(float, scores))
 
 
 def is_shown_grey(detector: AnomalyDetector, dataset: str) -> bool:
