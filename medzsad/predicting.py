@@ -278,6 +278,7 @@ def _detect_slices(
             # Who gives a region wants all of it seen.
             least_area=rules.least_area if region is None else 0.0,
             resolution_mm=rules.resolution_mm,
+            apart_mm=rules.apart_mm,
         )(scan.voxels, part, prepared.foreground, region=region)
 
     outputs = [output_of(next(iter(detector.parts), detector), plane) for plane in prepared.planes]

@@ -27,6 +27,8 @@ class VolumeRules:
         resolution_mm: the map is smoothed along the stack as if its slices had been this thick: a Gaussian of
             ``sqrt(resolution_mm ** 2 - spacing ** 2)`` mm, so slices that are at least so thick stay as they
             are.
+        apart_mm: where the map is smoothed, slices that lie closer than this are not all predicted: every n-th is,
+            and the smoothing fills the map between.
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
         min_volume_mm3: smaller candidates are hidden; None hides none (specks are not listed in any case).
@@ -35,6 +37,7 @@ class VolumeRules:
     """
 
     resolution_mm: float = 0.0
+    apart_mm: float = 0.0
     least_area: float = 0.0
     relative_peak: float = 0.0
     min_volume_mm3: float | None = None
@@ -43,7 +46,9 @@ class VolumeRules:
 
 NO_RULES = VolumeRules()
 # Chosen with medzsad-mini on even volumes of shared data: tools/bench/candidate_rules.py prints the figures.
-MEASURED_RULES = VolumeRules(resolution_mm=3.0, least_area=0.2, relative_peak=0.5, min_volume_mm3=10.0)
+MEASURED_RULES = VolumeRules(
+    resolution_mm=3.0, apart_mm=2.0, least_area=0.2, relative_peak=0.5, min_volume_mm3=10.0
+)
 
 
 def parse_choice(choice: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.normals.combination import highest_evidence, joined_maps, joined_score
 from medzsad.detectors.volume_intensity import standardised
 from medzsad.limits import check_batch
-from medzsad.scans.prepared import slices_worth_computing
+from medzsad.scans.prepared import box_around, slices_worth_computing
 from medzsad.scans.slices import STACK_AXIS, Plane, other_axes, pixel_spacing, slice_image
 
 # Room left around the foreground, as part of its larger side.
@@ -113,6 +114,8 @@ class SliceWisePredictor:
         progress: wraps the iterable of slice indices (e.g. ``tqdm``); gets ``total``.
         least_area: slices with less foreground than this part of the largest slice's are left out.
         resolution_mm: of the map along the stack, see :func:`smooth_along_stack`.
+        apart_mm: slices that lie closer are not all predicted, see :func:`slices_apart`; where the map is not
+            smoothed, all are.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class SliceWisePredictor:
         progress: Callable[..., Iterable[int]] | None = None,
         least_area: float = 0.0,
         resolution_mm: float = 0.0,
+        apart_mm: float = 0.0,
     ) -> None:
         if plane not in STACK_AXIS:
             raise ValueError(f"plane must be axial, coronal or sagittal, got {plane}")
@@ -137,6 +141,7 @@ class SliceWisePredictor:
         self.progress = progress
         self.least_area = least_area
         self.resolution_mm = resolution_mm
+        self.apart_mm = apart_mm
 
     def __call__(
         self,
@@ -165,27 +170,28 @@ class SliceWisePredictor:
         brain = np.zeros(shape, dtype=bool) if network.marks_brain else None
         if not indices:
             return SliceWiseOutput(self.plane, anomaly_map, [], [], [], brain)
-        image: Callable[[np.ndarray, np.ndarray, int], np.ndarray] = self._image
-        if network.neighbour_mm is not None:
-            image = self._with_neighbours(volume, foreground, network.neighbour_mm)
+        axis = STACK_AXIS[self.plane]
+        apart_mm = self.apart_mm if self.resolution_mm > self.spacing[axis] else 0.0
+        predicted = slices_apart(indices, apart_mm, self.spacing[axis])
         pixel_mm = pixel_spacing(self.spacing, self.plane)
         frame = SliceFrame.around(foreground, self.plane, pixel_mm, network.image_size)
+        image = self._images(volume, foreground, frame, network.neighbour_mm)
 
         scores: list[float] = []
         probabilities: list[float] = []
         batch_size = self.batch_size or default_batch_size(network)
         check_batch(network.image_size, batch_size, f"a batch of {batch_size} slices")
         heights = relative_heights(foreground, self.plane) if network.uses_heights else None
-        queue = iter(self.progress(indices, total=len(indices)) if self.progress else indices)
+        queue = iter(self.progress(predicted, total=len(predicted)) if self.progress else predicted)
         for batch in _batches(queue, batch_size):
-            images = torch.stack([frame.cut(image(volume, foreground, index)) for index in batch])
+            images = torch.stack([frame.fit(image(index)) for index in batch])
             where = None if heights is None else heights[batch]
             for part in _predict_within_memory(network, images, where):
                 maps = frame.put_back(part.anomaly_map).cpu().numpy()
                 brains = maps if brain is None else frame.put_back(part.brain).cpu().numpy()
                 start = len(scores)
                 for offset, one in enumerate(maps):
-                    index = indices[start + offset]
+                    index = predicted[start + offset]
                     target = slice_image(anomaly_map, self.plane, index)[frame.window]
                     inside = slice_image(foreground, self.plane, index)[frame.window]
                     np.multiply(one, inside, out=target)
@@ -194,47 +200,93 @@ class SliceWisePredictor:
                         np.logical_and(brains[offset] > 0.5, inside, out=within)
                 scores += part.image_score.tolist()
                 probabilities += part.image_probability.tolist()
-        axis = STACK_AXIS[self.plane]
-        smooth_along_stack(anomaly_map, axis, indices, self.resolution_mm, self.spacing[axis])
+        inside = tuple(
+            slice(None) if other == axis else slice(*edges) for other, edges in enumerate(box_around(foreground))
+        )
+        smooth_along_stack(
+            anomaly_map[inside], axis, predicted, self.resolution_mm, self.spacing[axis], shown=indices
+        )
         anomaly_map *= foreground
+        if predicted != indices:
+            scores, probabilities = (
+                np.interp(indices, predicted, values).tolist() for values in (scores, probabilities)
+            )
+            if brain is not None:
+                _fill_between(brain, axis, predicted, indices)
+                brain &= foreground
         return SliceWiseOutput(self.plane, anomaly_map, indices, scores, probabilities, brain)
 
-    def _image(self, volume: np.ndarray, foreground: np.ndarray, index: int) -> np.ndarray:
-        """Slice ``index`` as displayed: float32 (3, rows, columns) in [0, 1], 0 outside the foreground."""
-        image = self.prepare(slice_image(volume, self.plane, index))
-        return image * slice_image(foreground, self.plane, index)
+    def _images(
+        self, volume: np.ndarray, foreground: np.ndarray, frame: SliceFrame, neighbour_mm: float | None
+    ) -> Callable[[int], np.ndarray]:
+        """Return what makes of a slice's index its part in the frame's window: float32 (3, rows, columns).
 
-    def _with_neighbours(
-        self, volume: np.ndarray, foreground: np.ndarray, neighbour_mm: float
-    ) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-        """As :meth:`_image`, of a slice and those below and above, in deviations of the whole volume."""
+        As displayed, in [0, 1], 0 outside the foreground; with a ``neighbour_mm`` the slice and those below
+        and above, in deviations of the whole volume.
+        """
+
+        def part(of: np.ndarray, index: int) -> np.ndarray:
+            return slice_image(of, self.plane, index)[frame.window]
+
+        if neighbour_mm is None:
+            return lambda index: self.prepare(part(volume, index)) * part(foreground, index)
         if volume.ndim != 3:
             raise ValueError(
                 "a detector that sees neighbouring slices takes grey volumes: for_volume(colour=True)"
             )
-        prepare = standardised(self.prepare, volume, foreground)
+        deviations = standardised(self.prepare, volume, foreground)
         axis = STACK_AXIS[self.plane]
         apart = max(1, round(neighbour_mm / self.spacing[axis]))
         last = volume.shape[axis] - 1
 
-        def image(volume: np.ndarray, foreground: np.ndarray, index: int) -> np.ndarray:
-            return np.stack(
-                [
-                    prepare(slice_image(volume, self.plane, at)) * slice_image(foreground, self.plane, at)
-                    for at in (index, max(0, index - apart), min(last, index + apart))
-                ]
-            )
+        @lru_cache(maxsize=4 * apart)  # each slice is soon seen again, as a neighbour
+        def scaled(index: int) -> np.ndarray:
+            return deviations(part(volume, index)) * part(foreground, index)
 
-        return image
+        return lambda index: np.stack(
+            [scaled(at) for at in (index, max(0, index - apart), min(last, index + apart))]
+        )
+
+
+def slices_apart(indices: list[int], apart_mm: float, spacing_mm: float) -> list[int]:
+    """Return those of the slices that are predicted: every n-th, no further apart than ``apart_mm``.
+
+    Of each run of neighbours the first and the last are among them.
+
+    Args:
+        indices: of slices, rising.
+        apart_mm: distance between those that are predicted; at most the spacing for all.
+        spacing_mm: of neighbours.
+    """
+    step = int(apart_mm / spacing_mm + 1e-3)  # spacings such as 1.0000001 are meant to be 1
+    if step < 2:
+        return indices
+    known = set(indices)
+    return [i for i in indices if i % step == 0 or i - 1 not in known or i + 1 not in known]
+
+
+def _fill_between(brain: np.ndarray, axis: int, predicted: list[int], indices: list[int]) -> None:
+    """Give each slice that was not predicted the brain of the next one that was, in place."""
+    planes = np.moveaxis(brain, axis, 0)
+    known = np.array(predicted)
+    for index in indices:
+        planes[index] = planes[known[np.abs(known - index).argmin()]]
 
 
 def smooth_along_stack(
-    anomaly_map: np.ndarray, axis: int, indices: list[int], resolution_mm: float, spacing_mm: float
+    anomaly_map: np.ndarray,
+    axis: int,
+    indices: list[int],
+    resolution_mm: float,
+    spacing_mm: float,
+    *,
+    shown: list[int] | None = None,
 ) -> None:
     """Smooth a map along its stack, in place, as if its slices had been ``resolution_mm`` thick.
 
     A Gaussian of ``sqrt(resolution_mm ** 2 - spacing_mm ** 2)`` mm; thicker slices stay as they are. What
-    was not predicted counts for nothing, and stays 0.
+    was not predicted counts for nothing, and stays 0 unless it is to be shown: then the mean of its neighbours
+    fills it.
 
     Args:
         anomaly_map: float32 (X, Y, Z).
@@ -242,6 +294,7 @@ def smooth_along_stack(
         indices: of the slices that were predicted.
         resolution_mm: wanted; 0 for no smoothing.
         spacing_mm: of the slices.
+        shown: slices that get a map; by default those that were predicted.
     """
     if resolution_mm <= spacing_mm or not indices:
         return
@@ -252,7 +305,9 @@ def smooth_along_stack(
     predicted[indices] = 1
     weights = gaussian_filter1d(predicted, sigma, mode="constant")
     gaussian_filter1d(anomaly_map, sigma, axis=axis, output=anomaly_map, mode="constant")
-    factors = np.where(predicted > 0, 1 / np.maximum(weights, 1e-6), 0).astype(np.float32)
+    kept = predicted > 0
+    kept[indices if shown is None else shown] = True
+    factors = np.where(kept, 1 / np.maximum(weights, 1e-6), 0).astype(np.float32)
     anomaly_map *= factors.reshape([-1 if other == axis else 1 for other in range(3)])
     np.clip(anomaly_map, 0, 1, out=anomaly_map)
 
@@ -301,9 +356,9 @@ class SliceFrame:
         height, width = (max(1, min(side, round(mm * scale))) for mm in millimetres)
         return cls(window, (height, width), ((side - height) // 2, (side - width) // 2), side)
 
-    def cut(self, image: np.ndarray) -> Tensor:
-        """(3, rows, columns) -> (3, side, side)."""
-        patch = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *self.window)], dtype=np.float32))
+    def fit(self, part: np.ndarray) -> Tensor:
+        """(3, window rows, window columns) -> (3, side, side)."""
+        patch = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
         patch = F.interpolate(patch[None], self.inner, mode="bicubic", antialias=True, align_corners=False)
         (top, left), (rows, columns) = self.offset, self.inner
         padding = (left, self.side - left - columns, top, self.side - top - rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.scans.prepared import box_around
 
 if TYPE_CHECKING:
     from medzsad.detectors.volume_rules import VolumeRules
@@ -180,7 +181,12 @@ def find_lesions(
     from scipy import ndimage
 
     rules = rules or CandidateRules()
-    components, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    if not mask.any():
+        return LesionCandidates([], np.zeros(mask.shape, np.uint16), [])
+    edges = box_around(mask)  # most of a volume holds none
+    part = tuple(slice(*edge) for edge in edges)
+    start = np.array([first for first, _ in edges])
+    components, count = ndimage.label(mask[part], structure=np.ones((3, 3, 3)))
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
     found: list[tuple[Lesion, int]] = []
     for component, box in enumerate(ndimage.find_objects(components), start=1):
@@ -188,8 +194,8 @@ def find_lesions(
         size = int(np.count_nonzero(inside))
         if size * voxel_mm3 < rules.speck_mm3:
             continue
-        values = anomaly_map[box][inside].astype(np.float64)
-        bounds = [(edge.start, edge.stop - 1) for edge in box]
+        values = anomaly_map[part][box][inside].astype(np.float64)
+        bounds = [(edge.start + at, edge.stop - 1 + at) for edge, at in zip(box, start.tolist(), strict=True)]
         corner = np.array([first for first, _ in bounds])
         places = np.argwhere(inside) + corner
         center = places.mean(axis=0)
@@ -224,8 +230,10 @@ def find_lesions(
     numbers[[0, *(component for _, component in hidden)]] = 0
     for number, (_, component) in enumerate(shown, start=1):
         numbers[component] = number
+    labels = np.zeros(mask.shape, np.uint16)
+    labels[part] = numbers[components]
     return LesionCandidates(
-        [lesion for lesion, _ in shown], numbers[components], [lesion for lesion, _ in hidden[:MOST]]
+        [lesion for lesion, _ in shown], labels, [lesion for lesion, _ in hidden[:MOST]]
     )
 
 

@@ -171,7 +171,11 @@ def _fill_holes(mask: np.ndarray, axis: int) -> None:
 
     for index in range(mask.shape[axis]):
         plane = mask[(slice(None),) * axis + (index,)]
-        if plane.all() or not plane.any():
+        rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+        if not rows.size:
+            continue
+        plane = plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # beyond, nothing is enclosed
+        if plane.all():
             continue
         labels, count = ndimage.label(~plane)
         outside = np.zeros(count + 1, dtype=bool)

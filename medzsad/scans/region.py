@@ -122,11 +122,11 @@ def brain_region(
     from scipy import ndimage
 
     steps = [max(1, round(COARSE_MM / mm)) for mm in spacing]
-    coarse, counts = seen, np.float32(np.prod(steps))
+    coarse = seen.view(np.uint8)  # summing bool would first copy the volume as numbers
     for axis, step in enumerate(steps):
         starts = np.arange(0, coarse.shape[axis], step)
-        coarse = np.add.reduceat(coarse, starts, axis=axis, dtype=np.float32)
-    pieces, count = ndimage.label(coarse >= 0.5 * counts)
+        coarse = np.add.reduceat(coarse, starts, axis=axis, dtype=np.int32 if axis or step > 255 else np.uint8)
+    pieces, count = ndimage.label(coarse >= 0.5 * np.prod(steps))
     if not count:
         return BrainRegion(np.zeros_like(seen), 0.0, "none is seen")
     sizes = np.bincount(pieces.ravel())[1:]

@@ -60,7 +60,7 @@ class SliceSample:
         mask = np.array(np.load(self.stack / "masks.npy", mmap_mode="r")[self.row])
         top, left = ((self.side - length) // 2 for length in self.inner)
         frame = SliceFrame((slice(None), slice(None)), self.inner, (top, left), self.side)
-        pixels = frame.cut(np.broadcast_to(image.astype(np.float32) / 255, (3, *mask.shape)))
+        pixels = frame.fit(np.broadcast_to(image.astype(np.float32) / 255, (3, *mask.shape)))
         marked = F.interpolate(torch.from_numpy(mask)[None, None].float(), self.inner, mode="nearest-exact")
         padding = (left, self.side - left - self.inner[1], top, self.side - top - self.inner[0])
         return pixels, F.pad(marked[0, 0], padding) > 0.5

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from medzsad.detectors.base import AnomalyDetector, Prediction
-from medzsad.inference.slicewise import SliceWisePredictor, default_batch_size, smooth_along_stack
+from medzsad.inference.slicewise import (
+    SliceWisePredictor,
+    default_batch_size,
+    slices_apart,
+    smooth_along_stack,
+)
 from medzsad.scans.slices import Plane
 
 
@@ -195,6 +200,41 @@ def test_smoothing_keeps_a_constant_map_also_at_the_ends() -> None:
     np.testing.assert_allclose(anomaly_map[..., 2:9], 0.4, rtol=1e-5)
     assert not anomaly_map[..., :2].any()
     assert not anomaly_map[..., 9:].any()
+
+
+def test_what_lies_between_predicted_slices_is_filled_by_smoothing() -> None:
+    bump = np.exp(-0.5 * ((np.arange(40) - 20) / 4) ** 2).astype(np.float32) * np.ones((2, 2, 1), np.float32)
+    every, second = bump.copy(), bump.copy()
+    indices = list(range(2, 37))
+    smooth_along_stack(every, 2, indices, 3.0, 1.0)
+    predicted = slices_apart(indices, 2.0, 1.0)
+    second[..., [index for index in range(40) if index not in predicted]] = 0
+    smooth_along_stack(second, 2, predicted, 3.0, 1.0, shown=indices)
+    np.testing.assert_allclose(second, every, atol=0.01)
+    assert not second[..., :2].any()
+    assert not second[..., 37:].any()
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [(2.0, [3, 4, 5, 6, 7, 8, 9, 20]), (1.0000001, [3, 4, 6, 8, 9, 20]), (0.6, [3, 6, 9, 20])],
+)
+def test_slices_that_lie_close_are_not_all_predicted(spacing: float, expected: list[int]) -> None:
+    assert slices_apart([3, 4, 5, 6, 7, 8, 9, 20], 2.0, spacing) == expected
+
+
+def test_every_second_slice_gives_nearly_the_same_volume(blobs) -> None:
+    volume, foreground = blobs
+    every, second = (
+        SliceWisePredictor(Plane.AXIAL, (1.0, 1.0, 1.0), resolution_mm=3.0, apart_mm=apart)(
+            volume, Brightness(), foreground
+        )
+        for apart in (0.0, 2.0)
+    )
+    assert second.indices == every.indices
+    assert len(second.scores) == len(second.indices)
+    np.testing.assert_allclose(second.anomaly_map, every.anomaly_map, atol=0.1)
+    assert np.abs(second.anomaly_map - every.anomaly_map).mean() < 0.01
 
 
 def test_one_slice_is_left_alone() -> None:

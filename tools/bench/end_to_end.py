@@ -6,7 +6,7 @@ A model is a name that ``medzsad models list`` shows as ready, or METHOD[:BACKBO
 weights, whose speed is the same. Each runs in a process of its own and writes what the command writes by
 default.
 *model* is the detector's forward pass, with its resizing and smoothing; *prepare* is foreground, intensities
-and cutting of slices; *the rest* brings maps back to voxels and finds the lesions.
+and resizing of slices; *the rest* brings maps back to voxels and finds the lesions.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PARTS = ("read", "prepare", "model", "the rest", "write")
 def measure(scan: str, model: str, precision: str) -> dict[str, Any]:
     """Seconds by part, for one prediction in this process."""
     import medzsad
-    from medzsad import predicting
     from medzsad.inference import slicewise
+    from medzsad.scans import prepared
 
     spent = dict.fromkeys((*PARTS, "load"), 0.0)
 
@@ -49,10 +49,10 @@ def measure(scan: str, model: str, precision: str) -> dict[str, Any]:
     spent["load"] = time.perf_counter() - begin
     timed(type(detector), "forward", "model")
     for owner, name in (
-        (predicting, "foreground_mask"),
-        (predicting, "intensity_scaling"),
-        (slicewise.SliceWisePredictor, "_image"),
-        (slicewise.SliceFrame, "cut"),
+        (prepared, "foreground_mask"),
+        (prepared, "intensity_scaling"),
+        (slicewise, "standardised"),
+        (slicewise.SliceFrame, "fit"),
     ):
         timed(owner, name, "prepare")
     begin = time.perf_counter()
