@@ -28,7 +28,7 @@ from medzsad.scans.region import (
     region_of_interest,
 )
 from medzsad.scans.scan import Modality, Scan
-from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane
+from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, planes_to_slice
 from medzsad.settings import DetectorSpec, Settings
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ def predict(
         scan = read_scan(scan, series=series, volume=volume, modality=modality, affine=affine, name=name)
     read = time.perf_counter()
 
+    from medzsad.detectors.normal_scores import context_of
     from medzsad.detectors.volume_rules import NO_RULES, rules_for
     from medzsad.zoo.loading import load_spec
 
@@ -223,6 +224,14 @@ def predict(
     )
     if rules.score_from_candidates:
         prediction.score = score_of_candidates(prediction)
+    as_measured = (
+        prediction.settings["roi"] == BRAIN
+        and rules == detector.volume_rules
+        and prepared.planes == planes_to_slice(Plane.AUTO, prepared.view)
+        and window is threshold is min_volume is None
+    )
+    if as_measured:
+        prediction.score_context = context_of(prediction.score, scan.modality, detector.normal_scores)
     return prediction
 
 

@@ -12,8 +12,10 @@ import pytest
 
 import medzsad
 from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
+from medzsad.detectors.normal_scores import NormalScores, ScoreContext
 from medzsad.detectors.volume_rules import MEASURED_RULES
 from medzsad.errors import BadInput
+from medzsad.results.prediction import prediction_from, result_meta
 from medzsad.scans.scan import Modality, Scan
 
 MM = 4.0
@@ -155,6 +157,24 @@ def test_rules_are_those_of_the_detector_unless_asked_for():
 def test_bad_values_are_refused(options):
     with pytest.raises(BadInput):
         medzsad.predict(head(), Bright(), **options)
+
+
+def test_a_score_is_put_beside_those_of_normal_heads_where_it_was_made_like_them(tmp_path):
+    detector = Bright()
+    detector.normal_scores = (NormalScores.of("MR head", "real", np.linspace(0.3, 0.5, 20)),)
+    scan = replace(head(), modality=Modality.MR)
+    result = medzsad.predict(scan, detector)
+    assert result.score_context == (ScoreContext("MR head", "real", 20, 1.0),)
+    files = result.save(tmp_path, formats=("json", "html"))
+    assert json.loads(files["json"].read_text())["score_context"][0]["higher_than"] == 1
+    assert "higher than 100 % of 20 real normal MR heads" in files["html"].read_text()
+    again = prediction_from(scan, result.anomaly_map, result_meta(result))
+    assert again.score_context == result.score_context
+    for other in ({"roi": "whole"}, {"plane": "coronal"}, {"volume_rules": "on"}, {"threshold": 0.3}):
+        assert medzsad.predict(scan, detector, **other).score_context == ()
+    assert medzsad.predict(head(), detector).score_context == ()  # of unknown modality
+    small = replace(head(radius=36.0), modality=Modality.MR)
+    assert medzsad.predict(small, detector).score_context == ()
 
 
 def test_images_are_left_alone():

@@ -92,6 +92,7 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
             "slice_size": grey.settings["image_size"],
             "neighbour_mm": None,
             "slice_threshold": None,
+            "normal_scores": None,
         },
         training={**grey.training, "colour": colour.training},
     )
@@ -169,6 +170,7 @@ def add_slices(detector: Checkpoint, slices: Checkpoint, neighbour_mm: float) ->
         "slice_size": slices.settings["image_size"],
         "neighbour_mm": neighbour_mm,
         "calibration": {**detector.settings["calibration"], "slice": AS_IT_IS},
+        "normal_scores": slices.settings.get("normal_scores"),  # of the same network, if they were measured
     }
     added = {f"{prefix}{name}": tensor for name, tensor in slices.tensors.items()}
     training = {**detector.training, "slice": slices.training}

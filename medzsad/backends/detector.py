@@ -77,6 +77,7 @@ class GraphDetector(AnomalyDetector):
         self._volumes: dict[bool, Callable[[], GraphDetector]] = {}
         self.neighbour_mm, self.tells_colours = source.neighbour_mm, source.tells_colours
         self.volume_rules, self._marks_brain = source.volume_rules, source.marks_brain
+        self.normal_scores = source.normal_scores
         self.eval()
         if use == "images" and source.for_volume() is not source:
             for colour in (False, True):

@@ -20,6 +20,7 @@ from medzsad.batch.summary import (
     write_summary,
 )
 from medzsad.batch.table import TABLE, Merged
+from medzsad.detectors.normal_scores import in_words
 from medzsad.errors import BadInput, OutputNotWritable, certain
 from medzsad.results.ranking import DISCLAIMER
 from medzsad.scans.dicom.web import parse_remote
@@ -235,11 +236,17 @@ class FolderOutcome(Outcome):
         """Return a summary for the terminal; at most 80 columns, but for the folder's name."""
         if not self.done:
             return []
-        count = sum(len(one.files) for one in self.results())
+        results = self.results()
+        count = sum(len(one.files) for one in results)
+        contexts = (
+            (one.report["name"], in_words(one.report.get("score_context", ())))  # older reports have none
+            for one in results
+        )
+        notes = [f"{name}: score {text}" for name, text in contexts if text]
         known = (
             f", of {self.before} scans from an earlier run (`fresh` does them again)" if self.before else ""
         )
-        return [*ranked_lines(self.summary), f"{count} files in {self.url}{known}", DISCLAIMER]
+        return [*ranked_lines(self.summary), *notes, f"{count} files in {self.url}{known}", DISCLAIMER]
 
 
 def _source(item: ScanItem) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.devices import float32_products
+from medzsad.detectors.normal_scores import NormalScores
 from medzsad.detectors.prediction import Prediction, SlicePrediction, resize_maps
 from medzsad.detectors.protocols import GraphTexts
 from medzsad.detectors.volume_rules import NO_RULES, VolumeRules
@@ -65,6 +66,8 @@ class AnomalyDetector(nn.Module, abc.ABC):
     """Whether scans of a modality are taken that :meth:`check_scan` would refuse."""
     volume_rules: VolumeRules = NO_RULES
     """What is done with the maps of volumes by default: see :mod:`medzsad.detectors.volume_rules`."""
+    normal_scores: tuple[NormalScores, ...] = ()
+    """The scores that it gives normal volumes by default: see :mod:`medzsad.detectors.normal_scores`."""
     bounded_in_bf16: ClassVar[bool] = True
     """Whether bf16 moves maps by at most 1e-2 and scores by about 1e-3; else precision ``"auto"`` is fp32."""
 

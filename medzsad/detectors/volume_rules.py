@@ -27,10 +27,12 @@ class VolumeRules:
         resolution_mm: the map is smoothed along the stack as if its slices had been this thick: a Gaussian of
             ``sqrt(resolution_mm ** 2 - spacing ** 2)`` mm, so slices that are at least so thick stay as they
             are.
-        apart_mm: where the map is smoothed, slices that lie closer than this are not all predicted: every n-th is,
-            and the smoothing fills the map between.
+        apart_mm: where the map is smoothed, slices that lie closer than this are not all predicted: every
+            n-th is, and the smoothing fills the map between.
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
+        one_slice_width: candidates that lie in one slice alone and are wider than this many times its
+            thickness are hidden: a lesion does not end so soon above and below.
         min_volume_mm3: smaller candidates are hidden; None hides none (specks are not listed in any case).
         score_from_candidates: the volume score is that of the first candidate, not of the highest slices. Not
             part of the measured rules: ``tools/bench/volume_score.py`` compares the two.
@@ -40,6 +42,7 @@ class VolumeRules:
     apart_mm: float = 0.0
     least_area: float = 0.0
     relative_peak: float = 0.0
+    one_slice_width: float | None = None
     min_volume_mm3: float | None = None
     score_from_candidates: bool = False
 
@@ -47,7 +50,12 @@ class VolumeRules:
 NO_RULES = VolumeRules()
 # Chosen with medzsad-mini on even volumes of shared data: tools/bench/candidate_rules.py prints the figures.
 MEASURED_RULES = VolumeRules(
-    resolution_mm=3.0, apart_mm=2.0, least_area=0.2, relative_peak=0.5, min_volume_mm3=10.0
+    resolution_mm=3.0,
+    apart_mm=2.0,
+    least_area=0.2,
+    relative_peak=0.5,
+    one_slice_width=4.0,
+    min_volume_mm3=10.0,
 )
 
 

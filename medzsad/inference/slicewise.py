@@ -200,11 +200,10 @@ class SliceWisePredictor:
                         np.logical_and(brains[offset] > 0.5, inside, out=within)
                 scores += part.image_score.tolist()
                 probabilities += part.image_probability.tolist()
-        inside = tuple(
-            slice(None) if other == axis else slice(*edges) for other, edges in enumerate(box_around(foreground))
-        )
+        inside = [slice(*edges) for edges in box_around(foreground)]
+        inside[axis] = slice(None)
         smooth_along_stack(
-            anomaly_map[inside], axis, predicted, self.resolution_mm, self.spacing[axis], shown=indices
+            anomaly_map[tuple(inside)], axis, predicted, self.resolution_mm, self.spacing[axis], shown=indices
         )
         anomaly_map *= foreground
         if predicted != indices:
@@ -285,8 +284,8 @@ def smooth_along_stack(
     """Smooth a map along its stack, in place, as if its slices had been ``resolution_mm`` thick.
 
     A Gaussian of ``sqrt(resolution_mm ** 2 - spacing_mm ** 2)`` mm; thicker slices stay as they are. What
-    was not predicted counts for nothing, and stays 0 unless it is to be shown: then the mean of its neighbours
-    fills it.
+    was not predicted counts for nothing, and stays 0 unless it is to be shown: then the mean of its
+    neighbours fills it.
 
     Args:
         anomaly_map: float32 (X, Y, Z).

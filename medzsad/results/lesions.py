@@ -90,11 +90,14 @@ class CandidateRules:
         min_volume_mm3: smaller ones are hidden; None hides none.
         relative_peak: those whose highest value is below this part of the highest of all are hidden.
         max_candidates: those beyond so many are hidden; None hides none.
+        one_slice_width: those that lie in one slice alone (along the axis of the widest spacing) and are
+            wider than this many times its thickness are hidden; None hides none.
     """
 
     min_volume_mm3: float | None = None
     relative_peak: float = 0.0
     max_candidates: int | None = None
+    one_slice_width: float | None = None
 
     @property
     def speck_mm3(self) -> float:
@@ -142,7 +145,8 @@ class CandidateChoice:
                     "the voxel size is not known, so nothing has a volume; leave out the minimum volume"
                 )
             least = 1000 * self.min_volume
-        return CandidateRules(least, rules.relative_peak, self.max_candidates)
+        width = rules.one_slice_width if has_geometry else None
+        return CandidateRules(least, rules.relative_peak, self.max_candidates, width)
 
 
 class LesionCandidates(NamedTuple):
@@ -216,12 +220,17 @@ def find_lesions(
         found.append((lesion, component))
     found.sort(key=lambda pair: (pair[0].score, pair[0].mean * pair[0].voxels), reverse=True)
     least = rules.min_volume_mm3 or 0.0
-    large = [lesion.maximum for lesion, _ in found if lesion.voxels * voxel_mm3 >= least]
-    faint = rules.relative_peak * max(large, default=0.0)
+    likely = {
+        component
+        for lesion, component in found
+        if lesion.voxels * voxel_mm3 >= least and not _is_flat(lesion, affine, rules.one_slice_width)
+    }
+    peaks = [lesion.maximum for lesion, component in found if component in likely]
+    faint = rules.relative_peak * max(peaks, default=0.0)
     shown: list[tuple[Lesion, int]] = []
     hidden: list[tuple[Lesion, int]] = []
     for lesion, component in found:
-        passes = lesion.voxels * voxel_mm3 >= least and lesion.maximum >= faint
+        passes = component in likely and lesion.maximum >= faint
         if not passes or (rules.max_candidates is not None and len(shown) >= rules.max_candidates):
             hidden.append((lesion, component))
         elif len(shown) < MOST:
@@ -232,9 +241,18 @@ def find_lesions(
         numbers[component] = number
     labels = np.zeros(mask.shape, np.uint16)
     labels[part] = numbers[components]
-    return LesionCandidates(
-        [lesion for lesion, _ in shown], labels, [lesion for lesion, _ in hidden[:MOST]]
-    )
+    return LesionCandidates([lesion for lesion, _ in shown], labels, [lesion for lesion, _ in hidden[:MOST]])
+
+
+def _is_flat(lesion: Lesion, affine: np.ndarray, one_slice_width: float | None) -> bool:
+    """Whether a candidate lies in one slice and is wider than so many times its thickness."""
+    if one_slice_width is None:
+        return False
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    axis = int(spacing.argmax())
+    first, last = lesion.bounding_box[axis]
+    width = float(lesion.voxels * np.delete(spacing, axis).prod()) ** 0.5
+    return first == last and width > one_slice_width * float(spacing[axis])
 
 
 def score_of(values: np.ndarray, voxel_mm3: float) -> float:

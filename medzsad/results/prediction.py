@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medzsad.detectors.normal_scores import ScoreContext
 from medzsad.results.lesions import CandidateRules, Lesion, LesionCandidates, find_lesions
 from medzsad.scans.foreground import foreground_mask
 from medzsad.scans.intensity import IntensityScaling
@@ -71,6 +72,7 @@ class ScanPrediction:
         timings: seconds, by stage.
         rules: which candidates are shown.
         brain: bool (X, Y, Z), the brain as the detector sees it; None where it does not.
+        score_context: where the score lies among those of normal volumes; empty where that is not known.
         prepared_box: :attr:`foreground_box`, where it was computed for the detector already.
     """
 
@@ -86,6 +88,7 @@ class ScanPrediction:
     timings: dict[str, float] = field(default_factory=dict)
     rules: CandidateRules = field(default=CandidateRules(), kw_only=True)
     brain: np.ndarray | None = field(default=None, kw_only=True)
+    score_context: tuple[ScoreContext, ...] = field(default=(), kw_only=True)
     prepared_box: Box | None = field(default=None, kw_only=True)
 
     @property
@@ -236,6 +239,7 @@ def result_meta(prediction: ScanPrediction) -> dict[str, Any]:
     document = {name: value for name, value in facts.items() if name not in _APART}
     document["slice_scores"] = [asdict(score) for score in prediction.slice_scores]
     document["scaling"], document["rules"] = asdict(prediction.scaling), asdict(prediction.rules)
+    document["score_context"] = [asdict(context) for context in prediction.score_context]
     given = prediction.scan.modality_source == "given"
     document["given_modality"] = str(prediction.scan.modality) if given else None
     text = json.dumps(document, default=lambda value: value.item())
@@ -277,5 +281,6 @@ def prediction_from(scan: Scan, anomaly_map: np.ndarray, meta: Mapping[str, Any]
         scaling=IntensityScaling(**{**scaling, "low": tuple(scaling["low"]), "high": tuple(scaling["high"])}),
         settings=document["settings"],
         timings=document["timings"],
-        rules=CandidateRules(**document.get("rules", {})),  # maps of older versions have none
+        rules=CandidateRules(**document.get("rules", {})),  # maps of older versions have none, nor the next
+        score_context=tuple(ScoreContext(**context) for context in document.get("score_context", ())),
     )

@@ -35,6 +35,7 @@ def report(prediction: ScanPrediction) -> dict[str, Any]:
             "result": mark("report", prediction.fingerprint),
             "name": scan.name,
             "score": prediction.score,
+            "score_context": [asdict(context) for context in prediction.score_context],
             "model": prediction.settings.get("model"),
             "settings": {key: value for key, value in prediction.settings.items() if key != "model"},
             "planes": [str(plane) for plane in prediction.planes],

@@ -125,7 +125,9 @@ def brain_region(
     coarse = seen.view(np.uint8)  # summing bool would first copy the volume as numbers
     for axis, step in enumerate(steps):
         starts = np.arange(0, coarse.shape[axis], step)
-        coarse = np.add.reduceat(coarse, starts, axis=axis, dtype=np.int32 if axis or step > 255 else np.uint8)
+        coarse = np.add.reduceat(
+            coarse, starts, axis=axis, dtype=np.int32 if axis or step > 255 else np.uint8
+        )
     pieces, count = ndimage.label(coarse >= 0.5 * np.prod(steps))
     if not count:
         return BrainRegion(np.zeros_like(seen), 0.0, "none is seen")

@@ -158,3 +158,17 @@ def test_percentiles_and_otsu_look_at_the_values():
     assert 0.1 <= resolve_threshold("otsu", values) < 0.9
     assert resolve_threshold("otsu", np.full(5, 0.3)) == 1.0
     assert resolve_threshold("p50", np.array([])) == 1.0
+
+
+def test_what_is_wide_and_lies_in_one_slice_is_hidden_and_decides_about_no_other():
+    anomaly_map = np.zeros((30, 30, 10), np.float32)
+    anomaly_map[2:14, 2:14, 3] = 0.9  # 24 mm wide, 5 mm thick
+    anomaly_map[2:6, 20:24, 3] = 0.5  # 8 mm wide
+    anomaly_map[20:28, 5:25, 6:8] = 0.4  # two slices
+    rules = CandidateRules(10.0, 0.5, one_slice_width=4.0)
+    found = find_lesions(anomaly_map, anomaly_map > 0, AFFINE, rules=rules)
+    assert [lesion.maximum for lesion in found.lesions] == pytest.approx([0.4, 0.5])
+    assert [lesion.maximum for lesion in found.hidden] == pytest.approx([0.9])
+    assert not found.labels[2:14, 2:14, 3].any()
+    assert find_lesions(anomaly_map, anomaly_map > 0, AFFINE).hidden == []
+    assert CandidateChoice().rules(MEASURED_RULES, has_geometry=False).one_slice_width is None

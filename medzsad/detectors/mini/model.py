@@ -14,7 +14,8 @@ neighbours (:mod:`medzsad.detectors.mini.slices`). It is trained on synthetic an
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -28,6 +29,7 @@ from medzsad.detectors.mini.colour import ColourNetwork, learned, load_learned
 from medzsad.detectors.mini.conditions import by_conditions
 from medzsad.detectors.mini.network import FOREGROUND_LEVEL, MiniNetwork
 from medzsad.detectors.mini.slices import SliceNetwork
+from medzsad.detectors.normal_scores import read_normal_scores
 from medzsad.detectors.prediction import divided
 from medzsad.detectors.volume_rules import MEASURED_RULES, VolumeRules
 from medzsad.errors import ModelNotReady
@@ -113,6 +115,8 @@ class MedzsadMini(AnomalyDetector):
         calibration: for ``"grey"`` and ``"colour"`` images and for a volume's ``"slice"``, slope and offset
             (:func:`platt`) of ``"map"``, ``"probability"`` and ``"score"``, so that values mean the same
             everywhere; None leaves them as they are.
+        normal_scores: the fields of :class:`~medzsad.detectors.normal_scores.NormalScores`, measured with
+            the network for slices; None where they are not known.
 
     Raises:
         ValueError: if a size is not a positive multiple of 16, ``colour`` is unknown, or the encoder in
@@ -143,6 +147,7 @@ class MedzsadMini(AnomalyDetector):
         encoder: str | None = None,
         neighbour_mm: float | None = None,
         calibration: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+        normal_scores: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         for side in (image_size, slice_size or image_size):
             if side <= 0 or side % 16:
@@ -173,6 +178,7 @@ class MedzsadMini(AnomalyDetector):
             kind: {name: tuple(pair) for name, pair in pairs.items()}
             for kind, pairs in (calibration or {kind: AS_IT_IS for kind in KINDS}).items()
         }
+        self.normal_scores = read_normal_scores(normal_scores)
         self.eval()
 
     def _build_colour_network(self) -> MiniNetwork | ColourNetwork:
@@ -334,6 +340,7 @@ class MedzsadMini(AnomalyDetector):
                 **({"photographs": True} if self.photographs else {}),
                 "neighbour_mm": self.slice_neighbour_mm,
                 "calibration": self.calibration,
+                "normal_scores": [asdict(scores) for scores in self.normal_scores],
             },
         )
 

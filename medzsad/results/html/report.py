@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medzsad.detectors.normal_scores import in_words
 from medzsad.results.dicom.source_frames import STACK, image_numbers
 from medzsad.results.html.pages import asset, content_policy, embed_json, render_page
 from medzsad.results.html.sections import (
@@ -72,6 +73,7 @@ def render_html_report(
         is_2d=scan.is_2d,
         name=document["name"],
         badges=badges(prediction, document),
+        context=in_words(prediction.score_context),
         identity=read_identity(prediction.scan) if with_identity else None,
         colormaps=COLORMAPS,
         threshold=prediction.threshold,
