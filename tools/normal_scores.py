@@ -2,12 +2,12 @@
 
     python tools/normal_scores.py DETECTOR.safetensors SLICE.safetensors --data "$MEDZSAD_SHARED" --made 40
 
-Real ones are the T1 volumes of nichart_demo, of elderly people whose white matter lesions show faintly
-there, too, and two DICOM series of heads; all were normal backgrounds of the training. Made ones are drawn from
-label maps without lesions (:mod:`synthetic.head_volumes`), with the first seeds. Heads without a brain that can be
-trusted do not count: of these a result says nothing. The quantiles are measured with the first checkpoint and
-stored in all that are given: another checkpoint of the same network for slices gets them, too, so that
-``combine_mini.py`` finds them there.
+Real ones are the T1 volumes of nichart_demo, of elderly people whose white matter lesions show faintly there,
+too, and two DICOM series of heads; all were normal backgrounds of the training. Made ones are drawn from
+label maps without lesions (:mod:`synthetic.head_volumes`), with the first seeds. Heads without a brain that
+can be trusted do not count: of these a result says nothing. The quantiles are measured with the first
+checkpoint and stored in all that are given: another checkpoint of the same network for slices gets them,
+too, so that ``combine_mini.py`` finds them there.
 """
 
 from __future__ import annotations
