@@ -7,8 +7,9 @@
 0.1 to 20 mL together, and their twins without; even seeds choose, odd ones confirm. ``scans`` are the
 redistributable scans (one head CT, one brain MR, small body CT and MR), drawn several times, mirrored,
 cropped and with another gamma, as they are and with one to three soft ellipsoids of 3 to 15 % of their
-longest side, brighter or darker than their place. Every rule is judged by its AUROC over all volumes, and by
-how often the sick twin scores higher; slice scores are those of the detector without rules for volumes.
+longest side, brighter or darker than their place. Every rule is judged by its AUROC over all volumes, for
+heads also with lesions of at least 3 mL alone, and by how often the sick twin scores higher; slice scores are those
+of the detector without rules for volumes.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from medzsad.predicting import predict, score_of_candidates
 from medzsad.scans.readers import read_scan
 from medzsad.scans.scan import Scan
 from medzsad.zoo.loading import load_detector
+
+LARGE_ML = 3.0
 
 
 def top(count: int) -> Callable[[np.ndarray], float]:
@@ -112,8 +115,8 @@ def with_lesions(scan: Scan, source: np.random.Generator) -> Scan:
     return replace(scan, voxels=voxels.astype(np.float32))
 
 
-def head_scans(data: Path, seeds: range) -> Iterator[tuple[Scan, Scan]]:
-    """Made heads and their twins with lesions, one pair a seed."""
+def head_scans(data: Path, seeds: range) -> Iterator[tuple[Scan, Scan, float]]:
+    """Made heads, their twins with lesions, and the volume of these in mL; one pair a seed."""
     heads = load_heads(data)
     for seed in seeds:
         made = draw_head_volume(np.random.default_rng(seed), heads)
@@ -121,16 +124,16 @@ def head_scans(data: Path, seeds: range) -> Iterator[tuple[Scan, Scan]]:
             read_scan(voxels, affine=made.affine, modality=made.modality, name=f"head{seed}")
             for voxels in (made.normal, made.sick)
         )
-        yield normal, sick
+        yield normal, sick, made.lesions_ml
 
 
-def drawn_scans(data: Path, draws: int, seed: int) -> Iterator[tuple[Scan, Scan]]:
-    """Return the redistributable scans, drawn, and their twins with lesions."""
+def drawn_scans(data: Path, draws: int, seed: int) -> Iterator[tuple[Scan, Scan, float]]:
+    """Return the redistributable scans, drawn, their twins with lesions, and 0: these were not measured."""
     source = np.random.default_rng(seed)
     for scan in normal_scans(data / "data"):
         for _ in range(draws):
             plain = drawn(scan, source)
-            yield plain, with_lesions(plain, source)
+            yield plain, with_lesions(plain, source), 0.0
 
 
 def scores_of(scan: Scan, detector: AnomalyDetector) -> dict[str, float]:
@@ -167,13 +170,21 @@ def main() -> None:
         pairs = head_scans(args.data, range(first, first + 2 * args.count, 2))
     else:
         pairs = drawn_scans(args.data, args.draws, args.seed)
-    found = [(scores_of(normal, detector), scores_of(sick, detector)) for normal, sick in pairs]
-    print(f"{len(found)} volumes without lesions and their twins with lesions")
+    found = [(scores_of(normal, detector), scores_of(sick, detector), ml) for normal, sick, ml in pairs]
+    large = np.array([ml >= LARGE_ML for *_, ml in found])
+    print(
+        f"{len(found)} volumes without lesions and their twins with lesions, {large.sum()} with {LARGE_ML} mL"
+    )
     for name in found[0][0]:
         low, high = (np.array([pair[sick][name] for pair in found]) for sick in (0, 1))
-        labels = np.repeat([0, 1], len(found))
-        area = roc_auc_score(labels, np.concatenate([low, high]))
-        print(f"{name:36} AUROC {area:.3f}  twin higher {np.mean(high > low):.3f}")
+        of_large = f"  large {area(low, high[large]):.3f}" if large.any() else ""
+        print(f"{name:36} AUROC {area(low, high):.3f}{of_large}  twin higher {np.mean(high > low):.3f}")
+
+
+def area(normal: np.ndarray, sick: np.ndarray) -> float:
+    """Return the AUROC of scores (N,) and (M,)."""
+    labels = np.repeat([0, 1], (len(normal), len(sick)))
+    return float(roc_auc_score(labels, np.concatenate([normal, sick])))
 
 
 if __name__ == "__main__":
