@@ -8,8 +8,8 @@
 redistributable scans (one head CT, one brain MR, small body CT and MR), drawn several times, mirrored,
 cropped and with another gamma, as they are and with one to three soft ellipsoids of 3 to 15 % of their
 longest side, brighter or darker than their place. Every rule is judged by its AUROC over all volumes, for
-heads also with lesions of at least 3 mL alone, and by how often the sick twin scores higher; slice scores are those
-of the detector without rules for volumes.
+heads also with lesions of at least 3 mL alone, and by how often the sick twin scores higher; slice scores are
+those of the detector without rules for volumes.
 """
 
 from __future__ import annotations
