@@ -33,6 +33,9 @@ class VolumeRules:
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
         one_slice_width: candidates that lie in one slice alone and are wider than this many times its
             thickness are hidden: a lesion does not end so soon above and below.
+        two_classes: of candidates of a mL and more whose values fall into two clear classes, the upper one is
+            outlined alone: the share of their variance that must lie between the classes (0.75 of values that
+            are spread evenly).
         min_volume_mm3: smaller candidates are hidden; None hides none (specks are not listed in any case).
         score_from_candidates: the volume score is that of the first candidate, not of the highest slices. Not
             part of the measured rules: ``tools/bench/volume_score.py`` compares the two.
@@ -43,6 +46,7 @@ class VolumeRules:
     least_area: float = 0.0
     relative_peak: float = 0.0
     one_slice_width: float | None = None
+    two_classes: float | None = None
     min_volume_mm3: float | None = None
     score_from_candidates: bool = False
 
@@ -55,6 +59,7 @@ MEASURED_RULES = VolumeRules(
     least_area=0.2,
     relative_peak=0.5,
     one_slice_width=4.0,
+    two_classes=0.8,
     min_volume_mm3=10.0,
 )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ORDER = "highest candidate score first"
 SPECK_MM3 = 10.0  # smaller components are not listed, unless smaller ones are asked for
+LARGE_MM3 = 1000.0  # components from here on may have a halo
 SCORE_MM3 = 1000.0  # the part of a candidate that its score is the mean of; pixels where mm mean nothing
 MOST = 10_000  # candidates; a map of specks has no more meaning, and their numbers must fit 16 bits
 
@@ -92,12 +93,15 @@ class CandidateRules:
         max_candidates: those beyond so many are hidden; None hides none.
         one_slice_width: those that lie in one slice alone (along the axis of the widest spacing) and are
             wider than this many times its thickness are hidden; None hides none.
+        two_classes: of those of a mL and more whose values fall into two clear classes
+            (:func:`best_split`, at least so clear) the upper one is outlined alone; None cuts none.
     """
 
     min_volume_mm3: float | None = None
     relative_peak: float = 0.0
     max_candidates: int | None = None
     one_slice_width: float | None = None
+    two_classes: float | None = None
 
     @property
     def speck_mm3(self) -> float:
@@ -146,7 +150,8 @@ class CandidateChoice:
                 )
             least = 1000 * self.min_volume
         width = rules.one_slice_width if has_geometry else None
-        return CandidateRules(least, rules.relative_peak, self.max_candidates, width)
+        peak, most, clear = rules.relative_peak, self.max_candidates, rules.two_classes
+        return CandidateRules(least, peak, most, one_slice_width=width, two_classes=clear)
 
 
 class LesionCandidates(NamedTuple):
@@ -192,6 +197,8 @@ def find_lesions(
     start = np.array([first for first, _ in edges])
     components, count = ndimage.label(mask[part], structure=np.ones((3, 3, 3)))
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
+    if rules.two_classes is not None:
+        _cut_halos(components, anomaly_map[part], voxel_mm3, rules.two_classes)
     found: list[tuple[Lesion, int]] = []
     for component, box in enumerate(ndimage.find_objects(components), start=1):
         inside = components[box] == component
@@ -242,6 +249,34 @@ def find_lesions(
     labels = np.zeros(mask.shape, np.uint16)
     labels[part] = numbers[components]
     return LesionCandidates([lesion for lesion, _ in shown], labels, [lesion for lesion, _ in hidden[:MOST]])
+
+
+def _cut_halos(components: np.ndarray, anomaly_map: np.ndarray, voxel_mm3: float, two_classes: float) -> None:
+    """Take the lower class out of large components whose values fall into two clear ones, in place."""
+    from scipy import ndimage
+
+    for component, box in enumerate(ndimage.find_objects(components), start=1):
+        inside = components[box] == component
+        if np.count_nonzero(inside) * voxel_mm3 >= LARGE_MM3:
+            border, share = best_split(anomaly_map[box][inside])
+            if share >= two_classes:
+                components[box][inside & (anomaly_map[box] < border)] = 0
+
+
+def best_split(values: np.ndarray) -> tuple[float, float]:
+    """Split values (N,), N > 1, in two classes: the least value of the upper one, and how clear the split is.
+
+    It is Otsu's, with the most variance between classes; how clear it is, is the share of this in all of the
+    variance: 0.75 of values that are spread evenly, 1 of two values.
+    """
+    ordered = np.sort(values.astype(np.float64))
+    sums, count = np.cumsum(ordered), len(ordered)
+    below = np.arange(1, count)
+    mean = sums[-1] / count
+    between = (sums[:-1] - mean * below) ** 2 / (below * (count - below))
+    at = int(between.argmax())
+    whole = float(ordered.var()) * count
+    return float(ordered[at + 1]), float(between[at]) * count / whole if whole else 0.0
 
 
 def _is_flat(lesion: Lesion, affine: np.ndarray, one_slice_width: float | None) -> bool:

@@ -8,6 +8,7 @@ from medzsad.errors import BadInput
 from medzsad.results.lesions import (
     CandidateChoice,
     CandidateRules,
+    best_split,
     find_lesions,
     parse_threshold,
     resolve_threshold,
@@ -172,3 +173,23 @@ def test_what_is_wide_and_lies_in_one_slice_is_hidden_and_decides_about_no_other
     assert not found.labels[2:14, 2:14, 3].any()
     assert find_lesions(anomaly_map, anomaly_map > 0, AFFINE).hidden == []
     assert CandidateChoice().rules(MEASURED_RULES, has_geometry=False).one_slice_width is None
+
+
+def test_a_core_is_outlined_without_its_halo_and_what_has_none_is_left_alone():
+    anomaly_map = np.zeros((40, 40, 12), np.float32)
+    anomaly_map[4:16, 4:16, 2:8] = np.linspace(0.15, 0.25, 12)[:, None, None]  # the halo
+    anomaly_map[7:13, 7:13, 3:7] = np.linspace(0.7, 0.8, 6)[:, None, None]
+    anomaly_map[22:34, 22:34, 2:8] = np.linspace(0.15, 0.8, 12)[:, None, None]  # spread evenly
+    found = find_lesions(anomaly_map, anomaly_map > 0, AFFINE, rules=CandidateRules(two_classes=0.8))
+    assert sorted(lesion.voxels for lesion in found.lesions) == [6 * 6 * 4, 12 * 12 * 6]
+    np.testing.assert_array_equal(found.labels[:20, :20] > 0, anomaly_map[:20, :20] > 0.5)
+    whole = find_lesions(anomaly_map, anomaly_map > 0, AFFINE).lesions
+    assert [lesion.voxels for lesion in whole] == [12 * 12 * 6] * 2
+
+
+@pytest.mark.parametrize(
+    ("values", "border", "share"),
+    [([0.2, 0.2, 0.8, 0.8], 0.8, 1.0), (np.linspace(0, 1, 1001), 0.501, 0.75), ([0.5, 0.5], 0.5, 0.0)],
+)
+def test_how_clear_a_split_is(values, border, share):
+    assert best_split(np.array(values)) == pytest.approx((border, share), abs=2e-3)
