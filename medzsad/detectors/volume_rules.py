@@ -55,7 +55,7 @@ NO_RULES = VolumeRules()
 # Chosen with medzsad-mini on even volumes of shared data: tools/bench/candidate_rules.py prints the figures.
 MEASURED_RULES = VolumeRules(
     resolution_mm=3.0,
-    apart_mm=2.0,
+    apart_mm=3.0,
     least_area=0.2,
     relative_peak=0.5,
     one_slice_width=4.0,
