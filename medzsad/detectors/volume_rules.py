@@ -33,7 +33,7 @@ class VolumeRules:
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
         one_slice_width: candidates that lie in one slice alone and are wider than this many times its
             thickness are hidden: a lesion does not end so soon above and below.
-        two_classes: of candidates of a mL and more whose values fall into two clear classes, the upper one is
+        two_classes: of candidates of 10 mL and more whose values fall into two clear classes, the upper is
             outlined alone: the share of their variance that must lie between the classes (0.75 of values that
             are spread evenly).
         min_volume_mm3: smaller candidates are hidden; None hides none (specks are not listed in any case).

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ORDER = "highest candidate score first"
 SPECK_MM3 = 10.0  # smaller components are not listed, unless smaller ones are asked for
-LARGE_MM3 = 1000.0  # components from here on may have a halo
+LARGE_MM3 = 10_000.0  # components from here on may have a halo; of smaller ones it would be the rim
 SCORE_MM3 = 1000.0  # the part of a candidate that its score is the mean of; pixels where mm mean nothing
 MOST = 10_000  # candidates; a map of specks has no more meaning, and their numbers must fit 16 bits
 
@@ -93,7 +93,7 @@ class CandidateRules:
         max_candidates: those beyond so many are hidden; None hides none.
         one_slice_width: those that lie in one slice alone (along the axis of the widest spacing) and are
             wider than this many times its thickness are hidden; None hides none.
-        two_classes: of those of a mL and more whose values fall into two clear classes
+        two_classes: of those of 10 mL and more whose values fall into two clear classes
             (:func:`best_split`, at least so clear) the upper one is outlined alone; None cuts none.
     """
 
