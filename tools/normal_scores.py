@@ -1,6 +1,6 @@
 """Measures the volume scores of normal heads, and stores their quantiles in checkpoints of medzsad-mini.
 
-    python tools/normal_scores.py DETECTOR.safetensors SLICE.safetensors --data "$MEDZSAD_SHARED" --made 40
+    python tools/normal_scores.py DETECTOR.safetensors SLICE.safetensors --data "$MEDZSAD_SHARED" --made 80
 
 Real ones are the T1 volumes of nichart_demo, of elderly people whose white matter lesions show faintly there,
 too, and two DICOM series of heads; all were normal backgrounds of the training. Made ones are drawn from
@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoints", nargs="+", type=Path, help="DETECTOR, others of its network")
     parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
-    parser.add_argument("--made", type=int, default=40, help="seeds of made heads")
+    parser.add_argument("--made", type=int, default=80, help="seeds of made heads")
     args = parser.parse_args()
     torch.set_num_threads(1)
     detector = MedzsadMini.from_checkpoint(read_checkpoint(args.checkpoints[0]))

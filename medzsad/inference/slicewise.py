@@ -200,10 +200,10 @@ class SliceWisePredictor:
                         np.logical_and(brains[offset] > 0.5, inside, out=within)
                 scores += part.image_score.tolist()
                 probabilities += part.image_probability.tolist()
-        inside = [slice(*edges) for edges in box_around(foreground)]
-        inside[axis] = slice(None)
+        body = [slice(*edges) for edges in box_around(foreground)]
+        body[axis] = slice(None)
         smooth_along_stack(
-            anomaly_map[tuple(inside)], axis, predicted, self.resolution_mm, self.spacing[axis], shown=indices
+            anomaly_map[tuple(body)], axis, predicted, self.resolution_mm, self.spacing[axis], shown=indices
         )
         anomaly_map *= foreground
         if predicted != indices:

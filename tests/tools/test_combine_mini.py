@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +14,7 @@ from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.mini.colour import ColourNetwork, learned
 from medzsad.detectors.mini.model import MedzsadMini, platt
 from medzsad.detectors.mini.slices import SliceNetwork
+from medzsad.detectors.normal_scores import NormalScores
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -127,6 +128,21 @@ def test_a_network_for_photographs_is_added_and_calibrated_alone(tool: ModuleTyp
         assert torch.equal(one, other)
     for one, other in zip(detector.for_volume()(scan), before.for_volume()(scan), strict=True):
         assert torch.equal(one, other)
+
+
+def test_scores_of_normal_heads_come_with_the_network_for_slices_and_go_with_it(tool: ModuleType) -> None:
+    small = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
+    images = MedzsadMini(image_size=48, network=small, colour=True).to_checkpoint()
+    weights = {name: tensor.half() for name, tensor in SliceNetwork(**small).state_dict().items()}
+    scores = NormalScores.of("MR head", "made", [0.1, 0.2, 0.4])
+    known = {"image_size": 64, "network": small, "normal_scores": [asdict(scores)]}
+    whole = tool.add_slices(images, Checkpoint("mini", weights, known), 3.0)
+    detector = MedzsadMini.from_checkpoint(whole)
+    assert detector.normal_scores == (scores,)
+    assert MedzsadMini.from_checkpoint(detector.to_checkpoint()).normal_scores == (scores,)
+    other = tool.add_slices(whole, Checkpoint("mini", weights, {"image_size": 64, "network": small}), 3.0)
+    assert MedzsadMini.from_checkpoint(other).normal_scores == ()
+    assert MedzsadMini.from_checkpoint(tool.combine(whole, images)).normal_scores == ()
 
 
 def test_the_calibration_error_is_0_for_shares_and_large_for_boasts(tool: ModuleType) -> None:
