@@ -10,7 +10,7 @@ const AGAIN_S = 3; // after which a full or silent server is asked again
 const $ = (id) => document.getElementById(id);
 const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
-const rows = new Rows($("results"), { open: openReport, remove: removeRow });
+const rows = new Rows($("results"), { open: openReport, download: downloadRow, remove: removeRow });
 const waiting = []; // rows whose scan is still to be sent
 let sending = false, following = false, offered = [];
 
@@ -251,20 +251,16 @@ async function openReport(row) {
 $("viewer-close").addEventListener("click", () => $("viewer").close());
 $("viewer").addEventListener("close", () => $("viewer-frame").removeAttribute("src"));
 
-$("results").addEventListener("click", async (event) => {
-  const link = event.target.closest("a.download");
-  if (!link || link.getAttribute("href") !== "#") return; // a second click, with its address
-  event.preventDefault();
-  const row = rows.of(link);
+async function downloadRow(row) {
   try {
-    const download = document.createElement("a");
-    download.href = await server.address(row.id, "results.zip");
-    download.download = `${fileName(row.label)}.zip`;
-    download.click();
+    const link = document.createElement("a");
+    link.href = await server.address(row.id, "results.zip");
+    link.download = `${fileName(row.label)}.zip`;
+    link.click();
   } catch (error) {
     complain(row, error);
   }
-});
+}
 
 function fileName(label) {
   return `${label.replace(/[^\p{L}\p{N}._-]+/gu, "_") || "scan"}_medzsad`;

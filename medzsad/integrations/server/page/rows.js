@@ -4,7 +4,7 @@ const OVER = ["done", "failed", "cancelled"];
 const TEXTS = { label: true, model: true };
 
 export class Rows {
-  /** `actions` has `open` and `remove`, which get the row whose button was pressed. */
+  /** `actions` has `open`, `download` and `remove`, which get the row whose button was pressed. */
   constructor(table, actions) {
     this.body = table.tBodies[0];
     this.actions = actions;
@@ -19,15 +19,11 @@ export class Rows {
     return [...this.rows];
   }
 
-  of(element) {
-    const line = element.closest("tr");
-    return this.rows.find((row) => row.line === line);
-  }
-
   add(fields) {
     const line = document.getElementById("row").content.firstElementChild.cloneNode(true);
     const row = { line, number: this.rows.length };
     line.querySelector(".open").addEventListener("click", () => this.actions.open(row));
+    line.querySelector(".download").addEventListener("click", () => this.actions.download(row));
     line.querySelector(".delete").addEventListener("click", () => this.actions.remove(row));
     this.rows.push(row);
     this.body.append(line);
@@ -44,20 +40,20 @@ export class Rows {
     part(".label").textContent = row.label;
     part(".state").textContent = stateOf(row);
     const done = row.status === "done", progress = part("progress");
-    progress.hidden = row.isOver;
+    progress.hidden = row.status !== "sending" && row.status !== "running";
     progress.setAttribute("aria-label", `Progress of ${row.label}`);
-    const far = row.status === "sending" ? row.sent : row.progress?.total ? row.progress.done / row.progress.total : null;
-    if (far === null || row.status === "waiting") progress.removeAttribute("value");
-    else progress.value = far;
+    const far = row.status === "sending" ? row.sent : row.progress?.done / row.progress?.total;
+    if (far >= 0 && far < 1) progress.value = far;
+    else progress.removeAttribute("value"); // the server examines it, or reads and writes
+    part("th").colSpan = done ? 1 : 3; // its state has the place of the figures
+    for (const cell of line.querySelectorAll(".score, .candidates")) cell.hidden = !done;
     part(".score .value").textContent = done ? row.score.toFixed(3) : "";
-    part(".score .bar").hidden = !done;
     part(".score .bar span").style.width = `${100 * (row.score || 0)}%`;
     part(".candidates .value").textContent = done ? row.candidates : "";
     part(".model .value").textContent = row.model || "";
     const open = part(".open"), download = part(".download"), remove = part(".delete");
     open.hidden = !(done && row.results.some((result) => result.media_type === "text/html"));
     download.hidden = !done;
-    if (done) download.href = "#";
     remove.textContent = row.isOver ? "Delete" : "Cancel";
     open.setAttribute("aria-label", `Open ${row.label}`);
     download.setAttribute("aria-label", `Download ${row.label}`);
@@ -116,6 +112,7 @@ export class Rows {
 
 function stateOf(row) {
   const { status, progress } = row;
+  if (status === "sending" && row.sent >= 1) return "the server examines it";
   if (status === "sending") return `sending, ${Math.round(100 * (row.sent || 0))} %`;
   if (status === "running" && progress?.total) return `${progress.phase}, slice ${progress.done} of ${progress.total}`;
   if (status === "running") return progress?.phase || "starting";
