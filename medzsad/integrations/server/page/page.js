@@ -52,6 +52,7 @@ function say(text) {
 function askForToken(message = "") {
   show("login");
   $("login-error").textContent = message;
+  $("token").value = "";
   $("token").focus();
 }
 
@@ -66,7 +67,6 @@ $("login-form").addEventListener("submit", async (event) => {
     server.signOut();
     return askForToken(error.status === 401 ? "That is not the token of this server." : error.message);
   }
-  $("token").value = "";
   return start();
 });
 
@@ -239,9 +239,13 @@ async function openReport(row) {
     const report = row.results.find((result) => result.media_type === "text/html");
     const [page, zip] = await Promise.all([server.address(row.id, report.name), server.address(row.id, "results.zip")]);
     $("viewer-title").textContent = row.label;
-    $("viewer-frame").src = $("viewer-tab").href = page;
+    $("viewer-tab").href = page;
     $("viewer-download").href = zip;
     $("viewer-download").download = `${fileName(row.label)}.zip`;
+    const frame = document.createElement("iframe"); // made anew, so that a closed report needs no memory
+    frame.title = `Report of ${row.label}`;
+    frame.src = page;
+    $("viewer").append(frame);
     $("viewer").showModal();
   } catch (error) {
     complain(row, error);
@@ -249,7 +253,7 @@ async function openReport(row) {
 }
 
 $("viewer-close").addEventListener("click", () => $("viewer").close());
-$("viewer").addEventListener("close", () => $("viewer-frame").removeAttribute("src"));
+$("viewer").addEventListener("close", () => $("viewer").querySelector("iframe").remove());
 
 async function downloadRow(row) {
   try {
