@@ -67,6 +67,7 @@ $("login-form").addEventListener("submit", async (event) => {
     server.signOut();
     return askForToken(error.status === 401 ? "That is not the token of this server." : error.message);
   }
+  $("token").value = "";
   return start();
 });
 
