@@ -1,7 +1,6 @@
 // The list of scans: a table row each, sorted, changed in place so that the keyboard's focus stays.
 
 const OVER = ["done", "failed", "cancelled"];
-const TEXTS = { label: true, model: true };
 
 export class Rows {
   /** `actions` has `open`, `download` and `remove`, which get the row whose button was pressed. */
@@ -50,7 +49,7 @@ export class Rows {
     part(".score .value").textContent = done ? row.score.toFixed(3) : "";
     part(".score .bar span").style.width = `${100 * (row.score || 0)}%`;
     part(".candidates .value").textContent = done ? row.candidates : "";
-    part(".model .value").textContent = row.model || "";
+    part(".model").textContent = row.model || "";
     const open = part(".open"), download = part(".download"), remove = part(".delete");
     open.hidden = !(done && row.results.some((result) => result.media_type === "text/html"));
     download.hidden = !done;
@@ -85,7 +84,7 @@ export class Rows {
   }
 
   sortBy(head) {
-    const first = head.dataset.key in TEXTS ? 1 : -1;
+    const first = head.dataset.key === "label" ? 1 : -1;
     this.sign = this.key === head.dataset.key ? -this.sign : first;
     this.key = head.dataset.key;
     for (const one of this.heads) one.parentElement.removeAttribute("aria-sort");
@@ -99,7 +98,7 @@ export class Rows {
     const compare = (a, b) => {
       if (place(a) !== place(b) || place(a) === 0) return place(a) - place(b) || a.number - b.number;
       const one = a[this.key] ?? "", two = b[this.key] ?? "";
-      const order = this.key in TEXTS ? String(one).localeCompare(two, undefined, { numeric: true }) : one - two;
+      const order = this.key === "label" ? one.localeCompare(two, undefined, { numeric: true }) : one - two;
       return this.sign * order || a.number - b.number;
     };
     const lines = [...this.rows].sort(compare).map((row) => row.line);
