@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "medzsad/weights").glob("*.md")])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-MEDZSAD, TOOL = re.compile(r"\bmedzsad (?=[a-z-])"), re.compile(r"(?<![\w/])(tools/[\w/]+\.(?:py|sh))(.*)")
+MEDZSAD, TOOL = (
+    re.compile(r"(?<![\w/])medzsad (?=[a-z-])"),
+    re.compile(r"(?<![\w/])(tools/[\w/]+\.(?:py|sh))(.*)"),
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medzsad.cli.completion import complete_dataset, complete_model
 from medzsad.cli.options import (
     backend_option,
     clip_option,
@@ -34,7 +35,13 @@ DEFAULT = "medzsad-mini"
 
 
 @click.command()
-@click.option("-d", "--dataset", metavar="NAME", help="A data set: see medzsad datasets list.")
+@click.option(
+    "-d",
+    "--dataset",
+    metavar="NAME",
+    shell_complete=complete_dataset,
+    help="A data set: see medzsad datasets list.",
+)
 @click.option(
     "--suite",
     metavar="NAME|SET,SET",
@@ -58,6 +65,7 @@ DEFAULT = "medzsad-mini"
     "models",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete_model,
     help="A model's name, or a .safetensors checkpoint; several are compared [default: medzsad-mini].",
 )
 @click.option(

@@ -18,6 +18,7 @@ from medzsad.errors import BadInput, MedzsadError, explained
 COMMANDS = {
     "predict": ("medzsad.cli.predict", "Find what is anomalous in scans: map, mask, overlay, report."),
     "cohort": ("medzsad.cli.predict", "Many scans: merge the tables of shards and runs."),
+    "bids": ("medzsad.cli.bids", "A BIDS data set: derivatives of participants, a table of the group."),
     "evaluate": ("medzsad.cli.evaluate", "Measure detectors on a data set, as the papers do."),
     "normals": ("medzsad.cli.normals", "What differs from a handful of normal scans: fit a profile, info."),
     "train": ("medzsad.cli.train", "Train a detector by a recipe; a stopped training goes on."),
@@ -31,6 +32,7 @@ COMMANDS = {
     "mcp": ("medzsad.cli.mcp", "Tools for an agent, over the Model Context Protocol."),
     "export": ("medzsad.cli.export", "Detectors for use elsewhere: a MONAI bundle, an ONNX file."),
     "schema": ("medzsad.cli.schema", "The JSON schemas of what --json prints and of the results."),
+    "example": ("medzsad.cli.example", "Write the example scan to try medzsad on."),
     "doctor": ("medzsad.cli.doctor", "Versions, devices, cache, models that are ready, and a self-test."),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from medzsad.cli.completion import complete_plane
 from medzsad.cli.options import device_option, json_option, tell, threads_option
 from medzsad.cli.terminal import progress_of, show_log
 from medzsad.errors import BadInput
@@ -48,7 +49,12 @@ def normals() -> None:
     help="Views of each normal image, beside itself: mirrored, or turned by quarters.",
 )
 @click.option(
-    "--plane", default="auto", show_default=True, metavar="PLANE", help="Of volumes: as for medzsad predict."
+    "--plane",
+    default="auto",
+    show_default=True,
+    metavar="PLANE",
+    shell_complete=complete_plane,
+    help="Of volumes: as for medzsad predict.",
 )
 @click.option("--window", metavar="NAMES|C,W", help="Of CT: as for medzsad predict.")
 @click.option(

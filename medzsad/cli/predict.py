@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medzsad.cli.completion import complete_model, complete_plane
 from medzsad.cli.options import (
     backend_option,
     class_option,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     "--model",
     default="medzsad-mini",
     show_default=True,
+    shell_complete=complete_model,
     help="A model's name (see medzsad models list), or a .safetensors checkpoint.",
 )
 @normals_option
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     default="auto",
     show_default=True,
     metavar="PLANE",
+    shell_complete=complete_plane,
     help="auto (acquisition plane), axial, coronal, sagittal, or all (mean of the three).",
 )
 @click.option(
@@ -252,7 +255,7 @@ def predict(
             places,
             out,
             fresh=fresh,
-            watch=None if quiet else _watch(status),
+            watch=None if quiet else watch_of(status),
             headers=access_headers(headers) if is_remote else {},
             send_back=store,
             mutual=compared,
@@ -288,8 +291,8 @@ def _with_server(
     return [*inputs, f"dicomweb{remote.removeprefix('http')}"]
 
 
-def _watch(status: StatusLine) -> Notes:
-    """What shows on the terminal how far a scan is."""
+def watch_of(status: StatusLine) -> Notes:
+    """Return what shows on the terminal how far a scan is."""
     from medzsad.batch.worker import Notes
 
     class Shown(Notes):

@@ -17,7 +17,12 @@ from medzsad.errors import BadInput
 
 @click.command()
 @click.option(
-    "-c", "--config", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The recipe, YAML."
+    "-c",
+    "--config",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE|NAME",
+    help="The recipe: a YAML file, or the name of one that comes with medzsad, such as smoke.",
 )
 @click.option(
     "-o",

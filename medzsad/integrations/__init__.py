@@ -1,1 +1,1 @@
-"""Bridges to other software: MONAI Label, and a server of our own. Nothing below imports from here."""
+"""Bridges to other software: MONAI Label, BIDS, and a server of our own. Nothing below imports from here."""

@@ -17,6 +17,7 @@ from medzsad.detectors.protocols import trainable_class
 from medzsad.errors import BadInput
 from medzsad.limits import check_batch, check_limit
 from medzsad.settings import Settings, compose_file, find, override, read_node
+from medzsad.storage.shipped import file_or_shipped
 from medzsad.training.augmentation import Augmentation
 from medzsad.training.objectives import LossWeights
 
@@ -250,15 +251,14 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a recipe that comes with medzsad, such as ``"smoke"``.
         overrides: ``key=value``, with dotted keys: ``optimiser.lr=1e-4``, ``data.0.root=DIR``.
 
     Raises:
         BadInput: on unknown keys, wrong types and impossible values; the message begins with the file and the
             line, or names the override, and says what is allowed.
     """
-    path = Path(path)
-    root = compose_file(path)
+    root = compose_file(file_or_shipped(Path(path), "configs", ".yaml"))
     for text in overrides:
         override(root, text)
     recipe = read_node(root, Recipe)
