@@ -103,7 +103,7 @@ def test_a_mask_says_where_to_look(remote: Any, server: ServeProcess, tmp_path: 
     assert "Doe" not in server.log.read_text()
 
 
-def test_a_dicom_folder_is_one_scan_with_dicom_results(remote: Any, tmp_path: Path) -> None:
+def test_a_dicom_folder_is_one_scan(remote: Any, tmp_path: Path) -> None:
     write_series(tmp_path / "in" / "head", ramp(6, 24, 20), [3.0 * k for k in range(6)])
     code, out, err = remote(tmp_path / "in", "-o", tmp_path / "out", "--json", "--quiet")
     assert code == 0, err
