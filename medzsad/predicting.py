@@ -170,6 +170,8 @@ def predict(
     detector.check_scan(scan)
     if not scan.is_2d:
         detector = detector.for_volume(colour=scan.is_colour)
+    if scan.modality is not Modality.RGB or scan.modality_source != "guessed":
+        detector = detector.for_modality(scan.modality)
     if detector.tells_colours or detector.neighbour_mm is not None:
         scan = scan.with_notes(window_note(window))
     rules = NO_RULES if scan.is_2d else rules_for(detector, volume_rules)
@@ -262,7 +264,7 @@ def _detect_slices(
     progress: Callable[..., Any] | None,
 ) -> list[SliceWiseOutput]:
     """Slice a volume along each of its planes and let the detector see the slices."""
-    from medzsad.inference.slicewise import SliceWiseOutput, SliceWisePredictor
+    from medzsad.inference.slicewise import SliceWisePredictor
 
     scan = prepared.scan
 
@@ -278,8 +280,14 @@ def _detect_slices(
             resolution_mm=rules.resolution_mm,
         )(scan.voxels, part, prepared.foreground, region=region)
 
-    parts = detector.parts or (detector,)
-    return [SliceWiseOutput.mean([output_of(part, plane) for part in parts]) for plane in prepared.planes]
+    outputs = [output_of(next(iter(detector.parts), detector), plane) for plane in prepared.planes]
+    for profile in detector.parts[1:]:
+        # Of a volume the map stays the detector's: lesions there are small beside a profile's patches.
+        outputs = [
+            output.joined(output_of(profile, output.plane), prepared.foreground, keeps_map=not scan.is_2d)
+            for output in outputs
+        ]
+    return outputs
 
 
 def _brain_of(outputs: list[SliceWiseOutput], prepared: PreparedVolume) -> BrainRegion:

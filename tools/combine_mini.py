@@ -2,12 +2,14 @@
 
     python tools/combine_mini.py GREY.safetensors COLOUR.safetensors OUT.safetensors --data "$MEDZSAD_SHARED"
     python tools/combine_mini.py DETECTOR.safetensors --slices SLICE.safetensors OUT.safetensors
+    python tools/combine_mini.py DETECTOR.safetensors --colour COLOUR.safetensors OUT.safetensors
 
 One network serves grey images, one images in colour, one slices of volumes. Images are shown at
-``--image-size``, slices of volumes at the size of the training. The second command gives a finished detector
-another network for slices and leaves all that concerns images as it is. On held-out synthetic images of each
-kind, half of them with a lesion, Platt scaling is fitted to the map, the image probability and the joint
-score, so that the values of all networks mean the same: the share of such pixels or images that are abnormal.
+``--image-size``, slices of volumes at the size of the training. The second and the third command give a
+finished detector another network for slices or for colours, and leave all else as it is; both options may be
+given. On held-out synthetic images of each kind, half of them with a lesion, Platt scaling is fitted to the
+map, the image probability and the joint score, so that the values of all networks mean the same: the share of
+such pixels or images that are abnormal.
 The default threshold of the map is the one with the best Dice over the held-out images of both kinds; slices
 with a network of their own have a threshold of their own, found in the same way.
 """
@@ -33,7 +35,7 @@ from medzsad.detectors.mini.model import AS_IT_IS, PREFIXES, MedzsadMini, platt
 HELD_OUT = 950_000_000  # seeds from here on are never trained on
 KINDS = {  # looks that each network serves, all alike
     "grey": ("brain", "abstract", "body", "real", "ultrasound", "surface"),
-    "colour": ("endoscopy", "surface", "objects", "skin"),
+    "colour": ("endoscopy", "surface", "objects", "skin", "colon", "ultrasound"),
     "slice": ("brain", "abstract", "body", "real"),
 }
 # Sources of slices: label maps, real volumes, looks of images.
@@ -67,21 +69,24 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
     Raises:
         ValueError: if the two are of different sizes.
     """
-    for name in ("image_size", "network", "score_mix", "smoothing", "flip"):
-        if grey.settings[name] != colour.settings[name]:
-            raise ValueError(f"{name} differs: {grey.settings[name]} and {colour.settings[name]}")
+    kind = colour.settings.get("colour") or True
+    if kind is True:
+        for name in ("image_size", "network", "score_mix", "smoothing", "flip"):
+            if grey.settings[name] != colour.settings[name]:
+                raise ValueError(f"{name} differs: {grey.settings[name]} and {colour.settings[name]}")
     own = {
         name: {k: v for k, v in one.tensors.items() if not k.startswith(tuple(PREFIXES.values()))}
         for name, one in (("grey", grey), ("colour", colour))
     }
-    first, second = own["grey"], {f"{PREFIXES['colour_network']}{k}": v for k, v in own["colour"].items()}
+    prefix = PREFIXES["colour_network"]
+    first, second = own["grey"], {f"{prefix}{name}": tensor for name, tensor in own["colour"].items()}
     calibration = {kind: AS_IT_IS for kind in KINDS}
     return Checkpoint(
         grey.method,
         first | second,
         settings={
             **grey.settings,
-            "colour": True,
+            **colour_settings(colour),
             "calibration": calibration,
             "image_size": image_size or grey.settings["image_size"],
             "slice_size": grey.settings["image_size"],
@@ -90,6 +95,40 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
         },
         training={**grey.training, "colour": colour.training},
     )
+
+
+def colour_settings(colour: Checkpoint) -> dict[str, bool | str | None]:
+    """Return what a detector's settings say of a network for colours."""
+    kind = colour.settings.get("colour") or True
+    return {"colour": kind, "encoder": colour.settings.get("encoder"), "photographs": kind == "lite0"}
+
+
+def add_colour(detector: Checkpoint, colour: Checkpoint) -> Checkpoint:
+    """Return detector with this network for images in colour, in place of one that it may have already.
+
+    Args:
+        detector: for images, and perhaps for slices, which stay as they are.
+        colour: what the stage "colour" of train_mini wrote.
+    """
+    prefix = PREFIXES["colour_network"]
+    kept = {name: tensor for name, tensor in detector.tensors.items() if not name.startswith(prefix)}
+    calibration = {**detector.settings["calibration"], "colour": AS_IT_IS}
+    settings = {**detector.settings, **colour_settings(colour), "calibration": calibration}
+    added = {f"{prefix}{name}": tensor for name, tensor in colour.tensors.items()}
+    training = {**detector.training, "colour": colour.training}
+    return Checkpoint(detector.method, kept | added, settings, training)
+
+
+def calibrate_colour(checkpoint: Checkpoint, count: int) -> Checkpoint:
+    """Fits the scalings of the network for colours; all others and the threshold stay as they are."""
+    detector = MedzsadMini.from_checkpoint(checkpoint)
+    looks = {look: look_at(detector, "colour", look, None, count) for look in KINDS["colour"]}
+    detector.calibration["colour"], errors = scale(looks, count)
+    threshold, dice = best_threshold(looks)
+    record = {"calibration_error": errors, "held_out_dice": dice, "best_threshold": threshold}
+    training = {**checkpoint.training, "colour": {**checkpoint.training["colour"], **record}}
+    made = detector.to_checkpoint()
+    return Checkpoint(made.method, made.tensors, made.settings, training)
 
 
 @torch.inference_mode()
@@ -265,6 +304,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+", help="GREY and COLOUR, or a detector of both")
     parser.add_argument("out", type=Path)
     parser.add_argument("--slices", type=Path, help="the network for slices of volumes")
+    parser.add_argument("--colour", type=Path, help="the network for images in colour")
     parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
     parser.add_argument("--image-size", type=int, default=144, help="that images are shown at")
     parser.add_argument("--count", type=int, default=240, help="held-out images of each look")
@@ -275,6 +315,10 @@ def main() -> None:
         checkpoint = calibrate(both, load_slices(args.data), args.count)
         for look, error in checkpoint.training["calibration_error"].items():
             print(f"{look:20} calibration error: image score {error['score']:.3f}, map {error['map']:.4f}")
+    if args.colour:
+        checkpoint = calibrate_colour(add_colour(checkpoint, read_checkpoint(args.colour)), args.count)
+        for look, error in checkpoint.training["colour"]["calibration_error"].items():
+            print(f"{look}, colour: calibration error: score {error['score']:.3f}, map {error['map']:.4f}")
     if args.slices:
         whole = add_slices(checkpoint, read_checkpoint(args.slices), NEIGHBOUR_MM)
         checkpoint = calibrate_slices(whole, load_sources(args.data), args.count)

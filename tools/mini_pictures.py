@@ -23,7 +23,7 @@ from medzsad.detectors.base import AnomalyDetector
 from medzsad.zoo.loading import load_detector
 
 HELD_OUT = 970_000_000  # seeds from here on are never trained on
-LOOKS = ("brain", "abstract", "body", "ultrasound", "endoscopy", "skin", "surface", "objects")
+LOOKS = ("brain", "abstract", "body", "ultrasound", "colon", "skin", "surface", "objects")
 
 
 @torch.inference_mode()

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from synthetic.acquisition import acquire, letterbox
 from synthetic.bodies import abstract, body, brain
 from synthetic.canvas import Batch, Canvas, visible
+from synthetic.colon import add_growth, colon
 from synthetic.defects import add_defect
 from synthetic.endoscopy import add_polyp, endoscopy
 from synthetic.fields import Random
@@ -31,7 +32,18 @@ from synthetic.ultrasound import add_nodule, ultrasound
 
 __all__ = ["LOOKS", "SHARES", "Batch", "generate", "load_slices"]
 
-LOOKS = ("brain", "abstract", "body", "real", "endoscopy", "ultrasound", "surface", "objects", "skin")
+LOOKS = (
+    "brain",
+    "abstract",
+    "body",
+    "real",
+    "endoscopy",
+    "ultrasound",
+    "surface",
+    "objects",
+    "skin",
+    "colon",
+)
 SHARES = (0.36, 0.12, 0.06, 0.10, 0.12, 0.08, 0.09, 0.04, 0.03)
 MAKERS = {
     "brain": brain,
@@ -42,10 +54,11 @@ MAKERS = {
     "surface": surface,
     "objects": objects,
     "skin": skin,
+    "colon": colon,
 }
 # Chance of an oblong picture, padded with black.
-OBLONG = {"endoscopy": 0.3, "ultrasound": 0.4, "surface": 0.5, "objects": 0.2, "skin": 0.3}
-JUST_VISIBLE = {"ultrasound": 0.05, "endoscopy": 0.04}  # else 0.03
+OBLONG = {"endoscopy": 0.3, "ultrasound": 0.4, "surface": 0.5, "objects": 0.2, "skin": 0.3, "colon": 0.2}
+JUST_VISIBLE = {"ultrasound": 0.05, "endoscopy": 0.04, "colon": 0.04}  # else 0.03
 
 
 def generate(
@@ -70,8 +83,8 @@ def generate(
         abnormal: share of images with lesions.
         pairs: also make the clean twin of each image: the first half of the batch has no lesion, the
             second half is the same with one; for tests. Then ``abnormal`` is ignored.
-        looks: only these.
-        shares: of each of :data:`LOOKS`, in any unit.
+        looks: only these; alike if ``shares`` gives none of them any.
+        shares: of each of :data:`LOOKS`, in any unit; what is not named counts as 0.
         grey: images without colours.
 
     Returns:
@@ -79,7 +92,10 @@ def generate(
     """
     chooser = torch.Generator("cpu").manual_seed(seed)
     allowed = [look in looks and (look != "real" or slices is not None) for look in LOOKS]
+    shares = (*shares, *[0.0] * (len(LOOKS) - len(shares)))
     weights = torch.tensor(shares, device="cpu") * torch.tensor(allowed, device="cpu")
+    if not weights.any():
+        weights = torch.tensor(allowed, device="cpu").float()
     number = count // 2 if pairs else count
     chosen = torch.multinomial(weights, number, replacement=True, generator=chooser)
     images = torch.empty(number, 3, size, size)
@@ -132,6 +148,9 @@ def harm(r: Random, canvas: Canvas, sick: Tensor, look: str) -> Tensor:
             new = add_polyp(r, canvas, active)
             if least == -1:
                 many = many - 2  # polyps are mostly alone
+        elif look == "colon":
+            new = add_growth(r, canvas, active)
+            many = many - 2
         elif look == "skin":
             new = add_spot(r, canvas, active)
             many = many - 2

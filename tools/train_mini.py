@@ -2,18 +2,18 @@
 
     python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --out medzsad-mini.safetensors
 
-Three stages (:data:`STAGES`): one network learns all looks at a small size; then one copy goes on with the
-looks of radiology in grey, at the size of the detector, and another with those of cameras and endoscopes in
-colour. A fourth, "slice" (:mod:`slice_stage`), goes on from the grey one with slices of volumes. Kill it and
-start it again with the same ``--work``: it goes on from the last saved state. ``--stage`` runs one stage,
-``--steps-factor 0.01`` tries everything in a minute.
+Two stages (:data:`STAGES`): one network learns all looks at a small size; then a copy goes on with the looks
+of radiology in grey, at the size of the detector. A third, "colour" (:mod:`colour_stage`), trains a decoder
+over frozen features with the looks of cameras and endoscopes. A fourth, "slice" (:mod:`slice_stage`), goes on
+from the grey one with slices of volumes. Kill it and start it again with the same ``--work``: it goes on from
+the last saved state. ``--stage`` runs one stage, ``--steps-factor 0.01`` tries everything in a minute.
 
-Each core is one process of one thread that makes its own images; gradients are averaged once a step: a
-process of several threads mostly waits for the slowest of them. The network computes in bfloat16, which is
-a third faster on a CPU with AMX. All randomness comes from the seed, and the schedule counts steps, so on
-one kind of machine with one version of torch a repetition gives the same weights, bit for bit. Each chunk
-of images is used twice, the second time mirrored and in another order, for making them costs a third of
-learning from them.
+In the first two, each core is one process of one thread that makes its own images; gradients are averaged
+once a step: a process of several threads mostly waits for the slowest of them. The network computes in
+bfloat16, which is a third faster on a CPU with AMX. All randomness comes from the seed, and the schedule
+counts steps, so on one kind of machine with one version of torch a repetition gives the same weights, bit for
+bit. Each chunk of images is used twice, the second time mirrored and in another order, for making them costs
+a third of learning from them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
+from colour_stage import train_colour
 from combine_mini import add_slices, calibrate, calibrate_slices, combine
+from map_losses import losses
 from slice_stage import train_slices
 from synthetic.planes import NEIGHBOUR_MM
 from synthetic_images import SHARES, Batch, generate, load_slices
@@ -72,44 +73,14 @@ class Stage:
 
 # brain, abstract, body, real, endoscopy, ultrasound, surface, objects, skin
 GREY = (0.38, 0.10, 0.08, 0.14, 0.02, 0.12, 0.12, 0.03, 0.01)
-COLOUR = (0.02, 0.02, 0.02, 0.02, 0.46, 0.02, 0.16, 0.14, 0.14)
 STAGES = {
     "common": Stage("", SHARES, False, 128, 16, 3000, 1.4e-3, 0.15, 0.997, 0),
     "grey": Stage("common", GREY, True, 192, 8, 1300, 3e-4, 0.01, 0.99, 1),
-    "colour": Stage("common", COLOUR, False, 192, 8, 1000, 4e-4, 0.01, 0.99, 2),
 }
+OTHER_STAGES = {"colour": train_colour, "slice": train_slices}
 HELD_OUT = 900_000_000  # seeds from here on are never trained on
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
 REUSE = 2  # times that a chunk is used
-
-
-def losses(pixel: Tensor, image: Tensor, masks: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Image cross-entropy, pixel focal and dice (abnormal and normal), as in AnomalyCLIP's training.
-
-    Args:
-        pixel: logits (B, 2, h, w).
-        image: logits (B, 2).
-        masks: (B, S, S) in {0, 1}; averaged down to h, w, so that a border pixel is partly lesion.
-        labels: (B,).
-    """
-    target = F.adaptive_avg_pool2d(masks[:, None], pixel.shape[-2:])[:, 0]
-    log_p = pixel.log_softmax(1)
-    p = log_p.exp()
-    # Focal loss (gamma 2) with a little less weight on the many normal pixels.
-    focal = -(target * p[:, 0].square() * log_p[:, 1] + 0.5 * (1 - target) * p[:, 1].square() * log_p[:, 0])
-    # Dice over the whole batch, and per sick image: small lesions count too.
-    sick = labels.bool()
-
-    def dice(probability: Tensor, wanted: Tensor, dims: tuple[int, ...]) -> Tensor:
-        overlap = (probability * wanted).sum(dims)
-        return (1 - (2 * overlap + 1) / (probability.sum(dims) + wanted.sum(dims) + 1)).mean()
-
-    abnormal = dice(p[:, 1], target, (0, 1, 2)) / 2
-    if sick.any():
-        abnormal = abnormal + dice(p[sick, 1], target[sick], (1, 2)) / 2
-    normal = dice(p[:, 0], 1 - target, (1, 2))
-    ce = F.cross_entropy(image, labels, label_smoothing=0.02)
-    return ce, 10 * focal.mean(), abnormal + normal
 
 
 @torch.inference_mode()
@@ -299,7 +270,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out", default=str(Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors")
     )
-    parser.add_argument("--stage", choices=(*STAGES, "slice"), help="only this one")
+    parser.add_argument("--stage", choices=(*STAGES, *OTHER_STAGES), help="only this one")
     parser.add_argument(
         "--image-size", type=int, default=192, help="the detector's input, for slices of volumes"
     )
@@ -320,12 +291,12 @@ def main() -> None:
     """Run the stages that are not done yet."""
     args = arguments()
     Path(args.work).mkdir(parents=True, exist_ok=True)
-    for name in [args.stage] if args.stage else (*STAGES, "slice"):
+    for name in [args.stage] if args.stage else (*STAGES, *OTHER_STAGES):
         if stage_file(args, name).exists():
             print(f"{name}: done already")
             continue
-        if name == "slice":
-            if not train_slices(args):
+        if name in OTHER_STAGES:
+            if not OTHER_STAGES[name](args):
                 return  # stopped early, as asked
             continue
         with tempfile.TemporaryDirectory() as folder:

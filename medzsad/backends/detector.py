@@ -17,6 +17,7 @@ from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.prediction import divided
 from medzsad.errors import BadInput, ModelNotReady, certain
+from medzsad.scans.scan import Modality
 
 if TYPE_CHECKING:
     from medzsad.detectors.protocols import GraphTexts
@@ -71,6 +72,7 @@ class GraphDetector(AnomalyDetector):
             for i, one in enumerate(source.networks())
         ]
         self._route = source.route  # a plain function, which keeps no weights
+        self._network_for = {modality: source.network_for(modality) for modality in Modality}
         # By whether the volume is one in colour; functions, to be no part of this module's state.
         self._volumes: dict[bool, Callable[[], GraphDetector]] = {}
         self.neighbour_mm, self.tells_colours = source.neighbour_mm, source.tells_colours
@@ -144,6 +146,15 @@ class GraphDetector(AnomalyDetector):
         changed = self.threshold != self._threshold
         detector.threshold = self.threshold if changed else detector._threshold
         return detector
+
+    def for_modality(self, modality: Modality) -> AnomalyDetector:
+        """Return the graph of the network for this modality alone, if there is one."""
+        number = self._network_for[modality]
+        if number is None:
+            return self
+        other = self._copy()
+        other._graphs, other._network_for = [self._graphs[number]], dict.fromkeys(Modality)
+        return other
 
     def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
         """Predicts; the map is of the resolution that the method gives.

@@ -53,13 +53,14 @@ def mutual_settings(
     """
     from medzsad.detectors.checkpoint import save_checkpoint
     from medzsad.inference.cohort import CohortFeatures, cohort_key, folder, score_cohort
+    from medzsad.zoo.loading import load_features
 
     if len(items) < FEWEST:
         raise BadInput(
             f"`mutual` compares scans with each other and takes {FEWEST} or more; there are {len(items)}"
         )
     told, watch = watch is not None, watch or Watch()
-    features = CohortFeatures(mutual, device=settings.device)
+    features = CohortFeatures(mutual, device=settings.device, load=load_features)
     shown = replace(settings, threshold=None)
     description = describe(shown)
     ways = {name: description[name] for name in SHOWN}

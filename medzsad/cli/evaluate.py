@@ -72,7 +72,7 @@ DEFAULT = "medzsad-mini"
     "--normals",
     metavar="own|FOLDER|FILE",
     help="With normal scans: the set's own (left out of the test), a folder's, or a profile (medzsad normals "
-    "fit). Alone, or with --model the mean of both.",
+    "fit). Alone, or joined to each --model.",
 )
 @click.option(
     "--shots",

@@ -75,7 +75,7 @@ clip_option = click.option(
 normals_option = click.option(
     "--normals",
     metavar="FILE",
-    help="A profile of normal scans (medzsad normals fit): alone, or with --model the mean of both.",
+    help="A profile of normal scans (medzsad normals fit): alone, or joined to a --model.",
 )
 organ_option = click.option(
     "--organ",

@@ -19,7 +19,7 @@ from medzsad.detectors.protocols import GraphTexts
 from medzsad.detectors.volume_rules import NO_RULES, VolumeRules
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.limits import check_batch
-from medzsad.scans.scan import Scan
+from medzsad.scans.scan import Modality, Scan
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -127,7 +127,7 @@ class AnomalyDetector(nn.Module, abc.ABC):
 
     @property
     def parts(self) -> tuple[AnomalyDetector, ...]:
-        """The detectors whose results are averaged; empty for a detector that is no combination."""
+        """A detector and the profile of normals joined to it; empty for a detector that is no combination."""
         return ()
 
     def check_scan(self, scan: Scan) -> None:
@@ -171,6 +171,17 @@ class AnomalyDetector(nn.Module, abc.ABC):
 
         Args:
             colour: of a volume in colour, such as a film.
+        """
+        return self
+
+    def network_for(self, modality: Modality) -> int | None:
+        """Return which of :meth:`networks` is for 2D images of a modality; None if :meth:`route` decides."""
+        return None
+
+    def for_modality(self, modality: Modality) -> AnomalyDetector:
+        """Return the detector for images of this modality; as a rule, itself.
+
+        What is known to be of radiology must not go another way because of what it looks like.
         """
         return self
 

@@ -56,9 +56,13 @@ class PredictionCache:
         folder: the cache's folder; None keeps nothing.
         detector: whose predictions; its settings and all its weights are part of the key.
         settings: everything else that a prediction depends on, JSON-serialisable.
+
+    Attributes:
+        parts: of a combination the caches of its parts, where the predictions of each alone are found, too.
     """
 
     def __init__(self, folder: Path | None, detector: AnomalyDetector, settings: dict[str, Any]) -> None:
+        self.parts = tuple(PredictionCache(folder, part, settings) for part in detector.parts)
         self._written: set[Path] = set()  # in this run, for files that a data set holds twice
         self._count: Counter[str] = Counter()
         self._counting = threading.Lock()
@@ -76,11 +80,12 @@ class PredictionCache:
     @property
     def found(self) -> int:
         """How many predictions of earlier runs were used so far, of all classes."""
-        return self._count["found"]
+        return self._count["found"] + sum(part.found for part in self.parts)
 
     def of(self, detector: AnomalyDetector) -> PredictionCache:
         """Return the same cache for a detector of the same weights whose texts speak of another class."""
         other = copy.copy(self)
+        other.parts = tuple(cache.of(part) for cache, part in zip(self.parts, detector.parts, strict=True))
         if self._base is not None:
             other.folder = self._folder_of(self._base, detector)
         return other

@@ -16,7 +16,7 @@ from medzsad.errors import BadInput
 from medzsad.evaluation.case_files import CaseFiles
 from medzsad.evaluation.evaluate import check_batches, evaluate, framing_and_cache
 from medzsad.evaluation.few_normals import FewNormals, draw_normals, few_outcomes
-from medzsad.evaluation.image_sets import is_shown_grey, predict_images
+from medzsad.evaluation.image_sets import is_shown_grey, modality_of, predict_images
 from medzsad.evaluation.outcome import DetectorOutcome, Evaluation
 from medzsad.evaluation.reporting import save_evaluation
 from medzsad.evaluation.settings import EvaluationSettings, RunSettings
@@ -215,7 +215,13 @@ def predict_share(
                 paths = [sample.image for sample in ours if sample.class_name == name]
                 own = cache.of(one)
                 for _ in predict_images(
-                    one, paths, framing=framing, cache=own, batch_size=batch_size, grey=grey
+                    one,
+                    paths,
+                    framing=framing,
+                    cache=own,
+                    batch_size=batch_size,
+                    grey=grey,
+                    modality=modality_of(samples.name),
                 ):
                     next(step, None)
                     total += 1

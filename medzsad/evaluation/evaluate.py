@@ -13,7 +13,7 @@ from medzsad.datasets.claims import custom, sets_of
 from medzsad.datasets.samples import SampleSet
 from medzsad.errors import BadInput
 from medzsad.evaluation.cache import PredictionCache
-from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey
+from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey, modality_of
 from medzsad.evaluation.outcome import (
     ClassOutcome,
     DetectorOutcome,
@@ -25,6 +25,7 @@ from medzsad.evaluation.settings import REFERENCES, EvaluationSettings
 from medzsad.evaluation.volume_sets import evaluate_volumes
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.lesions import parse_threshold
+from medzsad.scans.scan import Modality
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
@@ -206,7 +207,8 @@ def framing_and_cache(
             )
     key = {"framing": "volume" if samples.is_volumetric else framing}
     if not samples.is_volumetric and is_shown_grey(detector, samples.name):
-        key["shown"] = "grey"
+        ultrasound = modality_of(samples.name) is Modality.US
+        key["shown"] = "ultrasound" if ultrasound else "grey"
     return framing, PredictionCache(folder, detector, key)
 
 

@@ -130,7 +130,7 @@ def few_outcomes(
         settings: of the evaluation: profiles are made of images as these show them.
         run: evaluates one.
     """
-    from medzsad.detectors.normals.model import Combined
+    from medzsad.detectors.normals.combination import Combined
 
     outcomes = []
     for shots in drawn.shots:
@@ -147,7 +147,7 @@ def few_outcomes(
             for of_class in profiles[framing]:
                 parts = []
                 for class_name, profile in of_class.items():
-                    whole = profile if detector is None else Combined([detector, profile])
+                    whole = profile if detector is None else Combined(detector, profile)
                     whole.name = name
                     members = tuple(s for s in drawn.samples if s.class_name == class_name)
                     parts.append(run(replace(drawn.samples, samples=members), whole))

@@ -19,6 +19,7 @@ from medzsad.datasets.images import read_image, resize_mask
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.base import resize_maps
 from medzsad.detectors.mini.model import is_colour
+from medzsad.detectors.normals.combination import highest_evidence, joined_maps, joined_score
 from medzsad.errors import certain
 from medzsad.evaluation.cache import PredictionCache, StoredPrediction
 from medzsad.evaluation.outcome import ClassOutcome
@@ -27,6 +28,7 @@ from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.metrics.ranking import rank
 from medzsad.metrics.undefined import value_of
 from medzsad.scans.modality import LUMINANCE, is_radiology
+from medzsad.scans.scan import Modality
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
@@ -43,6 +45,7 @@ def predict_images(
     cache: PredictionCache,
     batch_size: int = 1,
     grey: bool = False,
+    modality: Modality | None = None,
 ) -> Iterator[StoredPrediction]:
     """Predicts images in order.
 
@@ -54,6 +57,7 @@ def predict_images(
         cache: where predictions are looked up and kept.
         batch_size: images at once (``"whole"`` only), where their sizes agree.
         grey: show the images without colours (:func:`is_shown_grey`).
+        modality: how the images came about, where that is known (:func:`modality_of`).
 
     Yields:
         One prediction per path. A map has the resolution that the method gives (``"whole"``), or the image's
@@ -62,6 +66,24 @@ def predict_images(
     Raises:
         BadInput: if a file cannot be read.
     """
+    if detector.parts:
+        parts = zip(detector.parts, cache.parts, strict=True)
+        predictions = [
+            predict_images(
+                part,
+                paths,
+                framing=framing,
+                cache=own,
+                batch_size=batch_size,
+                grey=grey and part.tells_colours,
+                modality=modality,
+            )
+            for part, own in parts
+        ]
+        yield from map(_joined, *predictions)
+        return
+    if modality is not None:
+        detector = detector.for_modality(modality)
     if grey:
         detector = _without_colours(detector)
     if framing == "foreground":
@@ -72,6 +94,30 @@ def predict_images(
         loaded = _ahead(pool, paths, cache)
         while group := list(islice(loaded, max(1, batch_size))):
             yield from _predict_group(detector, cache, group)
+
+
+def modality_of(dataset: str) -> Modality | None:
+    """Return the modality that the catalogue says a set's images are of; None of data of one's own.
+
+    Grey images that are known to be medical, such as OCT, go the way of MR: they are no photographs.
+    """
+    entry = entries().get(dataset)
+    if entry is None or entry.modality is None:
+        return None
+    modality = Modality(entry.modality)
+    return Modality.MR if modality is Modality.GREY else modality
+
+
+def _joined(first: StoredPrediction, second: StoredPrediction) -> StoredPrediction:
+    """Return the prediction of a combination from those of its detector and its profile."""
+    maps = [torch.from_numpy(prediction.anomaly_map)[None] for prediction in (first, second)]
+    size = max((one.shape[-2:] for one in maps), key=lambda shape: shape[0] * shape[1])
+    own, beside = (resize_maps(one, size)[0] for one in maps)
+    inside = own > 0  # a scan's map is 0 outside of the foreground
+    joined = joined_maps(own, beside) * inside
+    highest = highest_evidence(joined, inside)
+    scores = (joined_score(torch.tensor(value), highest) for value in (first.score, first.probability))
+    return StoredPrediction(joined.numpy(), *map(float, scores))
 
 
 def is_shown_grey(detector: AnomalyDetector, dataset: str) -> bool:
@@ -212,6 +258,7 @@ def evaluate_images(
             cache=cache.of(told[name]),
             batch_size=batch_size,
             grey=is_shown_grey(detector, samples.name),
+            modality=modality_of(samples.name),
         )
         draws = settings.draws(len(members))
         pool = PixelPool(settings, threshold, draws=draws) if samples.level == "pixel" else None

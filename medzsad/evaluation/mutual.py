@@ -15,6 +15,7 @@ from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.inference.cohort import CohortFeatures, score_cohort
 from medzsad.predicting import predict
 from medzsad.storage.hashing import hash_files
+from medzsad.zoo.loading import load_features
 
 
 def mutual_detector(
@@ -38,7 +39,7 @@ def mutual_detector(
         BadInput: if a class has fewer than three different samples, or one cannot be read.
         OutputNotWritable: if features cannot be kept.
     """
-    features = CohortFeatures(mutual, device=device)
+    features = CohortFeatures(mutual, device=device, load=load_features)
     framing = features.collector.framing if settings.framing == "auto" else settings.framing
     steps = progress(features.collector.name)(samples, total=len(samples)) if progress else samples
     keys: dict[str, dict[str, None]] = {name: {} for name in samples.classes}

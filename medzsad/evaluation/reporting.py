@@ -121,7 +121,7 @@ def spread_cell(figure: Figure | None, metric: str) -> str:
 def plain_rows(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
     """Header and rows of a table of all figures, one per row, as fractions and unrounded."""
     header = ["dataset", "detector", "zero_shot", "class", "level", "metric", "value", "low_95", "high_95"]
-    header += ["lower_bound", "upper_bound", "undefined"]
+    header += ["lower_bound", "upper_bound", "undefined", "spread"]
     rows: list[list[Any]] = []
     for detector in evaluation.detectors:
         blocks = [(one.name, one.figures) for one in detector.classes]
@@ -138,6 +138,7 @@ def plain_rows(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
                         level,
                         metric,
                         *figure.as_cells(),
+                        figure.spread,
                     ]
                 )
     return header, rows

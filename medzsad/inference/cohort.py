@@ -134,11 +134,20 @@ class CohortFeatures:
     Args:
         settings: which backbone.
         device: as for :func:`medzsad.load_detector`.
+        load: builds the backbone from its name and ``image_size``; :func:`medzsad.zoo.loading.load_features`
+            also finds those whose weights are in the cache.
     """
 
-    def __init__(self, settings: MutualSettings, *, device: str = "auto") -> None:
+    def __init__(
+        self,
+        settings: MutualSettings,
+        *,
+        device: str = "auto",
+        load: Callable[..., PatchFeatures] = build_features,
+    ) -> None:
         from medzsad.detectors.devices import resolve_device
 
+        self.load = load
         self.settings, self.device = settings, resolve_device(device)
         self.store = KeyedStore(folder() / "features", ".safetensors", what="features")
         self._collector: FeatureCollector | None = None
@@ -151,7 +160,7 @@ class CohortFeatures:
             ModelNotReady: if there is no such backbone, or its weights are missing.
         """
         if self._collector is None:
-            backbone = build_features(self.settings.features, image_size=self.settings.image_size)
+            backbone = self.load(self.settings.features, image_size=self.settings.image_size)
             self._collector = FeatureCollector(backbone).eval().requires_grad_(False).to(self.device)
         return self._collector
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.normals.combination import highest_evidence, joined_maps, joined_score
 from medzsad.detectors.volume_intensity import standardised
 from medzsad.limits import check_batch
 from medzsad.scans.prepared import slices_worth_computing
@@ -44,25 +45,34 @@ class SliceWiseOutput:
     probabilities: list[float]
     brain: np.ndarray | None = None
 
-    @classmethod
-    def mean(cls, outputs: Sequence[SliceWiseOutput]) -> SliceWiseOutput:
-        """Return the mean of several detectors' outputs for the same slices; the brain of the first with one.
+    def joined(
+        self, other: SliceWiseOutput, foreground: np.ndarray, *, keeps_map: bool = False
+    ) -> SliceWiseOutput:
+        """Return a detector's output together with a profile's for the same slices.
+
+        See :mod:`medzsad.detectors.normals.combination`.
 
         Args:
-            outputs: of one plane; their maps are used up.
+            other: the profile's, of the same plane. Both maps are used up.
+            foreground: bool (X, Y, Z), what slices' scores are of.
+            keeps_map: join only the scores; the map stays the detector's.
         """
-        first = outputs[0]
-        if len(outputs) == 1:
-            return first
-        for other in outputs[1:]:
-            np.add(first.anomaly_map, other.anomaly_map, out=first.anomaly_map)
-        np.divide(first.anomaly_map, len(outputs), out=first.anomaly_map)
-        return replace(
-            first,
-            scores=np.mean([output.scores for output in outputs], axis=0).tolist(),
-            probabilities=np.mean([output.probabilities for output in outputs], axis=0).tolist(),
-            brain=next((output.brain for output in outputs if output.brain is not None), None),
-        )
+        highest = []
+        for index in self.indices:
+            own, beside, inside = (
+                torch.from_numpy(np.ascontiguousarray(slice_image(volume, self.plane, index)))
+                for volume in (self.anomaly_map, other.anomaly_map, foreground)
+            )
+            joined = joined_maps(own, beside) * inside
+            highest.append(highest_evidence(joined, inside))
+            if not keeps_map:
+                slice_image(self.anomaly_map, self.plane, index)[...] = joined.numpy()
+
+        def scores(values: Sequence[float]) -> list[float]:
+            pairs = zip(values, highest, strict=True)
+            return [float(joined_score(torch.tensor(value), top)) for value, top in pairs]
+
+        return replace(self, scores=scores(self.scores), probabilities=scores(self.probabilities))
 
     def within(self, region: np.ndarray) -> SliceWiseOutput:
         """Return the output with the map 0 outside ``region``, bool (X, Y, Z), and nothing scored there.

@@ -61,7 +61,8 @@ def load_detector(
             about 1e-3, else fp32), ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         clip_weights: for CLIP-based detectors, the backbone's weights instead of those that ``name`` stands
             for: a local file, a weight file of the zoo or an open_clip tag. For a profile of normal images,
-            a local file with the weights of the features that it was made with.
+            also one that is joined to a detector without CLIP, a local file with the weights of the features
+            that it was made with.
         adapter: a file used instead of the one that ``name`` stands for: a medzsad checkpoint of the same
             method, or weights that the method's authors published.
         organ: what the images show, for methods whose texts name it: a name of
@@ -71,7 +72,7 @@ def load_detector(
         backend: what computes: ``"torch"``; ``"openvino"`` or ``"onnx"`` (ONNX Runtime), on the CPU, in fp32
             unless OpenVINO is asked for bf16; or ``"auto"``, what ``medzsad models time`` measured to be the
             fastest of those whose numbers are PyTorch's, with the fastest precision where that is ``"auto"``.
-        normals: a profile of normals (``medzsad normals fit``): the detector returned is the mean of both.
+        normals: a profile of normals (``medzsad normals fit``): the detector returned joins both.
             The profile always computes with PyTorch, in fp32.
         any_modality: let profiles of normals score scans of other modalities than theirs, too.
         say: is told, in a line, that texts name something which they did not name in training. That a graph
@@ -101,10 +102,14 @@ def load_detector(
 def load_spec(spec: DetectorSpec, *, say: Callable[[str], None] | None = None) -> AnomalyDetector:
     """Return the detector that a spec asks for; see :func:`load_detector`."""
     if spec.normals is not None:
-        from medzsad.detectors.normals.model import Combined
+        from medzsad.detectors.normals.combination import Combined
 
-        detector = load_spec(replace(spec, normals=None), say=say)
-        return Combined([detector, _load_profile(spec, detector)]).eval().requires_grad_(False)
+        own, of_profile = spec.clip_weights, None
+        if own is not None and not _takes_clip(spec.model):
+            own, of_profile = None, own
+        detector = load_spec(replace(spec, normals=None, clip_weights=own), say=say)
+        profile = _load_profile(spec, detector, of_profile)
+        return Combined(detector, profile).eval().requires_grad_(False)
     torch_device, graph_precision = resolve_backend(spec.backend, spec.device, spec.precision)
     chosen: str = resolve_precision(spec.precision, torch_device)
     name, weights, backend = spec.model, spec.clip_weights, spec.backend
@@ -203,7 +208,17 @@ def _features_file(name: str, backbones: tuple[str, ...]) -> WeightFile:
     )
 
 
-def _load_profile(spec: DetectorSpec, beside: AnomalyDetector) -> AnomalyDetector:
+def _takes_clip(model: str) -> bool:
+    """Whether weights that are given with a model are its own, and not those of the profile beside it."""
+    if run_adapter(model) is not None:
+        return True
+    if is_checkpoint_name(model):
+        checkpoint = read_checkpoint(Path(model).expanduser())
+        return checkpoint.method == "normals" or checkpoint.settings.get("backbone") is not None
+    return find_entry(model).clip is not None
+
+
+def _load_profile(spec: DetectorSpec, beside: AnomalyDetector, weights: str | None) -> AnomalyDetector:
     """Return the profile of normals that a spec names, on the device of the detector ``beside`` it."""
     path = str(spec.normals)
     checkpoint = read_checkpoint(Path(path).expanduser())
@@ -212,7 +227,7 @@ def _load_profile(spec: DetectorSpec, beside: AnomalyDetector) -> AnomalyDetecto
             f"{path}: holds a {checkpoint.method!r} detector, not a profile of normals; make one by medzsad "
             "normals fit"
         )
-    profile = _from_checkpoint(Path(path).expanduser(), None, None, {})
+    profile = _from_checkpoint(Path(path).expanduser(), None, weights, {})
     profile.name, profile.any_modality = Path(path).stem, spec.any_modality
     return profile.to(beside.device).eval().requires_grad_(False)
 

@@ -19,6 +19,7 @@ from medzsad.backends.onnx_export import probe_images
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.errors import ModelNotReady
 from medzsad.evaluation.cache import weights_hash
+from medzsad.scans.scan import Modality
 
 pytestmark = pytest.mark.slow  # making graphs takes time; tests/backends/test_store.py makes a small one
 
@@ -97,6 +98,19 @@ def test_each_image_of_a_mixed_batch_takes_its_own_network(backend: str, graphs)
         torch.cat([graph(one).image_score for one in images.split(1)]),
     )
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
+
+
+def test_a_network_of_frozen_features_is_a_graph_and_radiology_never_takes_it(graphs) -> None:
+    detector, graph = make("mini-lite0"), graphs("mini-lite0", "onnx")
+    images = probe_images(48, 4)
+    compare(graph, detector, images)
+    known, coloured = graph.for_modality(Modality.CT), images[:1]
+    compare(known, detector.for_modality(Modality.CT), coloured)
+    assert not torch.equal(known(coloured).image_score, graph(coloured).image_score)
+    scan = images[1:2]
+    compare(graph.for_modality(Modality.US), detector.for_modality(Modality.US), scan)
+    assert graph.for_modality(Modality.GREY) is graph
+    assert known.for_modality(Modality.CT) is known
 
 
 def test_slices_with_neighbours_have_a_graph_of_their_own(graphs) -> None:

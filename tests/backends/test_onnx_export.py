@@ -101,7 +101,10 @@ def test_each_network_is_a_detector_of_its_own() -> None:
     assert grey.networks() == (grey,)
 
 
-METHODS = (*(pytest.param(name, marks=pytest.mark.slow) for name in ("mini", "adaclip", "clip")), "asymmetry")
+METHODS = (
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("mini", "mini-lite0", "adaclip", "clip")),
+    "asymmetry",
+)
 """The others are compared in tests/backends/test_detector.py; making graphs takes time."""
 
 

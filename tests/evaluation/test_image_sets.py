@@ -18,7 +18,7 @@ from medzsad.detectors.base import Prediction
 from medzsad.detectors.references import Brightness
 from medzsad.errors import BadInput
 from medzsad.evaluation.cache import PredictionCache
-from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey, on_grid, predict_images
+from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey, modality_of, on_grid, predict_images
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.predicting import predict
 from medzsad.zoo.loading import load_detector
@@ -114,7 +114,10 @@ def test_images_of_radiology_go_to_the_grey_network_whatever_their_channels(
         networks.clear()
         shown = is_shown_grey(mini, dataset)
         cache = PredictionCache(None, mini, {})
-        return [one.score for one in predict_images(mini, paths, framing=framing, cache=cache, grey=shown)]
+        found = predict_images(
+            mini, paths, framing=framing, cache=cache, grey=shown, modality=modality_of(dataset)
+        )
+        return [one.score for one in found]
 
     own = run("folder")
     assert networks == ["grey", "colour"]  # of one's own images only the channels tell

@@ -37,6 +37,9 @@ MAKERS: dict[str, Callable[[], AnomalyDetector]] = {
     "mini-slices": lambda: MedzsadMini(
         image_size=64, slice_size=80, network=NETWORK, colour=True, neighbour_mm=3.0, calibration=CALIBRATION
     ),
+    "mini-lite0": lambda: MedzsadMini(
+        image_size=48, network=NETWORK, colour="lite0", photographs=True, calibration=CALIBRATION
+    ),
     "mini-grey": lambda: MedzsadMini(image_size=32, network=NETWORK, flip=False),
     "headclip": lambda: HeadCLIP.build(
         HeadCLIPSettings(**COMMON, patch_layers=(1, 2), deep_depth=1, pool="top", smoothing_sigma=1.0)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.mini.colour import ColourNetwork, learned
 from medzsad.detectors.mini.model import MedzsadMini, platt
 from medzsad.detectors.mini.slices import SliceNetwork
 
@@ -98,6 +99,34 @@ def test_a_network_for_slices_is_added_and_calibrated_alone(tool: ModuleType) ->
     assert MedzsadMini.from_checkpoint(tool.combine(made, start)).slice_network is None
     with pytest.raises(ValueError, match="different sizes"):
         tool.add_slices(MedzsadMini(image_size=48).to_checkpoint(), slices, 3.0)
+
+
+@pytest.mark.slow
+def test_a_network_for_photographs_is_added_and_calibrated_alone(tool: ModuleType) -> None:
+    torch.manual_seed(0)
+    small = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
+    former = MedzsadMini(image_size=48, network=small, colour=True, neighbour_mm=3.0)
+    start = replace(former.to_checkpoint(), training={"seed": 1, "slice": {"seed": 7}})
+    network = ColourNetwork()
+    weights = {name: tensor.half() for name, tensor in learned(network).items()}
+    settings = {"image_size": 48, "colour": "lite0", "encoder": network.encoder.digest}
+    made = tool.calibrate_colour(
+        tool.add_colour(start, Checkpoint("mini", weights, settings, {"seed": 3})), 24
+    )
+    assert made.training["slice"] == {"seed": 7}
+    assert made.training["colour"].keys() >= {"seed", "calibration_error", "held_out_dice"}
+    assert made.settings["calibration"]["colour"] != start.settings["calibration"]["colour"]
+    for key in ("threshold", "image_size", "slice_size", "neighbour_mm", "flip"):
+        assert made.settings[key] == start.settings[key]
+    detector, before = MedzsadMini.from_checkpoint(made), MedzsadMini.from_checkpoint(start)
+    assert detector.colour == "lite0"
+    assert detector.photographs
+    scan = torch.rand(2, 1, 50, 60, generator=torch.Generator().manual_seed(1)).expand(-1, 3, -1, -1).clone()
+    scan[..., :10, :10] = 0
+    for one, other in zip(detector(scan), before(scan), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(detector.for_volume()(scan), before.for_volume()(scan), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_calibration_error_is_0_for_shares_and_large_for_boasts(tool: ModuleType) -> None:

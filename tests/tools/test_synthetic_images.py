@@ -26,7 +26,18 @@ def synthetic() -> ModuleType:
     return module
 
 
-LOOKS = ("brain", "abstract", "body", "real", "endoscopy", "ultrasound", "surface", "objects", "skin")
+LOOKS = (
+    "brain",
+    "abstract",
+    "body",
+    "real",
+    "endoscopy",
+    "ultrasound",
+    "surface",
+    "objects",
+    "skin",
+    "colon",
+)
 
 
 def test_all_looks_are_tested(synthetic: ModuleType) -> None:

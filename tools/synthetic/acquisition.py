@@ -26,11 +26,13 @@ def acquire(r: Random, canvas: Canvas, look: str) -> Tensor:
         images = images * canvas.tint
     sigma = r.uniform(n, 0.0, 1.0) * r.coin(n, 0.6) * (1 + r.coin(n, 0.15)) * r.size / 160
     images = blur(images, sigma)
-    grain = 0.03 if look in ("endoscopy", "surface", "objects") else 0.05
+    grain = 0.03 if look in ("endoscopy", "colon", "surface", "objects") else 0.05
     noise = grain * r.uniform(n).square().unsqueeze(1) * r.normal(n, 1, r.size, r.size)
     images = (images + noise * (inside[:, None] if look in SCANS else 1)).clamp(0, 2)
     if look == "endoscopy":
         images = torch.maximum(images, highlights(r, grey)[:, None])
+    if look == "colon":
+        images = torch.maximum(images, glints(r, grey)[:, None])
     if look in SCANS:  # display window: percentiles of the foreground
         values = images.flatten(1)
         top = torch.quantile(values[:, ::7], 0.995, dim=1).view(n, 1, 1, 1).clamp_min(0.1)
@@ -78,6 +80,14 @@ def highlights(r: Random, grey: Tensor) -> Tensor:
     shine = step(fine + 1.5 * (grey - 0.6) - r.uniform(n, 1.8, 3.2), 0.06)
     shine = torch.maximum(shine, step(broad + 2.5 * (grey - 0.7) - r.uniform(n, 2.3, 3.5), 0.05))
     return shine * step(grey - 0.35, 0.04)
+
+
+def glints(r: Random, grey: Tensor) -> Tensor:
+    """Small mirror images of the lamp, in clusters where wet tissue is bright: (N, S, S) in [0, 1]."""
+    n = len(grey)
+    fine = r.field(n, (50, 70)) + 0.8 * r.field(n, 7) + 1.2 * (grey.clamp_max(1) - 0.6)
+    fine = fine + 4 * (grey - grey.roll((1, 1), (1, 2)))  # lobes break them up
+    return step(fine - r.uniform(n, 2.3, 4.2), 0.08) * step(grey - 0.3, 0.04)
 
 
 def letterbox(r: Random, images: Tensor, masks: Tensor, chance: float) -> tuple[Tensor, Tensor]:

@@ -80,8 +80,8 @@ def endoscopy(r: Random, n: int) -> Mucosa:
     return canvas
 
 
-def shade(canvas: Mucosa) -> None:
-    """Lights the wall: ``grey`` and ``tint`` from height, light and redness."""
+def shade(canvas: Mucosa, brightest: float = 1.15) -> None:
+    """Lights the wall: ``grey``, up to ``brightest``, and ``tint`` from height, light and redness."""
     side = canvas.height.shape[-1]
     gy, gx = (g * side / 2 for g in torch.gradient(canvas.height, dim=(1, 2)))
     line = torch.linspace(-1, 1, side)
@@ -93,7 +93,7 @@ def shade(canvas: Mucosa) -> None:
     hollow = box(canvas.height, reach) / box(torch.ones_like(canvas.height), reach)
     hollow = (3 * (hollow - canvas.height)).clamp(-0.25, 0.5)
     grey = 0.85 * canvas.light * ((lambert + 0.35) / 1.35).clamp_min(0.1) * (1 - hollow)
-    canvas.grey = grey.clamp(0, 1.15)
+    canvas.grey = grey.clamp(0, brightest)
     # Dark places are redder, for light that came deep through the wall is.
     deep = canvas.grey.clamp(0.03, 1)[:, None] ** torch.tensor([-0.25, 0.05, 0.12]).view(1, 3, 1, 1)
     red = torch.stack([0.3 * canvas.red, -canvas.red, -0.9 * canvas.red], 1)

@@ -45,6 +45,9 @@ class PatchFeatures(nn.Module, abc.ABC):
 
     mean: Tensor
     std: Tensor
+    telling: tuple[int, ...] = ()
+    """Layers whose distances count beside another detector (:mod:`medzsad.detectors.normals.combination`);
+    empty for all."""
 
     def __init__(
         self,

@@ -23,6 +23,8 @@ EMBEDDED = "efficientnet-lite0.safetensors"  # in medzsad/weights; its card is b
 class Lite0Features(PatchFeatures):
     """Features at strides 8, 16, 16 and 32 with 40, 80, 112 and 192 channels."""
 
+    telling = (2,)  # chosen on the even halves of BrainMRI and Br35H: docs/normals.md
+
     def __init__(self, network: nn.ModuleDict, *, image_size: int = IMAGE_SIZE, digest: str = "") -> None:
         half = (0.5, 0.5, 0.5)
         super().__init__("lite0", image_size=image_size, multiple=32, mean=half, std=half, digest=digest)

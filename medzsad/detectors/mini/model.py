@@ -5,7 +5,8 @@ As in HeadCLIP (arXiv 2505.22259), features are compared by cosine similarity wi
 the joint anomaly score mixes that probability with the maximum of the smoothed map. Unlike HeadCLIP there is
 no text encoder (both features are stored), the stem is convolutional, two stages also see the left-right
 mirror image of their features, and a decoder with skips brings the map to half the input's resolution. Images
-in colour may have a second network of the same kind, and slices of volumes a third that also sees their
+in colour may have a second network, of the same kind or over features learned on photographs
+(:mod:`medzsad.detectors.mini.colour`), and slices of volumes a third that also sees their
 neighbours (:mod:`medzsad.detectors.mini.slices`). It is trained on synthetic anomalies
 (``tools/train_mini.py``).
 """
@@ -23,12 +24,14 @@ from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.mini.colour import ColourNetwork, learned, load_learned
 from medzsad.detectors.mini.conditions import by_conditions
 from medzsad.detectors.mini.network import FOREGROUND_LEVEL, MiniNetwork
 from medzsad.detectors.mini.slices import SliceNetwork
 from medzsad.detectors.prediction import divided
 from medzsad.detectors.volume_rules import MEASURED_RULES, VolumeRules
 from medzsad.errors import ModelNotReady
+from medzsad.scans.scan import Modality
 
 COLOUR_LEVEL = 0.03  # from this mean difference between channels on, an image is one in colour
 PREFIXES = {"colour_network": "colour.", "slice_network": "slice."}  # of their tensors in a checkpoint
@@ -97,10 +100,14 @@ class MedzsadMini(AnomalyDetector):
         slice_threshold: the same for slices of volumes; None for ``threshold``.
         score_mix: the joint score is ``(1 - score_mix) * p_image + score_mix * max(smoothed map)``.
         smoothing: sigma of the map's Gaussian smoothing, in pixels of the map (half the input's side).
-        flip: average each prediction with that of the left-right mirrored image; not of
-            :class:`SliceNetwork`.
+        flip: average each prediction with that of the left-right mirrored image, where the network is one
+            for that (``mirrored``).
         network: the sizes of :class:`MiniNetwork`.
-        colour: have a second network of the same sizes for images in colour (:func:`is_colour`).
+        colour: have a second network for images in colour (:func:`is_colour`): True for one of the same
+            sizes, ``"lite0"`` for :class:`ColourNetwork`.
+        photographs: give the second network grey images, too, that are known to be photographs, and
+            ultrasound (:meth:`for_modality`).
+        encoder: digest of the encoder that :class:`ColourNetwork` was trained with; None for any.
         neighbour_mm: have a third network, :class:`SliceNetwork`, for slices of grey volumes, which sees the
             slices this far below and above, too; None for the network of grey images.
         calibration: for ``"grey"`` and ``"colour"`` images and for a volume's ``"slice"``, slope and offset
@@ -108,7 +115,8 @@ class MedzsadMini(AnomalyDetector):
             everywhere; None leaves them as they are.
 
     Raises:
-        ValueError: if a size is not a positive multiple of 16.
+        ValueError: if a size is not a positive multiple of 16, ``colour`` is unknown, or the encoder in
+            the package is another one.
     """
 
     method: str = "mini"
@@ -130,7 +138,9 @@ class MedzsadMini(AnomalyDetector):
         smoothing: float = 1.0,
         flip: bool = True,
         network: dict[str, Any] | None = None,
-        colour: bool = False,
+        colour: bool | str = False,
+        photographs: bool = False,
+        encoder: str | None = None,
         neighbour_mm: float | None = None,
         calibration: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
     ) -> None:
@@ -148,9 +158,11 @@ class MedzsadMini(AnomalyDetector):
         self.flip = bool(flip)
         self.network_settings = dict(network or {})
         self.network = MiniNetwork(**self.network_settings).to(memory_format=torch.channels_last)
-        self.colour_network: MiniNetwork | None = None
+        self.colour, self.photographs, self.encoder_digest = colour, bool(photographs), encoder
+        self.only: int | None = None  # of its networks for images, where the modality decides
+        self.colour_network: MiniNetwork | ColourNetwork | None = None
         if colour:
-            second = MiniNetwork(**self.network_settings)
+            second = self._build_colour_network()
             self.colour_network = second.to(memory_format=torch.channels_last)
         self.slice_network: SliceNetwork | None = None
         self.slice_neighbour_mm = neighbour_mm
@@ -163,6 +175,17 @@ class MedzsadMini(AnomalyDetector):
         }
         self.eval()
 
+    def _build_colour_network(self) -> MiniNetwork | ColourNetwork:
+        if self.colour is True:
+            return MiniNetwork(**self.network_settings)
+        if self.colour != "lite0":
+            raise ValueError(f"colour must be true, false or 'lite0', got {self.colour!r}")
+        network = ColourNetwork()
+        if self.encoder_digest not in (None, network.encoder.digest):
+            raise ValueError("its network for colours was trained with another EfficientNet-Lite0")
+        self.encoder_digest = network.encoder.digest
+        return network
+
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable."""
@@ -171,7 +194,8 @@ class MedzsadMini(AnomalyDetector):
             "score_mix": self.score_mix,
             "smoothing": self.smoothing,
             "flip": self.flip,
-            "colour": self.colour_network is not None,
+            "colour": self.colour if self.colour_network is not None else False,
+            **({"photographs": True} if self.photographs else {}),
             "neighbour_mm": self.slice_neighbour_mm,
             "calibration": self.calibration,
         }
@@ -191,17 +215,38 @@ class MedzsadMini(AnomalyDetector):
                 detector.threshold = self.slice_threshold
         return detector
 
+    def network_for(self, modality: Modality) -> int | None:
+        """Return 0, or 1 for ultrasound and photographs; None where the looks decide."""
+        by_itself = self.kind == "slice" and self.slice_network is not None
+        if self.colour_network is None or by_itself or modality is Modality.GREY:
+            return None
+        if not self.photographs:
+            return None if modality is Modality.RGB else 0
+        return int(modality in (Modality.US, Modality.RGB))
+
+    def for_modality(self, modality: Modality) -> MedzsadMini:
+        """Return the same detector for images of a modality, which may decide the network."""
+        number = self.network_for(modality)
+        if number is None:
+            return self
+        detector = copy.copy(self)
+        detector.only = number
+        return detector
+
     @property
     def marks_brain(self) -> bool:
         """Whether it is one for slices of volumes, with a network of their own."""
         return self.kind == "slice" and self.slice_network is not None
 
-    def networks_in_use(self) -> list[tuple[str, MiniNetwork]]:
+    def networks_in_use(self) -> list[tuple[str, MiniNetwork | ColourNetwork]]:
         """Kind and network of what it is now used for: one, or that for grey images and that for colours."""
         if self.kind == "slice" and self.slice_network is not None:
             return [("slice", self.slice_network)]
-        first = (self.kind, self.network)
-        return [first] if self.colour_network is None else [first, ("colour", self.colour_network)]
+        first: tuple[str, MiniNetwork | ColourNetwork] = (self.kind, self.network)
+        if self.colour_network is None:
+            return [first]
+        both = [first, ("colour", self.colour_network)]
+        return both if self.only is None else both[self.only : self.only + 1]
 
     def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
         """Predicts; the map is half the size of ``inputs``, float32 (B, image_size / 2, image_size / 2).
@@ -239,9 +284,11 @@ class MedzsadMini(AnomalyDetector):
             raise ValueError(f"image size {self.image_size} is no multiple of 16")
         self.is_graph = True
 
-    def _detect(self, network: MiniNetwork, inputs: Tensor, kind: str) -> Prediction | SlicePrediction:
+    def _detect(
+        self, network: MiniNetwork | ColourNetwork, inputs: Tensor, kind: str
+    ) -> Prediction | SlicePrediction:
         batch = inputs.shape[0]
-        flip = self.flip and not isinstance(network, SliceNetwork)
+        flip = self.flip and network.mirrored
         if flip:
             inputs = torch.cat([inputs, inputs.flip(-1)])
         decoded, image = network.decode(inputs)
@@ -265,11 +312,11 @@ class MedzsadMini(AnomalyDetector):
 
     def to_checkpoint(self) -> Checkpoint:
         """Return the networks' weights in float16 (half the file, no measurable change) and the settings."""
-        tensors = self.network.state_dict()
+        tensors = learned(self.network)
         for part, prefix in PREFIXES.items():
             network = getattr(self, part)
             if network is not None:
-                tensors |= {f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}
+                tensors |= {f"{prefix}{name}": tensor for name, tensor in learned(network).items()}
         return Checkpoint(
             method=self.method,
             tensors={name: tensor.half() for name, tensor in tensors.items()},
@@ -282,7 +329,9 @@ class MedzsadMini(AnomalyDetector):
                 "smoothing": self.smoothing,
                 "flip": self.flip,
                 "network": self.network_settings,
-                "colour": self.colour_network is not None,
+                "colour": self.colour if self.colour_network is not None else False,
+                **({} if self.encoder_digest is None else {"encoder": self.encoder_digest}),
+                **({"photographs": True} if self.photographs else {}),
                 "neighbour_mm": self.slice_neighbour_mm,
                 "calibration": self.calibration,
             },
@@ -302,7 +351,7 @@ class MedzsadMini(AnomalyDetector):
             for part in PREFIXES:
                 network = getattr(detector, part)
                 if network is not None:
-                    network.load_state_dict(tensors_of(checkpoint, part))
+                    load_learned(network, tensors_of(checkpoint, part))
         except (TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]  # torch lists every key after it
             raise ModelNotReady(f"the checkpoint does not fit medzsad-mini: {reason}") from error

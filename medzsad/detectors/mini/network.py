@@ -157,6 +157,7 @@ class MiniNetwork(nn.Module):
         pixel_width: channels of the feature that is compared per pixel.
     """
 
+    mirrored: ClassVar[bool] = True  # whether predictions are averaged with those of the mirror image
     inputs: ClassVar[int] = INPUT_FEATURES
     features: Callable[[Tensor], Tensor] = staticmethod(input_features)
 

@@ -66,6 +66,7 @@ class SliceNetwork(MiniNetwork):
         settings: the sizes of :class:`MiniNetwork`.
     """
 
+    mirrored = False
     inputs = SLICE_FEATURES
     features = staticmethod(slice_features)
 

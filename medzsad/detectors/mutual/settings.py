@@ -15,7 +15,7 @@ class MutualSettings(Settings):
     """How a cohort scores itself; the defaults are those of MuSc (arXiv 2401.16753), but for the backbone.
 
     Attributes:
-        features: the frozen backbone, see :func:`~medzsad.detectors.features.base.build_features`.
+        features: the frozen backbone, see :func:`medzsad.zoo.loading.load_features`.
         image_size: side of its input in pixels; None for its own.
         degrees: sides of the neighbourhoods that patches are averaged over, odd.
         nearest: the share of the other scans, the most similar ones, whose distances count.

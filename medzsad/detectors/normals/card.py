@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.detectors.normals.model import NormalsDetector
+from medzsad.detectors.normals.model import NormalsDetector, stored_layers
 from medzsad.errors import ModelNotReady
 
 OF_RECORD = (
@@ -28,17 +28,17 @@ def card_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     if checkpoint.method != NormalsDetector.method:
         raise ModelNotReady(f"{path}: holds a {checkpoint.method!r} detector, not a profile of normals")
-    settings, tensors = checkpoint.settings, checkpoint.tensors
+    settings = checkpoint.settings
     try:
-        layers = range(len({name.split(".")[1] for name in tensors}))
+        layers = stored_layers(checkpoint)
         return {
             "features": settings["features"],
             "image_size": settings["image_size"],
-            "channels": [len(tensors[f"layers.{i}.basis"]) for i in layers],
-            "subspace": [tensors[f"layers.{i}.basis"].shape[1] for i in layers],
-            "patches": [len(tensors[f"layers.{i}.coreset"]) for i in layers],
+            "channels": [len(layer.mean) for layer in layers],
+            "subspace": [layer.basis.shape[1] for layer in layers],
+            "patches": [len(layer.coreset) for layer in layers],
             "limits": settings["limits"],
             **{name: checkpoint.training.get(name) for name in OF_RECORD},
         }
-    except (KeyError, IndexError) as error:
-        raise ModelNotReady(f"{path}: a damaged profile of normals; make it anew") from error
+    except (KeyError, ValueError) as error:
+        raise ModelNotReady(f"{path}: a damaged profile of normals ({error}); make it anew") from error

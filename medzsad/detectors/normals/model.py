@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -20,6 +21,9 @@ from medzsad.storage.hashing import hash_settings, hash_tensors
 
 SMOOTHING = 4.0  # sigma of the map at the input's resolution, as PatchCore and AnomalyDINO smooth it
 TOP_PERCENT = 1.0  # of the highest patches, whose mean is the image's distance (AnomalyDINO)
+EVIDENCE = math.log(100)  # of a distance of 1, which one normal patch of a hundred has: odds of 100 to 1
+NEUTRAL = 0.5  # the distance that speaks neither for normal nor for abnormal
+MOST_EVIDENCE = math.log(10)  # either way, so that a profile cannot overrule a detector that is certain
 PARTS = ("mean", "basis", "coreset", "centre", "spread", "height_scale")
 
 
@@ -41,6 +45,8 @@ class NormalsDetector(AnomalyDetector):
     method = "normals"
     bounded_in_bf16: ClassVar[bool] = False
     heights: Tensor | None = None
+    gives_evidence: bool = False
+    """Whether it takes part in a combination, see :meth:`as_evidence`."""
 
     def __init__(
         self,
@@ -66,7 +72,9 @@ class NormalsDetector(AnomalyDetector):
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable."""
-        return super().settings | {"features": self.features.name, "normals": self.digest}
+        rule = [EVIDENCE, NEUTRAL, MOST_EVIDENCE, list(self.features.telling)]
+        evidence = {"evidence": rule} if self.gives_evidence else {}
+        return super().settings | {"features": self.features.name, "normals": self.digest, **evidence}
 
     def check_scan(self, scan: Scan) -> None:
         """Raise BadInput for a scan of another modality than the normal ones."""
@@ -87,13 +95,33 @@ class NormalsDetector(AnomalyDetector):
         other.heights = heights
         return other
 
+    def as_evidence(self) -> NormalsDetector:
+        """Return the detector as a part of a combination, see :mod:`.combination`.
+
+        Its map says, as a probability, how many times likelier a pixel's distance is where something is
+        abnormal: odds of 1 at :data:`NEUTRAL`, and a hundred times as many for each unit of distance to the
+        nearest normal patch, from 1:10 to 10:1, by those layers of the features that stand for it
+        (:attr:`PatchFeatures.telling`).
+        """
+        other = self._copy()
+        other.gives_evidence = True
+        return other
+
     def distances(self, images: Tensor) -> Tensor:
         """Return distances from normality, float32 (B, S, S), of images (B, 3, S, S) in [0, 1]."""
         layers = [cast(_Layer, layer).profile for layer in self.profile]
-        return distances(layers, self.features(images), self.image_size, self.heights)
+        features = self.features(images)
+        if self.gives_evidence and self.features.telling:
+            layers = [layers[index] for index in self.features.telling]
+            features = [features[index] for index in self.features.telling]
+        return distances(layers, features, self.image_size, self.heights, nearest_only=self.gives_evidence)
 
     def detect(self, inputs: Tensor) -> Prediction:
         with torch.autocast(inputs.device.type, enabled=False):
+            if self.gives_evidence:
+                evidence = EVIDENCE * (self.distances(inputs.float()) - NEUTRAL)
+                odds = torch.sigmoid(evidence.clamp(-MOST_EVIDENCE, MOST_EVIDENCE))
+                return Prediction(odds, *[image_distance(odds)] * 2)
             distances = self.distances(inputs.float())
             score = _value(image_distance(distances), self.limits[1])
             return Prediction(_value(distances, self.limits[0]), score, score)
@@ -145,11 +173,7 @@ class NormalsDetector(AnomalyDetector):
                 f"({features.digest[:12]}...); give the file of those weights as `clip_weights`, or make the "
                 "profile again"
             )
-        names = sorted({int(name.split(".")[1]) for name in checkpoint.tensors})
-        layers = [
-            LayerProfile(**{part: checkpoint.tensors[f"layers.{index}.{part}"].float() for part in PARTS})
-            for index in names
-        ]
+        layers = stored_layers(checkpoint)
         _check_fit(layers, features)
         pixel, image = (float(limit) for limit in settings["limits"])
         return cls(
@@ -162,7 +186,12 @@ class NormalsDetector(AnomalyDetector):
 
 
 def distances(
-    layers: Sequence[LayerProfile], features: Sequence[Tensor], side: int, heights: Tensor | None = None
+    layers: Sequence[LayerProfile],
+    features: Sequence[Tensor],
+    side: int,
+    heights: Tensor | None = None,
+    *,
+    nearest_only: bool = False,
 ) -> Tensor:
     """Return the mean over layers of patches' distances, smoothed: float32 (B, side, side).
 
@@ -171,9 +200,10 @@ def distances(
         features: float32 (B, C, h, w) of each.
         side: of the input in pixels.
         heights: float32 (B,), relative heights along the stack; None for images.
+        nearest_only: leave the residual out of each.
     """
     maps = [
-        upsample(layer.score(tokens, heights), (side, side))
+        upsample(layer.score(tokens, heights, nearest_only=nearest_only), (side, side))
         for layer, tokens in zip(layers, features, strict=True)
     ]
     return gaussian_smooth(torch.stack(maps).mean(0), SMOOTHING)
@@ -184,15 +214,54 @@ def image_distance(maps: Tensor) -> Tensor:
     return pool_map(maps, "top", TOP_PERCENT)
 
 
+def stored_layers(checkpoint: Checkpoint) -> list[LayerProfile]:
+    """Return the layers' profiles that a checkpoint holds.
+
+    Raises:
+        ValueError: if tensors are missing, too many or of shapes that do not fit each other, or what it says
+            of itself is none of what :mod:`medzsad.training.normals` writes.
+    """
+    tensors, limits = checkpoint.tensors, checkpoint.settings["limits"]
+    names = [f"layers.{index}.{part}" for index in range(len(tensors) // len(PARTS)) for part in PARTS]
+    if not names or set(names) != set(tensors):
+        raise ValueError(f"its tensors are not {', '.join(PARTS)} of one layer or more")
+    if not all(tensor.is_floating_point() for tensor in tensors.values()):
+        raise ValueError("its tensors are not all of floating-point numbers")
+    of_numbers = isinstance(limits, list) and len(limits) == 2
+    if not of_numbers or not all(isinstance(x, (int, float)) and 0 < x < math.inf for x in limits):
+        raise ValueError(f"limits {limits} are not two positive numbers")
+    modalities = checkpoint.training.get("modalities") or []
+    if not isinstance(modalities, list) or not all(isinstance(name, str) for name in modalities):
+        raise ValueError("its modalities are no list of names")
+    layers = []
+    for number in range(len(tensors) // len(PARTS)):
+        parts = {part: tensors[f"layers.{number}.{part}"].float() for part in PARTS}
+        channels = parts["mean"].numel()
+        expected: dict[str, list[tuple[int, ...]]] = {
+            "mean": [(channels,)],
+            "basis": [(channels, parts["basis"].shape[-1] if parts["basis"].ndim else 0)],
+            "coreset": [
+                (len(parts["coreset"]) if parts["coreset"].ndim else 0, channels + extra) for extra in (0, 1)
+            ],
+            "centre": [(2,)],
+            "spread": [(2,)],
+            "height_scale": [()],
+        }
+        for part, shapes in expected.items():
+            if tuple(parts[part].shape) not in shapes or not (parts[part].numel() or part == "basis"):
+                raise ValueError(f"{part} of layer {number} has the shape {tuple(parts[part].shape)}")
+        if not bool((parts["spread"] > 0).all()):
+            raise ValueError(f"the spread of layer {number} is not positive")
+        layers.append(LayerProfile(**parts))
+    return layers
+
+
 def _check_fit(layers: Sequence[LayerProfile], features: PatchFeatures) -> None:
     """Raise ValueError where a profile is not of these features, or its tensors do not fit each other."""
     side = features.image_size
     with torch.inference_mode():
         channels = [tokens.shape[1] for tokens in features(torch.zeros(1, 3, side, side))]
-    shapes = [
-        (len(layer.mean), len(layer.basis), layer.coreset.shape[1] - layer.has_heights) for layer in layers
-    ]
-    if shapes != [(count, count, count) for count in channels]:
+    if [len(layer.mean) for layer in layers] != channels:
         raise ValueError(f"it was made of other features than {features.name}")
 
 
@@ -207,90 +276,6 @@ class _Layer(nn.Module):
     @property
     def profile(self) -> LayerProfile:
         return LayerProfile(**{name: getattr(self, name) for name in PARTS})
-
-
-class Combined(AnomalyDetector):
-    """The mean of several detectors whose values are calibrated: of maps, scores and probabilities.
-
-    Volumes go through each of them by itself, for each has its own way of showing slices.
-
-    Args:
-        parts: the detectors; the first one decides what is said of the whole.
-    """
-
-    method = "combined"
-
-    def __init__(self, parts: Sequence[AnomalyDetector]) -> None:
-        if len(parts) < 2:
-            raise ModelNotReady("a combination takes two detectors or more")
-        super().__init__(image_size=max(part.image_size for part in parts))
-        self.members = nn.ModuleList(parts)
-        self.precision = parts[0].precision
-        self.name = " + ".join(part.name for part in parts)
-        self.seen = tuple(dict.fromkeys(name for part in parts for name in part.seen))
-        self.seen_classes = parts[0].seen_classes
-        self.framing = parts[0].framing
-        self.tells_colours = any(part.tells_colours for part in parts)
-        self.uses_organ = any(part.uses_organ for part in parts)
-        self.volume_rules = parts[0].volume_rules
-        self.threshold = _mean_threshold(parts)
-
-    @property
-    def parts(self) -> tuple[AnomalyDetector, ...]:
-        """The detectors whose results are averaged."""
-        return tuple(self.members)  # type: ignore[arg-type]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings of all parts."""
-        return super().settings | {"parts": [{"model": p.name, **p.settings} for p in self.parts]}
-
-    @property
-    def marks_brain(self) -> bool:
-        """Whether one of them says where the brain is."""
-        return any(part.marks_brain for part in self.parts)
-
-    def check_scan(self, scan: Scan) -> None:
-        for part in self.parts:
-            part.check_scan(scan)
-
-    def for_volume(self, *, colour: bool = False) -> Combined:
-        """Return the combination of what the parts are for a volume."""
-        return Combined([part.for_volume(colour=colour) for part in self.parts])
-
-    def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
-        names = list(names)
-        told = [part.for_classes(names, organ=organ) for part in self.parts]
-        return {name: Combined([part[name] for part in told]) for name in names}
-
-    @property
-    def class_name(self) -> str | None:
-        """What the texts of the first part say that images show."""
-        return self.parts[0].class_name
-
-    @torch.inference_mode()
-    def predict_at_own_size(self, images: Tensor) -> Prediction:
-        predictions = [part(images) for part in self.parts]
-
-        def mean(field: str) -> Tensor:
-            return torch.stack([getattr(one, field).to(self.device) for one in predictions]).mean(0)
-
-        return Prediction(*map(mean, Prediction._fields))
-
-    def detect(self, inputs: Tensor) -> Prediction:
-        raise NotImplementedError("each part has its own way of preparing images")
-
-    def to_checkpoint(self) -> Checkpoint:
-        raise ModelNotReady("a combination is not stored; store its parts")
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, *, clip_weights: str | None = None) -> Combined:
-        raise ModelNotReady("a combination is not stored; store its parts")
-
-
-def _mean_threshold(parts: Sequence[AnomalyDetector]) -> float | str:
-    numbers = [part.threshold for part in parts if isinstance(part.threshold, (int, float))]
-    return sum(numbers) / len(numbers) if len(numbers) == len(parts) else parts[0].threshold
 
 
 def _value(distance: Tensor, limit: float) -> Tensor:

@@ -52,12 +52,13 @@ class LayerProfile:
         """Whether the coreset's patches have heights."""
         return self.coreset.shape[1] > len(self.mean)
 
-    def score(self, features: Tensor, heights: Tensor | None = None) -> Tensor:
+    def score(self, features: Tensor, heights: Tensor | None = None, *, nearest_only: bool = False) -> Tensor:
         """Return how far patches are from normal ones.
 
         Args:
             features: float32 (B, C, h, w).
             heights: float32 (B,), relative heights along the stack, 0 to 1; None for images.
+            nearest_only: leave the residual out.
 
         Returns:
             float32 (B, h, w): the mean of both standardised distances, about 0 for a typical normal patch and
@@ -67,7 +68,7 @@ class LayerProfile:
         patches = features.permute(0, 2, 3, 1).reshape(-1, channels)
         own = None if heights is None else heights.to(patches).repeat_interleave(rows * columns)
         both = (self.distances(patches, own) - self.centre[:, None]) / self.spread[:, None]
-        return both.mean(0).view(count, rows, columns)
+        return (both[1] if nearest_only else both.mean(0)).view(count, rows, columns)
 
     def distances(self, patches: Tensor, heights: Tensor | None = None) -> Tensor:
         """Return residual and distance, float32 (2, N), of patches (N, C) at relative heights (N,)."""

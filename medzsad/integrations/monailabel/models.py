@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medzsad import __version__
+from medzsad.detectors.checkpoint import is_checkpoint_name
 from medzsad.errors import ModelNotReady, OutputNotWritable
 from medzsad.storage import cache
 from medzsad.storage.atomic import replacing
@@ -198,7 +199,7 @@ def _named(names: list[str]) -> list[OfferedModel]:
         adapter = run_adapter(name)
         if adapter is not None:
             models.append(_from_file(adapter.parent.resolve().name, Path(name), adapter))
-        elif name.endswith(".safetensors"):
+        elif is_checkpoint_name(name):
             path = Path(name).expanduser()
             if not path.is_file():
                 raise ModelNotReady(f"{path}: no such checkpoint file")

@@ -16,6 +16,7 @@ from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
 from medzsad.detectors.mini.model import MedzsadMini, gaussian_smooth, is_colour, platt
 from medzsad.detectors.mini.network import input_features
 from medzsad.errors import ModelNotReady
+from medzsad.scans.scan import Modality
 from medzsad.zoo.loading import load_detector
 
 EMBEDDED = Path(medzsad.__file__).parent / "weights" / "medzsad-mini.safetensors"
@@ -63,8 +64,8 @@ def test_a_batch_equals_its_images_one_by_one(detector: MedzsadMini) -> None:
         torch.testing.assert_close(tensor, torch.cat([part[index] for part in parts]), rtol=0, atol=2e-4)
 
 
-def test_a_mirrored_image_gives_the_mirrored_map(detector: MedzsadMini) -> None:
-    images = picture(1, 192, 192)
+def test_a_mirrored_scan_gives_the_mirrored_map(detector: MedzsadMini) -> None:
+    detector, images = detector.for_modality(Modality.CT), picture(1, 192, 192)
     plain, mirrored = detector(images), detector(images.flip(-1))
     torch.testing.assert_close(plain.anomaly_map, mirrored.anomaly_map.flip(-1), rtol=0, atol=2e-4)
     torch.testing.assert_close(plain.image_score, mirrored.image_score, rtol=0, atol=2e-4)

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 import medzsad
 from medzsad.detectors.checkpoint import Checkpoint, save_checkpoint
 from medzsad.detectors.normals.card import card_of
-from medzsad.detectors.normals.model import Combined, NormalsDetector
+from medzsad.detectors.normals.model import EVIDENCE, MOST_EVIDENCE, NEUTRAL, NormalsDetector, distances
 from medzsad.detectors.references import Brightness
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.inference.slicewise import relative_heights
@@ -61,30 +61,17 @@ def test_stored_and_loaded_is_equal(profile: NormalsDetector, stored: Path, bad:
     assert medzsad.load_detector(other).method == "normals"
 
 
-def test_a_combination_of_an_image_is_the_mean_of_its_parts(stored: Path, bad: Path) -> None:
-    both = medzsad.predict(bad, "brightness", normals=stored)
-    parts = [medzsad.predict(bad, "brightness"), medzsad.predict(bad, str(stored))]
-    np.testing.assert_allclose(both.anomaly_map, np.mean([p.anomaly_map for p in parts], axis=0), atol=1e-6)
-    assert both.score == pytest.approx(np.mean([p.score for p in parts]), abs=1e-6)
-    assert both.settings["model"] == "brightness + texture"
-    images = torch.rand(2, 3, 48, 56, generator=torch.Generator().manual_seed(0))
-    detectors = [medzsad.load_detector("brightness"), medzsad.load_detector(stored)]
-    found = Combined(detectors)(images)
-    for value, first, second in zip(found, *(d(images) for d in detectors), strict=True):
-        torch.testing.assert_close(value, (first + second) / 2, atol=1e-6, rtol=0)
-
-
-def test_a_combination_of_a_volume_is_the_mean_of_its_parts(stored: Path, tmp_path: Path) -> None:
-    scan = save_volume(tmp_path / "scan.nii.gz", 1, blob=True)
-    options = {"roi": "whole", "volume_rules": "off", "modality": "grey"}
-    both = medzsad.predict(scan, "medzsad-mini", normals=stored, **options)
-    parts = [medzsad.predict(scan, name, **options) for name in ("medzsad-mini", str(stored))]
-    np.testing.assert_allclose(both.anomaly_map, np.mean([p.anomaly_map for p in parts], axis=0), atol=1e-6)
-    for number, one in enumerate(both.slice_scores):
-        others = [part.slice_scores[number] for part in parts]
-        assert one.score == pytest.approx(np.mean([other.score for other in others]), abs=1e-6)
-        assert one.probability == pytest.approx(np.mean([o.probability for o in others]), abs=1e-6)
-    assert both.brain is not None  # of the part that marks it
+def test_as_evidence_a_profile_tells_odds_by_the_layers_that_stand_for_it(profile: NormalsDetector) -> None:
+    evidence = profile.as_evidence()
+    assert evidence.settings != profile.settings
+    images = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    layer = profile.profile[2].profile  # type: ignore[union-attr]
+    expected = distances([layer], [profile.features(images)[2]], SIZE, nearest_only=True)
+    found = evidence(images).anomaly_map
+    evidence_map = (EVIDENCE * (expected - NEUTRAL)).clamp(-MOST_EVIDENCE, MOST_EVIDENCE)
+    torch.testing.assert_close(found, torch.sigmoid(evidence_map), atol=1e-5, rtol=0)
+    assert 1 / 11 - 1e-5 <= float(found.min()) <= float(found.max()) <= 10 / 11 + 1e-5
+    assert not torch.equal(profile(images).anomaly_map, found)  # which is as it was
 
 
 def test_another_modality_is_refused_unless_forced(stored: Path, tmp_path: Path) -> None:
@@ -127,12 +114,38 @@ def test_what_is_no_profile_is_refused(stored: Path, tmp_path: Path, profile: No
     with pytest.raises(ModelNotReady, match="not a profile of normals"):
         medzsad.load_detector("medzsad-mini", normals=other)
     checkpoint = profile.to_checkpoint()
-    fewer = {name: t for name, t in checkpoint.tensors.items() if not name.startswith("layers.0.")}
+    fewer = {name: t for name, t in checkpoint.tensors.items() if not name.startswith("layers.3.")}
     save_checkpoint(Checkpoint("normals", fewer, checkpoint.settings, checkpoint.training), other)
     with pytest.raises(ModelNotReady, match="made of other features"):
         medzsad.load_detector(other)
     with pytest.raises(BadInput, match="no graph"):
         profile.check_graph()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "settings", "words"),
+    [
+        ({"layers.0.coreset": torch.rand(3, 7)}, {}, "coreset of layer 0 has the shape"),
+        ({"layers.0.coreset": torch.zeros(0, 40)}, {}, "coreset of layer 0 has the shape"),
+        ({"layers.1.mean": torch.tensor(1.0)}, {}, "of layer 1 has the shape"),
+        ({"layers.0.spread": torch.zeros(2)}, {}, "the spread of layer 0 is not positive"),
+        ({"layers.0.coreset": torch.ones(5, 40, dtype=torch.int64)}, {}, "floating-point"),
+        ({"extra": torch.rand(3)}, {}, "its tensors are not mean"),
+        ({}, {"limits": [0, 1]}, "not two positive numbers"),
+        ({}, {"limits": "ab"}, "not two positive numbers"),
+    ],
+)
+def test_a_profile_that_does_not_fit_itself_is_refused(
+    profile: NormalsDetector, tmp_path: Path, tensors: dict, settings: dict, words: str
+) -> None:
+    checkpoint = profile.to_checkpoint()
+    path = tmp_path / "bad.normals"
+    content = checkpoint.tensors | tensors, checkpoint.settings | settings
+    save_checkpoint(Checkpoint("normals", *content, checkpoint.training), path)
+    for use in (medzsad.load_detector, card_of):
+        with pytest.raises(ModelNotReady, match=words) as refused:
+            use(path)
+        assert str(path) in str(refused.value)
 
 
 def test_heights_are_relative_to_the_foreground() -> None:

@@ -62,6 +62,16 @@ def test_the_order_in_which_models_are_named_is_kept(tmp_path, cache_dir):
     assert next(iter(ModelList(["darkness", "headclip"], versions).current())) == "darkness"
 
 
+def test_a_profile_of_normals_is_offered(tmp_path, cache_dir):
+    """By its ending, without loading it; what is none is refused when it is asked for."""
+    path = tmp_path / "brain.normals"
+    path.write_bytes(b"profile")
+    (model,) = ModelList([str(path)], Versions(tmp_path)).current().values()
+    assert (model.name, model.source) == ("brain", str(path.resolve()))
+    with pytest.raises(ModelNotReady, match="no such checkpoint file"):
+        ModelList([str(tmp_path / "none.normals")], Versions(tmp_path))
+
+
 def test_names_of_versions():
     assert is_version_name("headclip")
     assert is_version_name("headclip-0001")
