@@ -29,7 +29,9 @@ COMMANDS = {
         "A server: a page to drop scans on, and REST for programs.",
     ),
     "monailabel": ("medzsad.cli.monailabel", "A MONAI Label server for 3D Slicer and OHIF: init, start."),
+    "mcp": ("medzsad.cli.mcp", "Tools for an agent, over the Model Context Protocol."),
     "export": ("medzsad.cli.export", "Detectors for use elsewhere: a MONAI bundle, an ONNX file."),
+    "schema": ("medzsad.cli.schema", "The JSON schemas of what --json prints and of the results."),
     "example": ("medzsad.cli.example", "Write the example scan to try medzsad on."),
     "doctor": ("medzsad.cli.doctor", "Versions, devices, cache, models that are ready, and a self-test."),
 }

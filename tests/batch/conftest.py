@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from json_schemas import check_json
 
 from medzsad.cli.main import run
 
@@ -18,12 +19,14 @@ def scans(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def medzsad(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command line in this process: (exit code, stdout, stderr)."""
+    """Runs a command line in this process: (exit code, stdout, stderr). JSON keeps to its schema."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = run([str(argument) for argument in arguments])
+        texts = [str(argument) for argument in arguments]
+        code = run(texts)
         captured = capsys.readouterr()
+        check_json(texts, captured.out)
         return code, captured.out, captured.err
 
     return call

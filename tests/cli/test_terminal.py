@@ -35,6 +35,17 @@ def test_the_library_is_silent_until_a_command_shows_its_log(shown, capsys):
     assert capsys.readouterr() == ("", "clip: choose another --device\n")
 
 
+def test_a_run_of_several_scans_tells_the_number_and_the_time_left(monkeypatch):
+    clock = iter([100.0, 160.0])
+    count = terminal.Countdown(4)
+    count.advance()  # known of an earlier run
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    assert count.before("reading a") == "2/4: reading a"
+    count.advance()
+    assert count.before("reading b") == "3/4, about 2 min 0 s left: reading b"
+    assert terminal.Countdown(1).before("reading a") == "reading a"
+
+
 def test_a_message_is_printed_once_whoever_sets_up_logging(shown, capsys, monkeypatch):
     monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler()])
     shown(print)

@@ -37,6 +37,7 @@ from medzsad.integrations.server.private_folder import PrivateFolder
 from medzsad.integrations.server.receiving import TooSlow, drain, receive
 from medzsad.integrations.server.security import RESULT_POLICY, Guard
 from medzsad.integrations.server.settings import RequestOptions, ServerSettings
+from medzsad.integrations.server.tickets import Tickets
 from medzsad.integrations.server.uploads import TooLarge, Upload
 from medzsad.integrations.server.worker import Worker, check_readable, reason_of
 
@@ -82,7 +83,8 @@ def create_app(settings: ServerSettings, folder: PrivateFolder) -> FastAPI:
         redoc_url=None,
         openapi_url="/v1/openapi.json",
     )
-    _Routes(settings, models, predictions, folder).add_to(app)
+    tickets = Tickets()
+    _Routes(settings, models, predictions, folder, tickets).add_to(app)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     app.add_exception_handler(MedzsadError, _refused)
@@ -100,6 +102,7 @@ def create_app(settings: ServerSettings, folder: PrivateFolder) -> FastAPI:
         token=settings.token(),
         hosts=(settings.host, *settings.allow_hosts),
         origins=settings.cors_origins,
+        tickets=tickets,
     )
     return app
 
@@ -113,11 +116,13 @@ class _Routes:
         models: dict[str, Any],
         predictions: Predictions,
         folder: PrivateFolder,
+        tickets: Tickets,
     ) -> None:
         self._settings = settings
         self._models = models
         self._predictions = predictions
         self._folder = folder
+        self._tickets = tickets
         self._reading = asyncio.Semaphore(READERS)
 
     def add_to(self, app: FastAPI) -> None:
@@ -131,6 +136,7 @@ class _Routes:
         app.get(f"{one}/events", summary="Its progress as server-sent events")(self.events)
         app.get(f"{one}/results.zip", summary="All result files in a zip")(self.zip)
         app.get(f"{one}/results/{{name:path}}", summary="One result file")(self.result)
+        app.get(f"{one}/ticket", summary="A key to its results for where no header can be sent")(self.ticket)
         app.delete(one, status_code=204, summary="Cancel it, and delete all of it at once")(self.delete)
 
     async def about(self) -> dict[str, Any]:
@@ -235,9 +241,14 @@ class _Routes:
         return FileResponse(
             path,
             media_type="application/zip",
-            filename="results.zip",
+            headers={"Content-Disposition": "attachment"},  # without a name: the page gives it the scan's
             background=BackgroundTask(path.unlink, missing_ok=True),
         )
+
+    async def ticket(self, identifier: str) -> dict[str, str | None]:
+        """Return a ticket: behind ``?ticket=`` it opens the results for ten minutes; null without a token."""
+        known = self._known(identifier)
+        return {"ticket": None if self._settings.token_file is None else self._tickets.issue(known.id)}
 
     async def delete(self, identifier: str) -> Response:
         """Cancel a prediction that waits or runs, and delete its upload and results at once."""

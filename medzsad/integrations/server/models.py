@@ -95,7 +95,12 @@ def _named(name: str) -> OfferedModel:
 
 
 def _of_zoo(entry: ZooEntry) -> OfferedModel:
-    return OfferedModel(entry.name, entry.name, entry.title, USES.get(entry.method, _TRIVIAL))
+    return OfferedModel(entry.name, entry.name, entry.title, describe_use(entry))
+
+
+def describe_use(entry: ZooEntry) -> str:
+    """Return what a model of the zoo is for."""
+    return USES.get(entry.method, _TRIVIAL)
 
 
 class DetectorPool:

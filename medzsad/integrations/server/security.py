@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
+from medzsad.integrations.server.tickets import Tickets
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,15 +47,23 @@ class Guard:
         token: that requests below ``/v1`` must bring; None for no token.
         hosts: names, besides addresses and localhost, that the server is called by.
         origins: that may use the server from pages of their own.
+        tickets: that open results without the token.
     """
 
     def __init__(
-        self, app: ASGIApp, *, token: str | None, hosts: Iterable[str] = (), origins: Iterable[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        hosts: Iterable[str] = (),
+        origins: Iterable[str] = (),
+        tickets: Tickets | None = None,
     ) -> None:
         self._app = app
         self._token = None if token is None else token.encode()
         self._hosts = {"localhost", *(host.lower() for host in hosts)}
         self._origins = set(origins)
+        self._tickets = tickets or Tickets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse."""
@@ -90,6 +100,8 @@ class Guard:
         if not own and origin not in self._origins:
             return _refused(403, "requests from pages of other sites are not answered")
         if self._token is None or not scope["path"].startswith("/v1") or scope["method"] == "OPTIONS":
+            return None
+        if scope["method"] in ("GET", "HEAD") and self._tickets.admit(scope["path"], scope["query_string"]):
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         known = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)

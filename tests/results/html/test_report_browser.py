@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from report_cases import make_picture, make_volume
 
+from medzsad.results.html.index import index_entry, index_page
 from medzsad.results.html.report import save_html_report
 from medzsad.results.html.viewer_volumes import viewer_volumes
 
@@ -266,3 +268,30 @@ def test_images_are_the_right_way_round(browser, tmp_path):
     assert red[:, 1].mean() < blue[:, 1].mean()
     assert red[:, 0].mean() < blue[:, 0].mean()
     assert not any(button.is_displayed() for button in browser.find_elements("css selector", "[data-view]"))
+
+
+def test_an_index_sorts_by_its_columns(browser, tmp_path):
+    entry = index_entry(make_picture(), tmp_path / "x_report.html")
+    values = {"scan10": (0.2, 3, None), "scan9": (0.9, 1, 12.0), "scan1": (0.5, 2, 3.5)}
+    entries = [
+        replace(entry, name=name, score=score, lesions=lesions, largest_ml=largest)
+        for name, (score, lesions, largest) in values.items()
+    ]
+    (tmp_path / "index.html").write_text(index_page(entries, [("bad", "bad is empty")]))
+    resize(browser, 1400, 900)
+    browser.get((tmp_path / "index.html").as_uri())
+
+    def order() -> list[str]:
+        return [row.get_attribute("data-name") for row in browser.find_elements("css selector", "tbody tr")]
+
+    def click(key: str) -> list[str]:
+        browser.find_element("css selector", f"[data-key={key}]").click()
+        return order()
+
+    assert order() == ["scan9", "scan1", "scan10", "bad"]
+    assert click("score") == ["scan10", "scan1", "scan9", "bad"]
+    assert click("name") == ["bad", "scan1", "scan9", "scan10"]  # numbers in names count
+    assert click("lesions") == ["scan10", "scan1", "scan9", "bad"]
+    assert click("largest") == ["scan9", "scan1", "scan10", "bad"]  # without a value: last
+    sorted_by = [head.text for head in browser.find_elements("css selector", "th[aria-sort]")]
+    assert [text.split()[0] for text in sorted_by] == ["Largest"]

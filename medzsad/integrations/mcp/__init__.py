@@ -1,0 +1,1 @@
+"""medzsad as tools of an agent, over the Model Context Protocol: ``medzsad mcp``. See docs/agents.md."""
