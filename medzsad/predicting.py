@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medzsad.errors import BadInput, certain
+from medzsad.inference.slice_step import parse_slice_step
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.lesions import CandidateChoice, parse_threshold, resolve_threshold, score_of
 from medzsad.results.prediction import ScanPrediction, SliceScore
@@ -44,8 +45,8 @@ class PredictOptions(Settings):
     """How a scan is predicted, as plain values: for those who hand it on to :func:`predict`.
 
     Attributes:
-        plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, batch_size:
-            see :func:`predict`; ``roi`` is a word or a file.
+        plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, slice_step,
+            batch_size: see :func:`predict`; ``roi`` is a word or a file.
     """
 
     plane: str = "auto"
@@ -56,6 +57,7 @@ class PredictOptions(Settings):
     min_volume: float | None = None
     all_candidates: bool = False
     volume_rules: str = "auto"
+    slice_step: float | str | None = None
     batch_size: int | None = None
 
     def options(self) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class PredictOptions(Settings):
         parse_plane(self.plane)
         parse_roi(self.roi)
         parse_choice(self.volume_rules)
+        parse_slice_step(self.slice_step)
         CandidateChoice(self.min_volume, self.max_candidates, self.all_candidates)
         check_batch(SMALLEST_SIDE, self.batch_size or 1, f"a batch of {self.batch_size} slices")
         if self.threshold is not None:
@@ -91,6 +94,7 @@ def predict(
     min_volume: float | None = None,
     all_candidates: bool = False,
     volume_rules: str = "auto",
+    slice_step: float | str | None = None,
     series: str | None = None,
     volume: int | None = None,
     modality: Modality | str | None = None,
@@ -131,6 +135,9 @@ def predict(
         all_candidates: hide none, not even faint ones.
         volume_rules: ``"on"``, ``"off"`` or ``"auto"``, the detector's own: what is done with maps of
             volumes, see :mod:`medzsad.detectors.volume_rules`.
+        slice_step: of volumes: a distance in mm, or ``"auto"``: of thin slices only some are predicted, that
+            far apart, and maps between them are interpolated (:mod:`medzsad.inference.slice_step`): faster,
+            and small lesions get lost. ``"all"`` predicts all; None leaves it to the detector's rules.
         series, volume, modality, affine, name: for :func:`medzsad.read_scan`, unless ``scan`` is a
             :class:`Scan`.
         batch_size: slices at once; chosen by default.
@@ -145,6 +152,7 @@ def predict(
     started = time.perf_counter()
     plane = parse_plane(plane)
     rule = None if threshold is None else parse_threshold(threshold)
+    step_mm = parse_slice_step(slice_step)
     choice, roi = CandidateChoice(min_volume, max_candidates, all_candidates), parse_roi(roi)
     check_batch(SMALLEST_SIDE, batch_size or 1, f"a batch of {batch_size} slices")
     if not isinstance(scan, Scan):
@@ -176,6 +184,8 @@ def predict(
     if detector.tells_colours or detector.neighbour_mm is not None:
         scan = scan.with_notes(window_note(window))
     rules = NO_RULES if scan.is_2d else rules_for(detector, volume_rules)
+    if step_mm is not None and not scan.is_2d:
+        rules = replace(rules, apart_mm=step_mm)
     candidate_rules = choice.rules(rules, has_geometry=scan.has_geometry)
     given = _given_region(roi, scan, detector)
     loaded = time.perf_counter()

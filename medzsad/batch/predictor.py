@@ -31,7 +31,7 @@ OF_DETECTORS = (
 )  # fmt: skip
 OF_PREDICTIONS = (
     "window", "threshold", "roi", "max_candidates", "min_volume", "all_candidates", "volume_rules",
-    "batch_size",
+    "slice_step", "batch_size",
 )  # fmt: skip
 PICTURES = {"montage": "overlay", "slices": "slices", "none": None}
 
@@ -44,8 +44,8 @@ class PredictSettings:
         model, clip_weights, organ, class_name, device, precision, backend, normals, any_modality: for
             :func:`medzsad.load_detector`.
         series, volume, modality: for :func:`medzsad.read_scan`.
-        plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, batch_size:
-            for :func:`medzsad.predict`.
+        plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, slice_step,
+            batch_size: for :func:`medzsad.predict`.
         save_scan: also write each scan as it was read.
         save_brain: also write the brain, where the detector marks it.
         dicom: also write DICOM results, for scans read from DICOM: see
@@ -76,6 +76,7 @@ class PredictSettings:
     min_volume: float | None = None
     all_candidates: bool = False
     volume_rules: str = "auto"
+    slice_step: float | str | None = None
     batch_size: int | None = None
     save_scan: bool = False
     save_brain: bool = False
@@ -92,6 +93,7 @@ class PredictSettings:
             BadInput: if one of the settings is none that there is.
         """
         from medzsad.detectors.volume_rules import parse_choice
+        from medzsad.inference.slice_step import parse_slice_step
         from medzsad.predicting import parse_plane
         from medzsad.results.dicom.writers import parse_dicom
         from medzsad.results.lesions import CandidateChoice, parse_threshold
@@ -101,6 +103,7 @@ class PredictSettings:
         parse_plane(self.plane)
         parse_roi(self.roi)
         parse_choice(self.volume_rules)
+        parse_slice_step(self.slice_step)
         CandidateChoice(self.min_volume, self.max_candidates, self.all_candidates)
         check_batch(SMALLEST_SIDE, self.batch_size or 1, f"a batch of {self.batch_size} slices")
         parse_modality(self.modality)

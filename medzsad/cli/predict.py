@@ -100,6 +100,12 @@ if TYPE_CHECKING:
     "the model was measured so.",
 )
 @click.option(
+    "--slice-step",
+    metavar="all|auto|MM",
+    help="Of volumes of thin slices predict one every so many mm (auto: 3) and interpolate between them: "
+    "faster, but small lesions get lost [default: all; of medzsad-mini as auto].",
+)
+@click.option(
     "--series",
     metavar="UID",
     help="Which DICOM series of a folder: its UID, or the end of it [default: the largest].",

@@ -27,8 +27,8 @@ class VolumeRules:
         resolution_mm: the map is smoothed along the stack as if its slices had been this thick: a Gaussian of
             ``sqrt(resolution_mm ** 2 - spacing ** 2)`` mm, so slices that are at least so thick stay as they
             are.
-        apart_mm: where the map is smoothed, slices that lie closer than this are not all predicted: every
-            n-th is, and the smoothing fills the map between.
+        apart_mm: slices that lie closer than this are not all predicted: every n-th is, and the smoothing, or
+            without it interpolation, fills the map between (:mod:`medzsad.inference.slice_step`).
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
         one_slice_width: candidates that lie in one slice alone and are wider than this many times its

@@ -18,6 +18,7 @@ from torch import Tensor
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.normals.combination import highest_evidence, joined_maps, joined_score
 from medzsad.detectors.volume_intensity import standardised
+from medzsad.inference.slice_step import fill_between, thinned
 from medzsad.limits import check_batch
 from medzsad.scans.prepared import box_around, slices_worth_computing
 from medzsad.scans.slices import STACK_AXIS, Plane, other_axes, pixel_spacing, slice_image
@@ -114,8 +115,7 @@ class SliceWisePredictor:
         progress: wraps the iterable of slice indices (e.g. ``tqdm``); gets ``total``.
         least_area: slices with less foreground than this part of the largest slice's are left out.
         resolution_mm: of the map along the stack, see :func:`smooth_along_stack`.
-        apart_mm: slices that lie closer are not all predicted, see :func:`slices_apart`; where the map is not
-            smoothed, all are.
+        apart_mm: slices that lie closer are not all predicted, see :mod:`medzsad.inference.slice_step`.
     """
 
     def __init__(
@@ -171,8 +171,7 @@ class SliceWisePredictor:
         if not indices:
             return SliceWiseOutput(self.plane, anomaly_map, [], [], [], brain)
         axis = STACK_AXIS[self.plane]
-        apart_mm = self.apart_mm if self.resolution_mm > self.spacing[axis] else 0.0
-        predicted = slices_apart(indices, apart_mm, self.spacing[axis])
+        predicted = thinned(indices, self.apart_mm, self.spacing[axis])
         pixel_mm = pixel_spacing(self.spacing, self.plane)
         frame = SliceFrame.around(foreground, self.plane, pixel_mm, network.image_size)
         image = self._images(volume, foreground, frame, network.neighbour_mm)
@@ -200,10 +199,14 @@ class SliceWisePredictor:
                         np.logical_and(brains[offset] > 0.5, inside, out=within)
                 scores += part.image_score.tolist()
                 probabilities += part.image_probability.tolist()
+        seen = predicted
+        if self.apart_mm > self.resolution_mm:  # too far apart for the smoothing to fill what lies between
+            fill_between(anomaly_map, axis, predicted, indices)
+            seen = indices
         body = [slice(*edges) for edges in box_around(foreground)]
         body[axis] = slice(None)
         smooth_along_stack(
-            anomaly_map[tuple(body)], axis, predicted, self.resolution_mm, self.spacing[axis], shown=indices
+            anomaly_map[tuple(body)], axis, seen, self.resolution_mm, self.spacing[axis], shown=indices
         )
         anomaly_map *= foreground
         if predicted != indices:
@@ -211,7 +214,7 @@ class SliceWisePredictor:
                 np.interp(indices, predicted, values).tolist() for values in (scores, probabilities)
             )
             if brain is not None:
-                _fill_between(brain, axis, predicted, indices)
+                fill_between(brain, axis, predicted, indices)
                 brain &= foreground
         return SliceWiseOutput(self.plane, anomaly_map, indices, scores, probabilities, brain)
 
@@ -245,31 +248,6 @@ class SliceWisePredictor:
         return lambda index: np.stack(
             [scaled(at) for at in (index, max(0, index - apart), min(last, index + apart))]
         )
-
-
-def slices_apart(indices: list[int], apart_mm: float, spacing_mm: float) -> list[int]:
-    """Return those of the slices that are predicted: every n-th, no further apart than ``apart_mm``.
-
-    Of each run of neighbours the first and the last are among them.
-
-    Args:
-        indices: of slices, rising.
-        apart_mm: distance between those that are predicted; at most the spacing for all.
-        spacing_mm: of neighbours.
-    """
-    step = int(apart_mm / spacing_mm + 1e-3)  # spacings such as 1.0000001 are meant to be 1
-    if step < 2:
-        return indices
-    known = set(indices)
-    return [i for i in indices if i % step == 0 or i - 1 not in known or i + 1 not in known]
-
-
-def _fill_between(brain: np.ndarray, axis: int, predicted: list[int], indices: list[int]) -> None:
-    """Give each slice that was not predicted the brain of the next one that was, in place."""
-    planes = np.moveaxis(brain, axis, 0)
-    known = np.array(predicted)
-    for index in indices:
-        planes[index] = planes[known[np.abs(known - index).argmin()]]
 
 
 def smooth_along_stack(

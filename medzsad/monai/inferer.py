@@ -101,8 +101,8 @@ class AnomalyInferer(Inferer):
     the patient. Works in ``SupervisedEvaluator``; a device and a precision are the detector's own affair.
 
     Args:
-        plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, modality:
-            of :func:`medzsad.predict`.
+        plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, slice_step,
+            modality: of :func:`medzsad.predict`.
         batch_size: slices at once; chosen by default.
     """
 
@@ -117,6 +117,7 @@ class AnomalyInferer(Inferer):
         min_volume: float | None = None,
         all_candidates: bool = False,
         volume_rules: str = "auto",
+        slice_step: float | str | None = None,
         modality: str | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -130,6 +131,7 @@ class AnomalyInferer(Inferer):
             "min_volume": min_volume,
             "all_candidates": all_candidates,
             "volume_rules": volume_rules,
+            "slice_step": slice_step,
             "modality": modality,
             "batch_size": batch_size,
         }

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from medzsad.detectors.base import AnomalyDetector, Prediction
+from medzsad.inference.slice_step import thinned
 from medzsad.inference.slicewise import (
     SliceWisePredictor,
     default_batch_size,
-    slices_apart,
     smooth_along_stack,
 )
 from medzsad.scans.slices import Plane
@@ -207,7 +207,7 @@ def test_what_lies_between_predicted_slices_is_filled_by_smoothing() -> None:
     every, second = bump.copy(), bump.copy()
     indices = list(range(2, 37))
     smooth_along_stack(every, 2, indices, 3.0, 1.0)
-    predicted = slices_apart(indices, 2.0, 1.0)
+    predicted = thinned(indices, 2.0, 1.0)
     second[..., [index for index in range(40) if index not in predicted]] = 0
     smooth_along_stack(second, 2, predicted, 3.0, 1.0, shown=indices)
     np.testing.assert_allclose(second, every, atol=0.01)
@@ -220,7 +220,7 @@ def test_what_lies_between_predicted_slices_is_filled_by_smoothing() -> None:
     [(2.0, [3, 4, 5, 6, 7, 8, 9, 20]), (1.0000001, [3, 4, 6, 8, 9, 20]), (0.6, [3, 6, 9, 20])],
 )
 def test_slices_that_lie_close_are_not_all_predicted(spacing: float, expected: list[int]) -> None:
-    assert slices_apart([3, 4, 5, 6, 7, 8, 9, 20], 2.0, spacing) == expected
+    assert thinned([3, 4, 5, 6, 7, 8, 9, 20], 2.0, spacing) == expected
 
 
 def test_every_second_slice_gives_nearly_the_same_volume(blobs) -> None:
@@ -262,3 +262,16 @@ def test_outside_a_region_nothing_is_predicted_or_scored(blobs) -> None:
     assert output.indices == [8, 9, 10]
     assert not output.anomaly_map[~region].any()
     assert output.scores == [float(output.anomaly_map[:, :, index].max()) for index in (8, 9, 10)]
+
+
+def test_with_a_step_fewer_slices_are_predicted_and_the_map_stays_close(blobs):
+    volume, inside = blobs
+    detector = Brightness()
+    exact = SliceWisePredictor(Plane.AXIAL, (1, 1, 1))(volume, Brightness(), inside)
+    output = SliceWisePredictor(Plane.AXIAL, (1, 1, 1), apart_mm=2)(volume, detector, inside)
+    assert output.indices == exact.indices
+    assert sum(detector.batches) == 8
+    assert 0 < np.abs(output.anomaly_map - exact.anomaly_map).max() < 0.2
+    for index in (3, 4, 6, 8, 10, 12, 14, 16):
+        assert np.array_equal(output.anomaly_map[..., index], exact.anomaly_map[..., index])
+    assert not output.anomaly_map[~inside].any()

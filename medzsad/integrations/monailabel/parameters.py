@@ -135,6 +135,7 @@ class InferParameters(PredictOptions):
             batch_size=number_of(request, "batch_size", 0) or None,
             roi=_choice(request, "roi", (WHOLE, BRAIN)),
             volume_rules=_choice(request, "volume_rules", CHOICES) or "auto",
+            slice_step=_text(request, "slice_step"),
             threshold=None if threshold is None else parse_threshold(threshold),
             plane=_text(request, "plane") or "auto",
             window=window,
@@ -167,6 +168,7 @@ class InferParameters(PredictOptions):
             "min_volume": DEFAULT,
             "all_candidates": False,
             "volume_rules": list(CHOICES),
+            "slice_step": DEFAULT,
             "batch_size": 0,
         }
 

@@ -118,9 +118,9 @@ class RequestOptions(Settings):
         model: one of those that the server offers; by default its first.
         normals: name of a profile of normals that the server has.
         organ, class_name, any_modality, series, volume, modality, plane, window, threshold, roi,
-            max_candidates, min_volume, all_candidates, volume_rules, overlay, report, seg_nrrd, dicom,
-            save_scan, save_brain: see :class:`~medzsad.batch.predictor.PredictSettings`; ``roi`` is a word, a
-            mask is a part of its own.
+            max_candidates, min_volume, all_candidates, volume_rules, slice_step, overlay, report, seg_nrrd,
+            dicom, save_scan, save_brain: see :class:`~medzsad.batch.predictor.PredictSettings`; ``roi`` is a
+            word, a mask is a part of its own.
     """
 
     label: str | None = None
@@ -140,6 +140,7 @@ class RequestOptions(Settings):
     min_volume: float | None = None
     all_candidates: bool = False
     volume_rules: str = "auto"
+    slice_step: float | str | None = None
     overlay: str = "montage"
     report: bool = False
     seg_nrrd: bool = False
