@@ -6,18 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medzsad.batch.manifest import ScanItem
-from medzsad.batch.predictor import Predictor, PredictSettings, describe, fingerprint
+from medzsad.batch.mutual_features import collect_on_ray, features_of
+from medzsad.batch.predictor import PredictSettings, describe, fingerprint
 from medzsad.batch.worker import Job, Watch, Worker
 from medzsad.detectors.mutual.settings import FEWEST, MutualSettings
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, explained
-from medzsad.results.ranking import shortened
 from medzsad.storage.hashing import hash_files
-
-if TYPE_CHECKING:
-    from medzsad.inference.cohort import CohortFeatures
 
 log = logging.getLogger(__name__)
 SHOWN = ("series", "volume", "modality", "plane", "window", "roi", "volume_rules", "version")
@@ -32,6 +28,8 @@ def mutual_settings(
     out: str,
     headers: Mapping[str, str] | None = None,
     watch: Watch | None = None,
+    ray: str | None = None,
+    jobs: int | None = None,
 ) -> PredictSettings:
     """Return the settings of a run with the model that the cohort of its scans is: a checkpoint in the cache.
 
@@ -45,6 +43,8 @@ def mutual_settings(
         headers: HTTP headers that open a DICOMweb server.
         watch: is told of each scan, and of blocks of images while they are compared. None for a cohort, of
             whose scans nothing is said.
+        ray: address of a Ray cluster that computes the features (:mod:`medzsad.batch.mutual_features`).
+        jobs: how many workers there.
 
     Raises:
         BadInput: if fewer than three scans can be read, or they cannot be compared.
@@ -64,19 +64,30 @@ def mutual_settings(
     shown = replace(settings, threshold=None)
     description = describe(shown)
     ways = {name: description[name] for name in SHOWN}
-    worker = Worker(Job(shown, "", out, dict(headers or {}), flat=told), watch)
+    job = Job(shown, "", out, dict(headers or {}), flat=told)
     keys: dict[str, None] = {}
     reasons: list[str] = []
+    missing: dict[str, ScanItem] = {}
+    worker = Worker(job, watch)
     for item in items:
         try:
             key = features.key(_content(item), item=[item.series, item.modality, item.plane], **ways)
             if not features.ready(key):
-                _collect(item, key, features, worker, shown, watch)
+                if ray is not None:
+                    missing.setdefault(key, item)
+                    continue
+                features.keep(key, *features_of(item, features.collector, worker, watch))
             keys[key] = None
         except (ModelNotReady, OutputNotWritable):
             raise
         except Exception as error:  # of the scan alone: the run tells of it
             reasons.append(str(explained(error, item.source)))
+    if ray is not None and missing:
+        for key, reason in collect_on_ray(missing, features, job, ray, jobs):
+            if reason:
+                reasons.append(reason)
+            else:
+                keys[key] = None
     if len(keys) < FEWEST:
         doubled = len(items) - len(reasons) - len(keys)
         why = (reasons[:1] if told else []) + ([f"copies of others: {doubled}"] if doubled else [])
@@ -96,27 +107,3 @@ def mutual_settings(
 def _content(item: ScanItem) -> str:
     """Return the hash of an input's files; what lies on a server is told by its URL alone."""
     return fingerprint(item) if item.is_remote or item.fault else hash_files(Path(item.source))
-
-
-def _collect(
-    item: ScanItem,
-    key: str,
-    features: CohortFeatures,
-    worker: Worker,
-    settings: PredictSettings,
-    watch: Watch,
-) -> None:
-    """Keep the features of a scan."""
-    if item.fault:
-        raise BadInput(item.fault)
-    predictor = Predictor(settings, features.collector)
-    with worker.at_hand(item, []) as (source, name):
-        watch.phase(f"reading {shortened(name)}")
-        scan = predictor.read(source, name, series=item.series, modality=item.modality)
-        watch.phase(f"features of {shortened(name)}")
-        try:
-            result = predictor.predict(scan, plane=item.plane, progress=watch.slices(shortened(name)))
-            planes = [] if scan.is_2d else [str(score.plane) for score in result.slice_scores]
-            features.keep(key, features.collector.take(planes), str(scan.modality))
-        finally:
-            features.collector.forget()

@@ -15,7 +15,7 @@ from typing import Any
 
 from medzsad.batch.manifest import ScanItem
 from medzsad.batch.records import Row
-from medzsad.batch.store import SETTINGS
+from medzsad.batch.store import SETTINGS, ResultStore
 from medzsad.batch.worker import Job, Worker
 from medzsad.errors import BadInput, MedzsadError, ModelNotReady, OutputNotWritable
 
@@ -47,24 +47,52 @@ def on_ray(items: list[ScanItem], job: Job, address: str, jobs: int | None) -> I
         BadInput: if Ray is not installed, or there is no such cluster.
         MedzsadError: if no scan can be done; see :class:`~medzsad.batch.worker.Worker`.
     """
+    rows = {item.id: {"item": json.dumps(asdict(item))} for item in items}
+    for answer in answers_on_ray(rows, RayWorker, (), job, address, jobs):
+        yield Row(**answer)
+
+
+def answers_on_ray(
+    rows: dict[str, dict[str, str]],
+    worker: type,
+    arguments: tuple[Any, ...],
+    job: Job,
+    address: str,
+    jobs: int | None,
+) -> Iterator[dict[str, Any]]:
+    """Give rows to workers on a Ray cluster, and yield their answers as they come; see :func:`on_ray`.
+
+    Args:
+        rows: what a worker is called with, by the ``scan`` of its answer.
+        worker: is made of ``job`` and ``arguments``; answers a row with ``{"row": JSON of an object}``, which
+            has the row's ``scan``, or ``fatal`` and ``message``: the kind of error that ends the run.
+        arguments: see ``worker``.
+        job, address, jobs: see :func:`on_ray`.
+    """
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         ray = _ray()
         ours = _connect(ray, address)
         try:
-            yield from _in_rounds(ray, items, job, jobs)
+            yield from _in_rounds(ray, rows, worker, arguments, job, jobs)
         finally:
             if ours:
                 ray.shutdown()
 
 
-def _in_rounds(ray: Any, items: list[ScanItem], job: Job, jobs: int | None) -> Iterator[Row]:
-    waiting = {item.id: item for item in items}
-    reason = ""
+def _in_rounds(
+    ray: Any,
+    rows: dict[str, dict[str, str]],
+    worker: type,
+    arguments: tuple[Any, ...],
+    job: Job,
+    jobs: int | None,
+) -> Iterator[dict[str, Any]]:
+    waiting, reason = dict(rows), ""
     for _ in range(ROUNDS):
         try:
-            for row in _rows(ray, list(waiting.values()), job, jobs):
-                if waiting.pop(row.scan, None) is not None:
-                    yield row
+            for answer in _answers(ray, list(waiting.values()), worker, arguments, job, jobs):
+                if waiting.pop(answer["scan"], None) is not None:
+                    yield answer
         except ray.exceptions.RayError as error:
             reason = f" ({_first_line(error)})"
         if not waiting:
@@ -143,7 +171,14 @@ def _silent_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def _rows(ray: Any, items: list[ScanItem], job: Job, jobs: int | None) -> Iterator[Row]:
+def _answers(
+    ray: Any,
+    rows: list[dict[str, str]],
+    worker: type,
+    arguments: tuple[Any, ...],
+    job: Job,
+    jobs: int | None,
+) -> Iterator[dict[str, Any]]:
     context = ray.data.DataContext.get_current()
     quiet = {
         "enable_progress_bars": False,
@@ -156,12 +191,12 @@ def _rows(ray: Any, items: list[ScanItem], job: Job, jobs: int | None) -> Iterat
         if hasattr(context, name):  # not every version has all
             setattr(context, name, value)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    actors, resources = _share(ray.cluster_resources(), job, jobs, len(items))
-    block = min(LARGEST_BLOCK, max(math.ceil(len(items) / BLOCKS), 1))
-    rows = [{"item": json.dumps(asdict(item))} for item in items]
-    data = ray.data.from_items(rows, override_num_blocks=math.ceil(len(items) / block)).map(
-        RayWorker,
-        fn_constructor_args=(replace(job, threads=job.threads or max(1, int(resources["num_cpus"]))),),
+    actors, resources = _share(ray.cluster_resources(), job, jobs, len(rows))
+    block = min(LARGEST_BLOCK, max(math.ceil(len(rows) / BLOCKS), 1))
+    job = replace(job, threads=job.threads or max(1, int(resources["num_cpus"])))
+    data = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / block)).map(
+        worker,
+        fn_constructor_args=(job, *arguments),
         compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
         **resources,
     )
@@ -169,7 +204,7 @@ def _rows(ray: Any, items: list[ScanItem], job: Job, jobs: int | None) -> Iterat
         content = json.loads(answer["row"])
         if "fatal" in content:
             raise FATAL.get(content["fatal"], MedzsadError)(content["message"])
-        yield Row(**content)
+        yield content
 
 
 def _share(cluster: dict[str, float], job: Job, jobs: int | None, scans: int) -> tuple[int, dict[str, float]]:
@@ -202,13 +237,23 @@ class RayWorker:
     def _begun(self) -> Worker:
         if self._worker is None:
             worker = Worker(self._job)
-            if worker.store.read(SETTINGS) is None:  # a folder of that name, but of this machine alone
-                raise OutputNotWritable(
-                    f"{worker.store.url} is not the same place on all machines of the cluster; give a folder "
-                    "that they share, or a URL"
-                )
+            check_shared(worker.store, SETTINGS)
             self._worker = worker
         return self._worker
+
+
+def check_shared(store: ResultStore, path: str) -> None:
+    """Refuse a place that is of this machine alone, though it has the same name on the others.
+
+    Args:
+        store: as a worker opened it.
+        path: of a file that was written before the workers began.
+    """
+    if store.read(path) is None:
+        raise OutputNotWritable(
+            f"{store.url} is not the same place on all machines of the cluster; give a folder that they "
+            "share, or a URL"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -126,7 +126,8 @@ def run_cohort(
         fresh: do again what is done.
         headers: HTTP headers that open a DICOMweb server.
         mutual: let the scans score each other, instead of a model. They are compared in this process, before
-            the workers begin; it takes neither ``ray`` nor ``shard``.
+            the workers begin; with ``ray`` their features are computed on the cluster, and the rest is done
+            here. It takes no ``shard``.
         bar: gets the number of scans, and gives what is called after each with the failures so far.
 
     Returns:
@@ -142,14 +143,16 @@ def run_cohort(
         from medzsad.batch.on_ray import check_address
 
         check_address(ray)
-    if mutual is not None and (ray is not None or shard is not None):
-        raise BadInput("`mutual` compares all scans on this machine; use `jobs` instead of `ray` or `shard`.")
+    if mutual is not None and shard is not None:
+        raise BadInput("`mutual` compares all scans with each other; use `jobs` or `ray` instead of `shard`.")
     shard = shard or Shard()
     items = read_manifest(inputs, headers, series=settings.series)
     if mutual is not None:
         from medzsad.batch.mutual import mutual_settings
 
-        settings = mutual_settings(items, settings, mutual, out=str(out), headers=headers)
+        settings = mutual_settings(items, settings, mutual, out=str(out), headers=headers, ray=ray, jobs=jobs)
+        if ray is not None:
+            ray, jobs = None, min(jobs or 1, os.cpu_count() or 1)
     share = [item for item in items if shard.holds(item.id)]
     description = describe(settings)
     store = open_store(out)

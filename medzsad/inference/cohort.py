@@ -185,6 +185,16 @@ class CohortFeatures:
             save_file(tensors, temporary)
         self.store.note(key, {"modality": modality})
 
+    def adopt(self, key: str, content: bytes, modality: str) -> None:
+        """Keep a scan's features as another machine wrote them: a safetensors file's bytes.
+
+        Raises:
+            OutputNotWritable: if the disk is full or the cache cannot be written.
+        """
+        with self.store.writing(key) as temporary:
+            temporary.write_bytes(content)
+        self.store.note(key, {"modality": modality})
+
     def modality(self, key: str) -> str:
         """Return the modality of a scan whose features are there."""
         return str(self.store.record(key).get("modality", ""))

@@ -16,6 +16,7 @@ from medzsad.batch.run import predict_many, run_cohort
 from medzsad.detectors.mutual.settings import MutualSettings
 from medzsad.errors import BadInput, ModelNotReady
 from medzsad.inference import cohort
+from medzsad.storage.hashing import Shard
 
 SMALL = MutualSettings(image_size=128)
 ODD = 3  # which image has the blob, at rows and columns 20 to 39 of 96
@@ -183,7 +184,7 @@ def test_what_cannot_be_compared(images, tmp_path):
     with pytest.raises(BadInput, match="degrees"):
         MutualSettings(degrees=(2,))
     with pytest.raises(BadInput, match="`jobs`"):
-        run_cohort([str(images)], tmp_path / "out", PredictSettings(), ray="auto", mutual=SMALL)
+        run_cohort([str(images)], tmp_path / "out", PredictSettings(), shard=Shard(1, 2), mutual=SMALL)
 
 
 def test_command_line(images, tmp_path, medzsad):

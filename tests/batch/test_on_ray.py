@@ -158,6 +158,23 @@ def test_nothing_is_lost_or_doubled_when_a_worker_is_killed(cluster, tmp_path, m
 
 
 @pytest.mark.slow
+def test_scans_that_score_each_other_have_the_same_scores(cluster, tmp_path, medzsad, monkeypatch):
+    """Features from the cluster are those of this machine; a scan that cannot be read fails alone."""
+    scans = write_scans(tmp_path / "in", 5, 1)
+    tables = []
+    for name, options in (("here", ["--jobs", "0"]), ("cluster", ["--ray", cluster])):
+        monkeypatch.setenv("MEDZSAD_CACHE", str(tmp_path / f"cache-{name}"))
+        out = tmp_path / name
+        code, _, err = medzsad("predict", scans, "-o", out, "--mutual", "--overlay", "none", *options)
+        assert code == 2, err
+        rows = table_rows((out / "scores.parquet").read_bytes())
+        tables.append({row["scan"]: (row["status"], row["score"]) for row in rows})
+        assert not list(out.glob("features/*"))
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 6
+
+
+@pytest.mark.slow
 def test_a_model_that_is_not_ready_stops_all(cluster, tmp_path, medzsad, cache_dir):
     scans = write_scans(tmp_path / "in", 2)
     code, printed, told = medzsad(
