@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ from medzsad.errors import BadInput
 from medzsad.evaluation.command import run_evaluation
 from medzsad.evaluation.few_normals import FewNormals, _mean_figure, draw_normals
 from medzsad.evaluation.outcome import Figure
-from medzsad.evaluation.reporting import comparison, document
+from medzsad.evaluation.reporting import comparison, document, plain_rows
 from medzsad.evaluation.settings import EvaluationSettings, RunSettings
+from medzsad.evaluation.tables import csv_text
 
 
 @pytest.fixture
@@ -101,7 +104,7 @@ def test_normal_volumes_are_those_with_an_empty_label(tmp_path: Path) -> None:
     assert len(drawn.samples) == 2
 
 
-def test_rows_are_means_over_draws(query: DatasetQuery, tmp_path: Path) -> None:
+def test_rows_are_means_over_draws(query: DatasetQuery) -> None:
     settings, run = EvaluationSettings(size=64, resamples=0), RunSettings(references=(), no_cache=True)
     few = FewNormals(shots=(1,), draws=2)
     evaluation = run_evaluation(query, ["brightness"], settings, run, few=few)
@@ -119,6 +122,15 @@ def test_rows_are_means_over_draws(query: DatasetQuery, tmp_path: Path) -> None:
     assert "shown normal ones" in text
     stored = document(evaluation)["detectors"][1]["mean"]["pixel"]["auroc"]
     assert stored["spread"] == figure.spread
+    written = csv.DictReader(io.StringIO(csv_text(*plain_rows(evaluation))))  # as metrics.csv
+    rows = [row for row in written if (row["level"], row["metric"]) == ("pixel", "auroc")]
+    spreads = {(row["detector"], row["class"]): row["spread"] for row in rows}
+    of_class = [one.figures["pixel"]["auroc"].spread for one in both.classes]
+    assert spreads == {
+        **{("brightness", name): "" for name in ("bottle", "cable", "mean")},  # nothing was drawn for it
+        **{(both.name, "bottle"): str(of_class[0]), (both.name, "cable"): str(of_class[1])},
+        (both.name, "mean"): str(figure.spread),
+    }
 
 
 def test_mean_and_spread() -> None:
