@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,22 +12,20 @@ from typing import Any
 from medzsad.batch.records import DONE, Row
 from medzsad.batch.store import FLAT, READERS, THUMBNAIL, ResultStore, place_of
 from medzsad.errors import BadInput, OutputNotWritable, certain
-from medzsad.results.html.index import INDEX_NAME, IndexEntry, index_page, is_index, reports_in
+from medzsad.results.html.index import INDEX_NAME, IndexEntry, index_page
 from medzsad.results.ranking import ranked_table
+from medzsad.results.tables import (
+    FILES,
+    LESION_COLUMNS,
+    LESIONS,
+    SCORE_COLUMNS,
+    SCORES,
+    Table,
+    is_ours,
+    scans_in,
+)
 from medzsad.storage.text_files import parse_json
 
-SCORES, LESIONS = "scores.csv", "lesions.csv"
-FILES = (SCORES, LESIONS, INDEX_NAME)
-SCORE_COLUMNS = (
-    "rank", "scan", "status", "score", "lesions", "largest_ml", "threshold", "modality", "model", "report",
-    "error", "fault", "settings", "version",
-)  # fmt: skip
-LESION_COLUMNS = (
-    "scan", "lesion", "score", "maximum", "mean", "volume_ml", "voxels",
-    *(f"{point}_{axis}_mm" for point in ("center", "peak") for axis in "xyz"),
-    *(f"{point}_{axis}" for point in ("center", "peak", "first", "last") for axis in "ijk"),
-)  # fmt: skip
-"""See docs/outputs.md. Nothing in them tells one run from another: a run in parts has the same tables."""
 CHUNK = 1024  # scans whose reports are read at a time
 INDEX_SCANS = 1000  # a page with more pictures is none that a browser likes to open
 BEST = 30  # scans that the terminal shows
@@ -95,12 +91,12 @@ def write_summary(store: ResultStore, scans: Iterable[RankedScan], *, with_index
     """
     for name in FILES if with_index else FILES[:2]:
         content = store.read(store.top(name))
-        if content is not None and not _is_ours(name, content):
+        if content is not None and not is_ours(name, content):
             raise OutputNotWritable(
                 f"{store.url}/{name} was not written by medzsad and would be replaced; choose another folder"
             )
     summary, notes, unread = Summary(), Counter[str](), 0
-    scores, lesions = _Table(SCORE_COLUMNS), _Table(LESION_COLUMNS)
+    scores, lesions = Table(SCORE_COLUMNS), Table(LESION_COLUMNS)
     shown: list[RankedScan] = []
     failures: list[tuple[str, str]] = []
     for scan, report in _with_reports(store, scans):
@@ -120,9 +116,7 @@ def write_summary(store: ResultStore, scans: Iterable[RankedScan], *, with_index
             unread += 1
             continue
         notes.update(set(report["notes"]))
-        has_mm = report["scan"]["affine"] is not None
-        for number, lesion in enumerate(report["lesions"], 1):
-            lesions.add(scan.name, number, *_lesion_fields(lesion, has_mm))
+        lesions.add_lesions(scan.name, report)
     store.write(store.top(SCORES), scores.content())
     store.write(store.top(LESIONS), lesions.content())
     entries = _index_entries(store, shown)
@@ -142,7 +136,7 @@ def remove_outdated(store: ResultStore, names: set[str]) -> None:
     """Remove tables and index of an earlier run that list one of these scans: its results are others now."""
     for name in FILES:
         content = store.read(store.top(name))
-        if content is not None and _is_ours(name, content) and names & _scans_in(name, content):
+        if content is not None and is_ours(name, content) and names & scans_in(name, content):
             store.remove(store.top(name))
 
 
@@ -155,26 +149,6 @@ def ranked_lines(summary: Summary) -> list[str]:
     if summary.done > len(summary.best):
         lines.append(f"     ... {summary.done - len(summary.best)} more in {SCORES}")
     return lines
-
-
-class _Table:
-    """A CSV file in memory: UTF-8, RFC 4180 quoting, ``\\n``; nothing for None."""
-
-    def __init__(self, columns: tuple[str, ...]) -> None:
-        self._text = io.StringIO(newline="")
-        self._writer = csv.writer(self._text, lineterminator="\n")
-        self._writer.writerow(columns)
-
-    def add(self, *values: Any) -> None:
-        self._writer.writerow([_harmless(value) if isinstance(value, str) else value for value in values])
-
-    def content(self) -> bytes:
-        return self._text.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _harmless(text: str) -> str:
-    """Return a text that no spreadsheet computes: behind a quote, if it begins like a formula (OWASP)."""
-    return f"'{text}" if text.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
 
 
 def _with_reports(
@@ -197,16 +171,6 @@ def _report(store: ResultStore, scan: RankedScan) -> dict[str, Any] | None:
         return None
 
 
-def _lesion_fields(lesion: dict[str, Any], has_mm: bool) -> Iterator[Any]:
-    """Yield the cells of :data:`LESION_COLUMNS` behind the first two, from a report's candidate."""
-    yield from (lesion[name] for name in ("score", "maximum", "mean", "volume_ml", "voxels"))
-    for place in ("center_mm", "peak_mm"):
-        yield from lesion[place] if has_mm else (None,) * 3
-    yield from (*lesion["center_voxel"], *lesion["peak_voxel"])
-    for end in range(2):
-        yield from (pair[end] for pair in lesion["bounding_box"])
-
-
 def _index_entries(store: ResultStore, scans: list[RankedScan]) -> list[IndexEntry]:
     """Return the lines of the index for the scans that have a picture."""
     with ThreadPoolExecutor(READERS) as readers:
@@ -219,18 +183,3 @@ def _index_entries(store: ResultStore, scans: list[RankedScan]) -> list[IndexEnt
             for scan, picture in zip(scans, pictures, strict=True)
             if picture is not None
         ]  # fmt: skip
-
-
-def _is_ours(name: str, content: bytes) -> bool:
-    if name == INDEX_NAME:
-        return is_index(content)
-    columns = SCORE_COLUMNS if name == SCORES else LESION_COLUMNS
-    return content.split(b"\n", 1)[0] == ",".join(columns).encode()
-
-
-def _scans_in(name: str, content: bytes) -> set[str]:
-    """Return the names of the scans that a file of ours lists."""
-    text = content.decode("utf-8", "replace")
-    if name == INDEX_NAME:
-        return reports_in(text)
-    return {row["scan"].removeprefix("'") for row in csv.DictReader(io.StringIO(text, newline=""))}

@@ -13,8 +13,6 @@ from medzsad.batch.records import COLUMNS, Row, is_sound
 from medzsad.batch.store import SETTINGS, ResultStore
 from medzsad.batch.summary import (
     CHUNK,
-    LESIONS,
-    SCORES,
     RankedScan,
     Summary,
     ranked_lines,
@@ -24,6 +22,7 @@ from medzsad.batch.summary import (
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.limits import check_limit
 from medzsad.results.html.index import INDEX_NAME
+from medzsad.results.tables import LESIONS, SCORES
 from medzsad.storage.hashing import Shard, hash_of
 from medzsad.storage.text_files import parse_json
 

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ import click
 from medzsad.cli.options import given, in_options
 from medzsad.cli.terminal import StatusLine
 from medzsad.client import Client, RemotePrediction, ScanFiles, Watch, scan_files
+from medzsad.client.tables import FailedScan, remove_outdated, write_tables
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.results.ranking import DISCLAIMER, RankedRow, ranked_table
 
@@ -38,12 +40,24 @@ class _Outcome:
 
     done: list[tuple[ScanFiles, RemotePrediction]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    failed_scans: list[FailedScan] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    tables: dict[str, Path] | None = None
 
-    def fail(self, source: str, error: MedzsadError) -> None:
+    def fail(self, source: str, error: MedzsadError, name: str | None = None) -> None:
+        """Count a failure; ``name`` is the scan's, if it is one."""
         self.failed.append((source, str(error)))
         self.codes.append(error.exit_code)
+        self.failed_scans.append(FailedScan.of(Path(source), name, error))
+
+    def tabulate(self, folder: Path, model: str | None) -> None:
+        """Write the tables of several scans, or remove those that an earlier run left of a single one."""
+        results = [result for _, result in self.done]
+        remove_outdated(folder, {result.name for result in results})
+        if results and len(results) + len(self.failed) > 1:
+            model = model or results[0].report["model"]
+            self.tables = write_tables(folder, results, self.failed_scans, model)
 
     def new_notes(self, result: RemotePrediction) -> list[str]:
         """Return the notes of a result that no other had before."""
@@ -67,7 +81,7 @@ class _Outcome:
                 for files, result in self.done
             ],
             "failed": [{"input": source, "error": error} for source, error in self.failed],
-            "tables": None,
+            "tables": self.tables and {kind: str(path) for kind, path in self.tables.items()},
         }
 
     def lines(self, out: str) -> list[str]:
@@ -136,6 +150,7 @@ def predict_remotely(
             if not quiet:
                 status.say(in_options(note))
     status("")
+    outcome.tabulate(Path(out), asked.get("model"))
     for note in () if quiet else outcome.repeated():
         status.say(in_options(note))
     if as_json:
@@ -160,7 +175,7 @@ def _predict(
     try:
         result = client.predict(scan, out, watch=watch, **asked)
     except MedzsadError as error:
-        outcome.fail(str(scan.source), error)
+        outcome.fail(str(scan.source), error, scan.name)
         return []
     outcome.done.append((scan, result))
     return outcome.new_notes(result)

@@ -93,7 +93,7 @@ def find_images(
         raise BadInput('BIDS data sets are read with pybids; pip install "medzsad[bids]".') from error
     try:
         indexer = BIDSLayoutIndexer(validate=False, index_metadata=False)
-        layout = BIDSLayout(root, validate=False, derivatives=False, indexer=indexer)
+        layout = BIDSLayout(root.absolute(), validate=False, derivatives=False, indexer=indexer)
         query: dict[str, Any] = {"datatype": "anat", "suffix": list(suffix), "extension": list(EXTENSIONS)}
         for entity, prefix, labels in (
             ("subject", "sub-", participant_label), ("session", "ses-", session_label),
@@ -105,7 +105,7 @@ def find_images(
         paths = sorted(map(Path, layout.get(return_type="filename", **query)))
     except (OSError, ValueError, TypeError) as error:
         raise BadInput(f"{root}: pybids cannot read it ({' '.join(str(error).split())[:200]})") from error
-    images = [BidsImage(path, path.relative_to(root)) for path in paths]
+    images = [BidsImage(path, path.relative_to(root.absolute())) for path in paths]
     images = [image for image in images if image.participant.startswith("sub-")]
     if not images:
         raise BadInput(

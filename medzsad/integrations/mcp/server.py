@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 LONGEST_SIDE = 1568  # pixels of a picture; agents are shown larger ones smaller
 LISTED = 1000  # scans
 CANDIDATES = 20  # of each scan in the answer of predict; all are in its result
+LOOK_S = 0.2  # between two looks whether a prediction that waits was cancelled
 NO_SLICES = ("slices",)
 INSTRUCTIONS = (
     "medzsad finds what looks anomalous in medical scans (NIfTI, DICOM folders, NRRD, images), without "
@@ -134,7 +137,7 @@ class _Tools:
             if not inputs:
                 raise BadInput("`scans` is empty; list_scans names some")
             folder = self._folders.output(out)
-            with self._one_at_a_time:
+            with self._turn():
                 outcome = predict_many(
                     inputs, folder, model=model, plane=plane, modality=modality, window=window,
                     threshold=threshold, roi=roi, series=series, report=report, fresh=fresh,
@@ -177,6 +180,17 @@ class _Tools:
             raise BadInput(f"{text} is no {kind} of medzsad; predict names them")
         return path
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other prediction runs; a client that has cancelled waits no longer."""
+        while not self._one_at_a_time.acquire(timeout=LOOK_S):
+            anyio.from_thread.check_cancelled()
+        try:
+            anyio.from_thread.check_cancelled()
+            yield
+        finally:
+            self._one_at_a_time.release()
+
     def _answer(self, outcome: FolderOutcome) -> dict[str, Any]:
         scans = []
         for result in outcome.results():
@@ -214,7 +228,7 @@ class _told:  # noqa: N801 - reads as what it does where it is used
 
 
 def _watch(context: Context) -> Notes:
-    """Return what tells the agent how far a prediction is."""
+    """Return what tells the agent how far a prediction is, and ends one that it cancelled."""
     from medzsad.batch.worker import Notes as Logged
 
     class Told(Logged):
@@ -228,14 +242,26 @@ def _watch(context: Context) -> Notes:
         def advance(self) -> None:
             self._done += 1
 
+        def phase(self, text: str) -> None:
+            if text:  # not at the end, when what is half done is tidied up
+                anyio.from_thread.check_cancelled()
+
         def slices(self, name: str) -> Callable[..., Iterable[int]]:
             def wrap(items: Iterable[int], total: int) -> Iterator[int]:
                 for number, item in enumerate(items):
-                    anyio.from_thread.run(
-                        context.report_progress, self._done + number / total, self._total, name
-                    )
+                    _report_progress(context, self._done + number / total, self._total, name)
                     yield item
 
             return wrap
 
     return Told()
+
+
+def _report_progress(context: Context, done: float, total: int, name: str) -> None:
+    """Tell the agent; raise asyncio's ``CancelledError``, which no scan's failure is, if it has cancelled."""
+    anyio.from_thread.check_cancelled()
+    try:
+        anyio.from_thread.run(context.report_progress, done, total, name)
+    except concurrent.futures.CancelledError:  # meanwhile; an ordinary error, which would be the scan's
+        anyio.from_thread.check_cancelled()
+        raise

@@ -57,8 +57,9 @@ def _candidate_cells(lesion: Lesion, prediction: ScanPrediction) -> list[str]:
         axes = 2 if prediction.scan.shape[2] == 1 else 3  # a stack whose sizes are not known has slices, too
         place = ", ".join(map(str, lesion.peak_voxel[:axes]))
         return [score, str(lesion.voxels), mean, peak, place, " x ".join(map(str, extent[:axes]))]
-    place = " ".join(
-        f"{ends[value < 0]} {abs(value):.1f}" for ends, value in zip(DIRECTIONS, lesion.peak_mm, strict=True)
+    place = " ".join(  # a narrow cell may break between the numbers alone
+        f"{ends[value < 0]}\N{NO-BREAK SPACE}{abs(value):.1f}"
+        for ends, value in zip(DIRECTIONS, lesion.peak_mm, strict=True)
     )
     size = " x ".join(f"{n * mm:.0f}" for n, mm in zip(extent, prediction.scan.spacing, strict=True))
     return [score, f"{lesion.volume_ml:.2f}", mean, peak, place, size]

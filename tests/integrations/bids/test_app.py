@@ -102,6 +102,23 @@ def test_derivatives_and_table_are_valid_bids(dataset: Path, bids: Call) -> None
     assert description["GeneratedBy"][0]["Name"] == "medzsad"
 
 
+def test_folders_may_be_relative(
+    dataset: Path, bids: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for here, root in ((tmp_path, "study"), (dataset, "."), (tmp_path / "elsewhere", "../study")):
+        monkeypatch.chdir(here)
+        out = Path(root, "derivatives/medzsad")
+        options = ("--suffix", "FLAIR", "--skip-bids-validation", "--json", "-q")
+        code, stdout, _ = bids(root, out, "participant", *options)
+        images = [image["image"] for image in json.loads(stdout)["images"]]
+        assert (code, images) == (0, [f"{IMAGES[0]}.nii.gz", f"{IMAGES[2]}.nii.gz"])
+        code, stdout, _ = bids(root, out, "group", "--json")
+        assert (code, json.loads(stdout)["images"]) == (0, 2)
+    links = json.loads((dataset / "derivatives/medzsad/dataset_description.json").read_text())["DatasetLinks"]
+    assert links == {"raw": "doi:10.0000/made"}
+
+
 def test_labels_and_suffixes_choose_as_in_other_bids_apps(dataset: Path, bids: Call, tmp_path: Path) -> None:
     options = ("--skip-bids-validation", "--json", "--suffix", "FLAIR", "T2w", "--participant-label")
     code, stdout, _ = bids(dataset, tmp_path / "out", "participant", *options, "sub-02", "01")

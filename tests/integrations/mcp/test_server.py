@@ -157,3 +157,32 @@ def test_bad_options_end_in_a_line(tmp_path: Path) -> None:
         done.stderr.strip()
         == f"error: {tmp_path / 'gone'}: no such folder; --allow names folders to read scans from"
     )
+
+
+def test_a_prediction_that_is_cancelled_stops(work: Path) -> None:
+    (work / "in/bad.nii.gz").unlink()
+    write_scan(work / "long/first.nii.gz", 0, (16, 16, 800))
+    write_scan(work / "long/second.nii.gz", 1, (16, 16, 800))
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "medzsad", "mcp", "--folder", str(work)],
+        env=dict(os.environ),
+        cwd=str(work),
+    )
+    begun = work / "results/.medzsad"
+
+    async def talked() -> Any:
+        async with Client(stdio_client(server)) as client:
+            async with anyio.create_task_group() as tasks:
+                given = {"scans": ["long"], "model": "brightness"}
+                tasks.start_soon(client.call_tool, "predict", given)
+                while not list(begun.glob("attempts/first*")):
+                    await anyio.sleep(0.02)
+                tasks.cancel_scope.cancel()
+            return await client.call_tool("predict", {"scans": ["in"], "model": "brightness"})
+
+    answer = said(anyio.run(talked))
+    assert [scan["input"] for scan in answer["scans"]] == ["in/a.nii.gz"]
+    names = {path.name for path in (work / "results").iterdir()}
+    assert names == {".medzsad", "a.json", "a_anomaly.nii.gz", "a_mask.nii.gz", "a_overlay.png"}
+    assert not list(begun.glob("attempts/*"))

@@ -267,8 +267,11 @@ def test_one_convention_of_coordinates_and_the_threshold_in_the_chart():
     prediction = make_volume()
     page = render_html_report(prediction)
     x, y, z = prediction.lesions[0].peak_mm
-    side = (f"{'R' if x >= 0 else 'L'} {abs(x):.1f}", f"{'A' if y >= 0 else 'P'} {abs(y):.1f}")
-    assert f"<td>{' '.join(side)} {'S' if z >= 0 else 'I'} {abs(z):.1f}</td>" in page
+    sides = ("R" if x >= 0 else "L", "A" if y >= 0 else "P", "S" if z >= 0 else "I")
+    place = " ".join(
+        f"{side}\N{NO-BREAK SPACE}{abs(mm):.1f}" for side, mm in zip(sides, (x, y, z), strict=True)
+    )
+    assert f"<td>{place}</td>" in page
     assert 'class="threshold"' in page
     assert "highest candidate score first" in page
 

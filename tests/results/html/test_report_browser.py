@@ -227,12 +227,24 @@ def test_views(report, view):
     assert report.find(f'[data-view="{view}"]').get_attribute("aria-pressed") == "true"
 
 
-@pytest.mark.parametrize("size", [(1400, 900), (820, 1180), (390, 800)])
+@pytest.mark.parametrize("size", [(1400, 900), (1280, 800), (820, 1180), (375, 800)])
 def test_fits_the_window(report, size):
     resize(report.browser, *size)
     width = report.browser.execute_script("return document.documentElement.scrollWidth")
     assert width <= size[0]
     assert report.find("#view").size["height"] >= 300
+    # Nothing of the candidates is cut, also with numbers as long as they get.
+    place = "R\u00a0188.8 A\u00a0188.8 S\u00a0188.8"
+    beside = report.browser.execute_script(
+        "const table = document.querySelector('.side .table'), row = table.querySelector('tbody tr');"
+        "const kept = row.innerHTML;"
+        "[...row.cells].forEach((cell, number) => { cell.textContent = arguments[0][number]; });"
+        "const beside = table.scrollWidth - table.clientWidth;"
+        "row.innerHTML = kept;"
+        "return beside;",
+        ["12", "0.88", "888.88", "0.88", "0.88", place, "188 x 188 x 188"],
+    )
+    assert beside <= 0
     assert report.find(".disclaimer").is_displayed()
 
 
