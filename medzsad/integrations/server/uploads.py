@@ -5,6 +5,7 @@ The names that a client gives, which may be a patient's, stay in memory and neve
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -110,6 +111,7 @@ class Upload:
 
         Raises:
             BadInput: if there is none, there are several, or a file is of a kind that is not taken.
+            OSError: if the disk is full.
         """
         from medzsad.scans.find import locate_scans
 
@@ -159,6 +161,8 @@ class Upload:
                     with archive.open(member) as packed, self.create(member.filename).open("wb") as file:
                         self._copy(packed, file)
         except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OSError) as error:
+            if is_disk_full(error):
+                raise
             raise BadInput(f"{name} is no zip that can be unpacked; pack the files again") from error
         except Exception as error:  # zlib.error, and what damaged headers lead to
             if isinstance(error, BadInput):
@@ -170,6 +174,11 @@ class Upload:
         while chunk := packed.read(_CHUNK):
             self.count(len(chunk))
             file.write(chunk)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Return whether the server has no place left, for which no upload can do anything."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _is_wanted(member: zipfile.ZipInfo) -> bool:
