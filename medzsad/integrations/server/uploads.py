@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from medzsad.errors import BadInput
+from medzsad.scans.itk_headers import holds_own_voxels
 from medzsad.scans.names import FILE_ENDINGS
 
 ENDINGS = (*FILE_ENDINGS, ".zip")
@@ -205,11 +206,11 @@ def _refuse_detached(path: Path) -> None:
     if path.suffix == ".nrrd":
         end = re.search(rb"\r?\n\r?\n", text)
         is_alone = not re.search(rb"(?im)^\s*data ?file\s*:", text[: end.end()] if end else text)
+        has_end = end is not None
     else:
-        end = re.search(rb"(?i)elementdatafile[^\n]*\n", text)
-        line = text[text.rfind(b"\n", 0, end.start()) + 1 : end.end()] if end else b""
-        is_alone = end is None or bool(re.fullmatch(rb"ElementDataFile\s*[=:]\s*(?i:local)\s*", line))
-    if end is None and len(text) == _HEADER:
+        own = holds_own_voxels(text)
+        has_end, is_alone = own is not None, own is not False
+    if not has_end and len(text) == _HEADER:
         raise BadInput(f"{path} has a header of more than {_HEADER // 1024} KB; export it again")
     if not is_alone:
         raise BadInput(f"{path} keeps its voxels in another file, which is not taken; export it as one file")
