@@ -127,7 +127,7 @@ class CandidateChoice:
     all_candidates: bool = False
 
     def __post_init__(self) -> None:
-        if self.min_volume is not None and not 0 <= self.min_volume < np.inf:
+        if self.min_volume is not None and not 0 <= 1000 * self.min_volume < np.inf:
             raise BadInput(f"the minimum volume must be a number of mL, 0 or more, not {self.min_volume}")
         if self.max_candidates is not None and self.max_candidates < 1:
             raise BadInput(f"the number of candidates must be at least 1, not {self.max_candidates}")

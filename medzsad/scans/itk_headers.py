@@ -24,6 +24,18 @@ def is_meta(path: Path) -> bool:
     return path.name.lower().endswith((".mha", ".mhd"))
 
 
+def holds_own_voxels(head: bytes) -> bool | None:
+    """Return whether the head of a MetaImage file says that it holds its voxels; None if it says nothing.
+
+    Stricter than ITK, which takes ``elementdatafile`` for no field of its own and goes on to the next line.
+    """
+    end = re.search(rb"(?i)elementdatafile[^\n]*\n", head)
+    if end is None:
+        return None
+    line = head[head.rfind(b"\n", 0, end.start()) + 1 : end.end()]
+    return bool(re.fullmatch(rb"ElementDataFile\s*[=:]\s*(?i:local)\s*", line))
+
+
 def header_fields(path: Path) -> dict[str, str]:
     """Return the header's lines by their names in small letters.
 

@@ -115,6 +115,7 @@ def nifti_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
 def damage_said(path: Path) -> Iterator[None]:
     """Turn what nibabel raises on a damaged file, also when voxels are first asked for, into ``BadInput``."""
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.freesurfer.mghformat import MGHError
     from nibabel.spatialimages import HeaderDataError
 
     kind = _format(path)
@@ -126,7 +127,7 @@ def damage_said(path: Path) -> Iterator[None]:
         ) from error
     except gzip.BadGzipFile as error:
         raise BadInput(f"{path} is damaged: its check sum is wrong; copy or export it again.") from error
-    except (ImageFileError, HeaderDataError) as error:
+    except (ImageFileError, HeaderDataError, MGHError) as error:
         raise BadInput(
             f"{path} is not a readable {kind} file; check that it is complete and was written as {kind}."
         ) from error

@@ -108,7 +108,12 @@ def test_the_score_is_the_mean_over_the_highest_millilitre():
 
 
 def test_what_a_caller_asks_for_is_checked():
-    for wrong in ({"min_volume": -1.0}, {"min_volume": float("nan")}, {"max_candidates": 0}):
+    for wrong in (
+        {"min_volume": -1.0},
+        {"min_volume": float("nan")},
+        {"min_volume": 1e308},
+        {"max_candidates": 0},
+    ):
         with pytest.raises(BadInput):
             CandidateChoice(**wrong)
     with pytest.raises(BadInput, match="leave out one"):

@@ -11,7 +11,7 @@ from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.results.writing import prepare_folder
 from medzsad.scans.files import is_volume
 from medzsad.scans.images2d import is_image
-from medzsad.scans.itk_headers import is_meta
+from medzsad.scans.itk_headers import holds_own_voxels, is_meta
 from medzsad.scans.itk_volumes import is_itk
 
 PAIRS = (".hdr", ".img", ".hdr.gz", ".img.gz")
@@ -116,7 +116,6 @@ def _is_detached(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(HEADER)
     if is_meta(path):
-        place = re.search(rb"(?im)^[ \t]*ElementDataFile[ \t]*=[ \t]*(\S+)", head)
-        return place is None or place[1].lower() != b"local"
+        return holds_own_voxels(head) is not True
     end = re.search(rb"\r?\n\r?\n", head)
     return end is None or re.search(rb"(?im)^\s*data ?file\s*:", head[: end.start()]) is not None

@@ -38,7 +38,7 @@ from medzsad.integrations.server.receiving import TooSlow, drain, receive
 from medzsad.integrations.server.security import RESULT_POLICY, Guard
 from medzsad.integrations.server.settings import RequestOptions, ServerSettings
 from medzsad.integrations.server.tickets import Tickets
-from medzsad.integrations.server.uploads import TooLarge, Upload
+from medzsad.integrations.server.uploads import TooLarge, Upload, is_disk_full
 from medzsad.integrations.server.worker import Worker, check_readable, reason_of
 
 PAGE = Path(__file__).with_name("page")
@@ -192,7 +192,7 @@ class _Routes:
                 kept = True
             finally:
                 if not kept:
-                    remove(folder)
+                    await run_in_threadpool(remove, folder)  # of thousands of files it takes seconds
         document = prediction.document()
         answer = {name: document[name] for name in ("id", "status", "links")}
         return JSONResponse(answer, 202, {"Location": document["links"]["self"]})
@@ -238,6 +238,10 @@ class _Routes:
             await run_in_threadpool(_pack, prediction.files, path)
         except FileNotFoundError:
             raise HTTPException(404, "the prediction has just been deleted") from None
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            why = error.strerror or type(error).__name__
+            raise HTTPException(507, f"the server cannot pack the results ({why}); try again later") from None
         return FileResponse(
             path,
             media_type="application/zip",
@@ -263,11 +267,17 @@ class _Routes:
 
 
 def _examine(upload: Upload, settings: Any) -> None:
-    """Raise the reason, told in the client's names, why an upload is no scan that can be predicted."""
+    """Raise the reason, told in the client's names, why an upload is no scan that can be predicted.
+
+    Raises:
+        OSError: if the server's disk is full, which is not the upload's fault.
+    """
     try:
         upload.find_scan(settings.series)
         check_readable(upload, settings)
     except Exception as error:
+        if is_disk_full(error):
+            raise
         text, fault = reason_of(error, upload)
         if fault == "internal":
             raise HTTPException(500, text) from None

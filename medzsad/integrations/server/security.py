@@ -33,6 +33,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
+_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # a client may write any word for one
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
 
@@ -88,7 +89,8 @@ class Guard:
         finally:
             route = getattr(scope.get("route"), "path", None) or "-"  # never what the client wrote
             seconds = time.perf_counter() - began
-            log.info("%s %s %d %.3f s", scope["method"], route, status, seconds)
+            method = scope["method"] if scope["method"] in _METHODS else "-"
+            log.info("%s %s %d %.3f s", method, route, status, seconds)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)

@@ -5,6 +5,7 @@ The names that a client gives, which may be a patient's, stay in memory and neve
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from medzsad.errors import BadInput
+from medzsad.scans.itk_headers import holds_own_voxels
 from medzsad.scans.names import FILE_ENDINGS
 
 ENDINGS = (*FILE_ENDINGS, ".zip")
@@ -110,6 +112,7 @@ class Upload:
 
         Raises:
             BadInput: if there is none, there are several, or a file is of a kind that is not taken.
+            OSError: if the disk is full.
         """
         from medzsad.scans.find import locate_scans
 
@@ -159,6 +162,8 @@ class Upload:
                     with archive.open(member) as packed, self.create(member.filename).open("wb") as file:
                         self._copy(packed, file)
         except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OSError) as error:
+            if is_disk_full(error):
+                raise
             raise BadInput(f"{name} is no zip that can be unpacked; pack the files again") from error
         except Exception as error:  # zlib.error, and what damaged headers lead to
             if isinstance(error, BadInput):
@@ -170,6 +175,11 @@ class Upload:
         while chunk := packed.read(_CHUNK):
             self.count(len(chunk))
             file.write(chunk)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Return whether the server has no place left, for which no upload can do anything."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _is_wanted(member: zipfile.ZipInfo) -> bool:
@@ -196,11 +206,11 @@ def _refuse_detached(path: Path) -> None:
     if path.suffix == ".nrrd":
         end = re.search(rb"\r?\n\r?\n", text)
         is_alone = not re.search(rb"(?im)^\s*data ?file\s*:", text[: end.end()] if end else text)
+        has_end = end is not None
     else:
-        end = re.search(rb"(?i)elementdatafile[^\n]*\n", text)
-        line = text[text.rfind(b"\n", 0, end.start()) + 1 : end.end()] if end else b""
-        is_alone = end is None or bool(re.fullmatch(rb"ElementDataFile\s*[=:]\s*(?i:local)\s*", line))
-    if end is None and len(text) == _HEADER:
+        own = holds_own_voxels(text)
+        has_end, is_alone = own is not None, own is not False
+    if not has_end and len(text) == _HEADER:
         raise BadInput(f"{path} has a header of more than {_HEADER // 1024} KB; export it again")
     if not is_alone:
         raise BadInput(f"{path} keeps its voxels in another file, which is not taken; export it as one file")

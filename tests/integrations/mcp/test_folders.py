@@ -61,6 +61,7 @@ def test_links_are_followed_before_that_is_decided(folders: Folders, tmp_path: P
     [
         ("a.mhd", "NDims = 3\nElementDataFile = /etc/passwd\n"),
         ("a.mha", "NDims = 3\nElementDataFile = ../../secret/a.nii\n"),
+        ("a.mha", "NDims = 3\nelementdatafile = LOCAL\nElementDataFile = /etc/passwd\n"),
         ("a.nhdr", "NRRD0004\ntype: uchar\ndata file: /etc/passwd\n\n"),
         ("a.nrrd", "NRRD0004\ntype: uchar\nDataFile: /etc/passwd\n\n"),
         ("a.nrrd", "NRRD0004\n" + "# x\n" * 300_000 + "data file: /etc/passwd\n\n"),

@@ -92,6 +92,7 @@ def test_pages_of_other_sites_are_not_answered_unless_named(server: ServeProcess
 def test_the_log_has_nothing_that_a_client_wrote(server: ServeProcess) -> None:
     server.request("GET", "/v1/predictions/Doe-Jane/results/Doe_Jane.nii.gz?name=Doe-Jane")
     server.request("GET", "/Doe-Jane.nii.gz")
+    server.request("Doe-Jane", "/v1")
     time.sleep(0.2)
     assert "Doe" not in server.log.read_text()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -16,7 +17,7 @@ from made_scans import small_head
 from serve_process import BOUNDARY, ServeProcess
 
 from medzsad.errors import BadInput
-from medzsad.integrations.server.uploads import TooLarge, Upload
+from medzsad.integrations.server.uploads import TooLarge, Upload, is_disk_full
 
 META = b"NDims = 3\nDimSize = 4 4 4\nElementType = MET_CHAR\nElementDataFile = "
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -49,6 +50,11 @@ def claiming(shape: tuple[int, int, int]) -> bytes:
     [
         ({"cut.nii.gz": gzip.compress(claiming((40, 40, 40)))[:60]}, 400, "cut.nii.gz"),
         ({"empty.nii.gz": b""}, 400, "empty.nii.gz is empty (0 bytes); copy or export it again."),
+        (
+            {"zeros.mgz": gzip.compress(struct.pack(">7i", 1, 0, 0, 0, 1, 0, 0) + bytes(256))},
+            400,
+            "zeros.mgz",
+        ),
         ({"text.nii": b"no scan"}, 400, "text.nii is not a readable NIfTI file"),
         ({"large.nii": claiming((1200, 1200, 900))}, 400, "large.nii claims 1.3 billion voxels"),
         (
@@ -240,6 +246,20 @@ def test_an_encrypted_or_oddly_packed_zip_is_refused(tmp_path: Path) -> None:
         archive.writestr("x.nii", b"voxels")
     with pytest.raises(BadInput, match=r"b\.zip is packed in a way that is not taken"):
         other.find_scan()
+
+
+def test_a_full_disk_is_not_the_zips_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = upload_of(tmp_path)
+    upload.create("a.zip").write_bytes(packed({"x.nii": b"voxels"}))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Upload, "_copy", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        upload.find_scan()
+    assert is_disk_full(caught.value)
+    assert not is_disk_full(BadInput("x"))
 
 
 def test_a_zip_that_lies_about_its_size_is_counted(tmp_path: Path) -> None:
