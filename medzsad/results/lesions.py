@@ -284,7 +284,9 @@ def _is_flat(lesion: Lesion, affine: np.ndarray, one_slice_width: float | None) 
     if one_slice_width is None:
         return False
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    axis = int(spacing.argmax())
+    # Of axes alike the one along the patient, so that the order of storage does not matter.
+    upright = np.abs(affine[2, :3]) / spacing
+    axis = int(np.where(spacing >= 0.999 * spacing.max(), upright, -1).argmax())
     first, last = lesion.bounding_box[axis]
     width = float(lesion.voxels * np.delete(spacing, axis).prod()) ** 0.5
     return first == last and width > one_slice_width * float(spacing[axis])

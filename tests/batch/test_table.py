@@ -36,7 +36,7 @@ for number in (1, 2):
     writer.add(Row(**fields))
     writer.flush()
 before = len(os.listdir("/proc/self/task"))
-assert merge(store).failed == 2
+assert merge(store).summary.failed == 2
 print(before, len(os.listdir("/proc/self/task")))
 """
 

@@ -226,8 +226,10 @@ def test_good_inputs_are_finished_and_bad_ones_listed(medzsad, scan, tmp_path):
     assert "scan" in out
     assert sum(line.startswith("error: ") for line in err.splitlines()) == 2
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
+        "lesions.csv",
         "scan.json",
         "scan_anomaly.nii.gz",
         "scan_mask.nii.gz",
         "scan_overlay.png",
+        "scores.csv",
     ]
