@@ -28,7 +28,7 @@ FOREIGN = {
     "training/processes.py": {"--nproc-per-node"},
 }  # fmt: skip
 
-PARTS = {"files", "scans"}  # of a request to the server, an argument of an agent's tool
+PARTS = {"files", "options", "scans"}  # of a request to the server, and an argument of an agent's tool
 
 
 def strings(tree: ast.Module) -> Iterator[str]:

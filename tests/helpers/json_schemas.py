@@ -33,7 +33,7 @@ def check_json(arguments: Sequence[str], printed: str) -> None:
 
 def check_document(document: Any, name: str) -> None:
     """Fail where a document breaks the schema ``name``."""
-    if not hasattr(jsonschema, "Draft202012Validator"):  # too old, beside MONAI Label; elsewhere it is checked
+    if not hasattr(jsonschema, "Draft202012Validator"):  # too old, beside MONAI Label
         return
     error = jsonschema.exceptions.best_match(_validator(name).iter_errors(document))
     assert error is None, f"{name}: {error.json_path}: {error.message}"
