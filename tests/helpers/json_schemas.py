@@ -11,6 +11,8 @@ import jsonschema
 
 from medzsad.schemas import schema_text
 
+# Beside MONAI Label stands an older jsonschema; ours have nothing that the older draft does not know.
+VALIDATOR = getattr(jsonschema, "Draft202012Validator", None) or jsonschema.Draft7Validator
 GROUPS = ("cohort", "datasets", "models", "normals")
 
 
@@ -33,14 +35,13 @@ def check_json(arguments: Sequence[str], printed: str) -> None:
 
 def check_document(document: Any, name: str) -> None:
     """Fail where a document breaks the schema ``name``."""
-    if not hasattr(jsonschema, "Draft202012Validator"):  # too old, beside MONAI Label
-        return
     error = jsonschema.exceptions.best_match(_validator(name).iter_errors(document))
-    assert error is None, f"{name}: {error.json_path}: {error.message}"
+    place = getattr(error, "json_path", None)
+    assert error is None, f"{name}: {place}: {error.message}"
 
 
 @functools.cache
 def _validator(name: str) -> Any:
     schema = json.loads(schema_text(name))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
+    VALIDATOR.check_schema(schema)
+    return VALIDATOR(schema)

@@ -135,7 +135,7 @@ class _Tools:
                 raise BadInput(f"there is no model {model!r}; list_models names them")
             inputs = [self._folders.input(text) for text in scans]
             if not inputs:
-                raise BadInput("`scans` is empty; list_scans names some")
+                raise BadInput("scans is empty; list_scans names some")
             folder = self._folders.output(out)
             with self._turn():
                 outcome = predict_many(

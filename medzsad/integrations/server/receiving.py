@@ -40,7 +40,7 @@ async def receive(request: Request, upload: Upload, most_bytes: float) -> dict[s
     kind, parameters = parse_options_header(request.headers.get("content-type", ""))
     boundary = parameters.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
-        raise BadInput("send multipart/form-data: one or more parts `files`, and a part `options`")
+        raise BadInput("send multipart/form-data: one or more parts 'files', and a part 'options'")
     parts = _Parts(upload)
     try:
         parser = MultipartParser(boundary, parts.callbacks())
@@ -147,7 +147,7 @@ class _Parts:
                 raise BadInput("a part has no file name; its ending tells the format")
             self._file = self._upload.create(filename, is_roi=name == b"roi").open("wb")
         elif name != b"options":
-            raise BadInput("a part is neither `files`, `roi` nor `options`; send these alone")
+            raise BadInput("a part is neither 'files', 'roi' nor 'options'; send these alone")
 
     def _write(self, data: bytes) -> None:
         if self._file is not None:

@@ -123,7 +123,7 @@ class Upload:
         for path in (*files, *([self.roi] if self.roi else ())):
             _refuse_detached(path)
         if not files:
-            raise BadInput(f"{THE_UPLOAD} holds no file; send the files of one scan as `files`")
+            raise BadInput(f"{THE_UPLOAD} holds no file; send the files of one scan as 'files'")
         if len(files) == 1 and not packed:
             self.source = files[0]
             return

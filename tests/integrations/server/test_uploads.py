@@ -146,7 +146,7 @@ def test_a_bad_option_is_refused_in_one_line(
         (
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n--{BOUNDARY}--'.encode(),
             FORM,
-            "neither `files`, `roi` nor `options`",
+            "neither 'files', 'roi' nor 'options'",
         ),
         (
             f'{PART}"options"\r\n\r\n[1\r\n--{BOUNDARY}--'.encode(),
