@@ -1,8 +1,10 @@
-"""The stage "colour" of medzsad-mini's training: a decoder over frozen features of made images in colour.
+"""The stages of medzsad-mini's network for photographs: a decoder over frozen features of made images.
 
     python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour
+    python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour_large
 
-The encoder stays as it is, so its features of each image and of the mirrored image are computed once and kept
+The second goes on from the decoder of the first at a larger size, with a look of its own for ultrasound. The
+encoder stays as it is, so its features of each image and of the mirrored image are computed once and kept
 in ``--work``; the decoder then sees each of them several times. Both halves go on where they were stopped.
 All randomness comes from the seed.
 """
@@ -24,15 +26,18 @@ from synthetic_images import generate
 from torch import Tensor
 
 import medzsad
-from medzsad.detectors.checkpoint import Checkpoint, save_checkpoint
+from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from medzsad.detectors.mini.colour import ColourNetwork, learned, load_learned
 
 
 @dataclass(frozen=True)
 class ColourRecipe:
-    """The settings of the stage.
+    """The settings of a stage.
 
     Attributes:
+        name: of the stage and its files.
+        start: the stage whose averaged weights it starts from; empty for random ones.
+        seed: added to the seed, so that no two stages see the same images.
         shares: of the looks of :data:`synthetic_images.LOOKS`.
         size: of the images that are made, in pixels.
         shown: size that they are shown at, as the detector shows them.
@@ -47,6 +52,9 @@ class ColourRecipe:
         ema: share of the averaged weights that each step keeps.
     """
 
+    name: str = "colour"
+    start: str = ""
+    seed: int = 2
     shares: tuple[float, ...] = (0, 0, 0, 0, 0.08, 0.06, 0.22, 0.16, 0.14, 0.34)
     size: int = 192
     shown: int = 144
@@ -62,6 +70,21 @@ class ColourRecipe:
 
 
 RECIPE = ColourRecipe()
+# endoscopy, ultrasound, surface, objects, skin, colon, thyroid
+LARGE = (0, 0, 0, 0, 0.05, 0.05, 0.19, 0.14, 0.11, 0.32, 0.14)
+LARGE_RECIPE = ColourRecipe(
+    "colour_large",
+    "colour",
+    seed=4,
+    shares=LARGE,
+    shown=192,
+    chunks=40,
+    steps=720,
+    rate=8e-4,
+    warm=30,
+    horizon=1400,
+    cooldown=240,
+)
 
 
 def train_colour(args: argparse.Namespace, recipe: ColourRecipe = RECIPE) -> bool:
@@ -74,6 +97,10 @@ def train_colour(args: argparse.Namespace, recipe: ColourRecipe = RECIPE) -> boo
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     network = ColourNetwork().to(memory_format=torch.channels_last).train()
+    begun = None
+    if recipe.start:
+        begun = read_checkpoint(Path(args.work) / f"{recipe.start}.safetensors")
+        load_learned(network, {name: tensor.float() for name, tensor in begun.tensors.items()})
     chunks = max(1, round(recipe.chunks * args.steps_factor))
     files = [make_features(network, args, recipe, number) for number in range(chunks)]
     features, masks, labels = read_features(files)
@@ -89,13 +116,13 @@ def train_colour(args: argparse.Namespace, recipe: ColourRecipe = RECIPE) -> boo
     )
     average = {name: tensor.clone() for name, tensor in learned(network).items()}
     step, seconds = 0, 0.0
-    saved = Path(args.work) / "colour-state.pt"
+    saved = Path(args.work) / f"{recipe.name}-state.pt"
     if saved.exists():
         state = torch.load(saved, weights_only=True)
         load_learned(network, state["network"])
         optimiser.load_state_dict(state["optimiser"])
         average, step, seconds = state["average"], state["step"], state["seconds"]
-        print(f"colour: resumed at step {step}", flush=True)
+        print(f"{recipe.name}: resumed at step {step}", flush=True)
 
     def save() -> None:
         state = {"network": learned(network), "optimiser": optimiser.state_dict(), "average": average}
@@ -126,7 +153,7 @@ def train_colour(args: argparse.Namespace, recipe: ColourRecipe = RECIPE) -> boo
         if step % 25 == 0:
             ce, focal, dice = running.tolist()
             print(
-                f"colour step {step} of {steps}, {seconds:.0f}s, ce {ce:.3f} focal {focal:.3f} "
+                f"{recipe.name} step {step} of {steps}, {seconds:.0f}s, ce {ce:.3f} focal {focal:.3f} "
                 f"dice {dice:.3f}",
                 flush=True,
             )
@@ -140,7 +167,7 @@ def train_colour(args: argparse.Namespace, recipe: ColourRecipe = RECIPE) -> boo
             "images_seen": step * recipe.batch,
             "seconds": round(seconds),
         }
-        write_stage(average, network.encoder.digest, args, recipe, record)
+        write_stage(average, network.encoder.digest, args, recipe, record, begun)
     return step == steps
 
 
@@ -157,11 +184,11 @@ def make_features(
     network: ColourNetwork, args: argparse.Namespace, recipe: ColourRecipe, number: int
 ) -> Path:
     """Make a chunk of images, and return the file of what the decoder is given of them, mirrored ones too."""
-    path = Path(args.work) / f"colour-features-{number}.safetensors"
+    path = Path(args.work) / f"{recipe.name}-features-{number}.safetensors"
     if path.exists():
         return path
     made = generate(
-        (args.seed + 2) * 1_000_003 + number, recipe.chunk, recipe.size, None, shares=recipe.shares
+        (args.seed + recipe.seed) * 1_000_003 + number, recipe.chunk, recipe.size, None, shares=recipe.shares
     )
     images, masks = (
         torch.cat([made.images, made.images.flip(-1)]),
@@ -178,7 +205,7 @@ def make_features(
     kept["labels"] = made.labels.repeat(2)
     save_file(kept, f"{path}.partial")
     os.replace(f"{path}.partial", path)
-    print(f"colour: features of chunk {number}", flush=True)
+    print(f"{recipe.name}: features of chunk {number}", flush=True)
     return path
 
 
@@ -191,9 +218,14 @@ def read_features(files: list[Path]) -> tuple[list[Tensor], Tensor, Tensor]:
 
 
 def write_stage(
-    state: dict[str, Tensor], encoder: str, args: argparse.Namespace, recipe: ColourRecipe, record: dict
+    state: dict[str, Tensor],
+    encoder: str,
+    args: argparse.Namespace,
+    recipe: ColourRecipe,
+    record: dict,
+    begun: Checkpoint | None = None,
 ) -> None:
-    """Write ``colour.safetensors``: the averaged weights of the decoder, for combine_mini."""
+    """Write the file of the stage: the averaged weights of the decoder, for combine_mini."""
     training = {
         "data": "synthetic anomalies over procedurally made images; the frozen encoder, which is not in this "
         "file: EfficientNet-Lite0 (Apache-2.0), trained on ImageNet",
@@ -201,8 +233,9 @@ def write_stage(
         "seed": args.seed,
         "precision": "fp32",
         **record,
+        **({"init": begun.training} if begun else {}),
         "version": medzsad.__version__,
     }
     settings = {"image_size": recipe.shown, "colour": "lite0", "encoder": encoder}
     tensors = {name: tensor.half().contiguous() for name, tensor in state.items()}
-    save_checkpoint(Checkpoint("mini", tensors, settings, training), Path(args.work) / "colour.safetensors")
+    save_checkpoint(Checkpoint("mini", tensors, settings, training), Path(args.work) / f"{recipe.name}.safetensors")

@@ -28,6 +28,7 @@ from synthetic.lesions import add_lesion, add_shell, add_twins
 from synthetic.skin import add_spot, hairs, skin
 from synthetic.slices import load_slices, real
 from synthetic.surfaces import objects, surface
+from synthetic.thyroid import add_gland_nodule, thyroid
 from synthetic.ultrasound import add_nodule, ultrasound
 
 __all__ = ["LOOKS", "SHARES", "Batch", "generate", "load_slices"]
@@ -43,6 +44,7 @@ LOOKS = (
     "objects",
     "skin",
     "colon",
+    "thyroid",
 )
 SHARES = (0.36, 0.12, 0.06, 0.10, 0.12, 0.08, 0.09, 0.04, 0.03)
 MAKERS = {
@@ -55,10 +57,19 @@ MAKERS = {
     "objects": objects,
     "skin": skin,
     "colon": colon,
+    "thyroid": thyroid,
 }
 # Chance of an oblong picture, padded with black.
-OBLONG = {"endoscopy": 0.3, "ultrasound": 0.4, "surface": 0.5, "objects": 0.2, "skin": 0.3, "colon": 0.2}
-JUST_VISIBLE = {"ultrasound": 0.05, "endoscopy": 0.04, "colon": 0.04}  # else 0.03
+OBLONG = {
+    "endoscopy": 0.3,
+    "ultrasound": 0.4,
+    "surface": 0.5,
+    "objects": 0.2,
+    "skin": 0.3,
+    "colon": 0.2,
+    "thyroid": 0.3,
+}
+JUST_VISIBLE = {"ultrasound": 0.05, "endoscopy": 0.04, "colon": 0.04, "thyroid": 0.015}  # else 0.03
 
 
 def generate(
@@ -157,6 +168,9 @@ def harm(r: Random, canvas: Canvas, sick: Tensor, look: str) -> Tensor:
         elif look == "ultrasound":
             new = add_nodule(r, canvas, active)
             many = torch.zeros_like(many)
+        elif look == "thyroid":
+            new = add_gland_nodule(r, canvas, active)
+            many = many - 2
         elif look in ("surface", "objects"):
             new = add_defect(r, canvas, active)
         else:

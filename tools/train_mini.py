@@ -24,11 +24,12 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from colour_stage import train_colour
+from colour_stage import LARGE_RECIPE, train_colour
 from combine_mini import add_slices, calibrate, calibrate_slices, combine
 from map_losses import losses
 from slice_stage import train_slices
@@ -77,7 +78,11 @@ STAGES = {
     "common": Stage("", SHARES, False, 128, 16, 3000, 1.4e-3, 0.15, 0.997, 0),
     "grey": Stage("common", GREY, True, 192, 8, 1300, 3e-4, 0.01, 0.99, 1),
 }
-OTHER_STAGES = {"colour": train_colour, "slice": train_slices}
+OTHER_STAGES = {
+    "colour": train_colour,
+    "colour_large": partial(train_colour, recipe=LARGE_RECIPE),
+    "slice": train_slices,
+}
 HELD_OUT = 900_000_000  # seeds from here on are never trained on
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
 REUSE = 2  # times that a chunk is used

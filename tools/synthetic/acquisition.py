@@ -10,6 +10,7 @@ from synthetic.canvas import Canvas, blend, blur, box, step
 from synthetic.fields import Random
 
 SCANS = ("brain", "abstract", "body", "real")
+ULTRASOUND = ("ultrasound", "thyroid")
 
 
 def acquire(r: Random, canvas: Canvas, look: str) -> Tensor:
@@ -19,7 +20,7 @@ def acquire(r: Random, canvas: Canvas, look: str) -> Tensor:
     grey = grey * (1 + 0.12 * r.uniform(n) * r.field(n, 2))
     if look in SCANS:
         grey = artefacts(r, grey, inside)
-    if look == "ultrasound":
+    if look in ULTRASOUND:
         grey = grey * speckle(r, n)
     images = grey[:, None]
     if canvas.tint is not None:
@@ -39,7 +40,7 @@ def acquire(r: Random, canvas: Canvas, look: str) -> Tensor:
         images = blend(images, images / top, r.coin(n, 0.75).unsqueeze(1))
         inverted = r.coin(n, 0.06 if look != "abstract" else 0.3).unsqueeze(1)
         images = blend(images, (1 - images) * inside[:, None], inverted)
-    contrast = 0.35 if look in SCANS or look == "ultrasound" else 0.25
+    contrast = 0.35 if look in SCANS + ULTRASOUND else 0.25
     images = images.clamp(0, 1) ** torch.exp(contrast * r.normal(n, 1, 1, 1).clamp(-2, 2))
     lift = r.uniform(n, 0, 0.06) * r.coin(n, 0.2)
     images = images * (1 - lift.unsqueeze(1)) + lift.unsqueeze(1)
