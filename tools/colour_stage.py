@@ -78,12 +78,12 @@ LARGE_RECIPE = ColourRecipe(
     seed=4,
     shares=LARGE,
     shown=192,
-    chunks=40,
-    steps=720,
+    chunks=24,
+    steps=480,
     rate=8e-4,
     warm=30,
-    horizon=1400,
-    cooldown=240,
+    horizon=1000,
+    cooldown=180,
 )
 
 
@@ -238,4 +238,5 @@ def write_stage(
     }
     settings = {"image_size": recipe.shown, "colour": "lite0", "encoder": encoder}
     tensors = {name: tensor.half().contiguous() for name, tensor in state.items()}
-    save_checkpoint(Checkpoint("mini", tensors, settings, training), Path(args.work) / f"{recipe.name}.safetensors")
+    path = Path(args.work) / f"{recipe.name}.safetensors"
+    save_checkpoint(Checkpoint("mini", tensors, settings, training), path)

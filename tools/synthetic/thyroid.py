@@ -1,7 +1,7 @@
 """Ultrasound of the thyroid gland, nearer to what scanners show than :mod:`synthetic.ultrasound`.
 
-Normal images show what is easily taken for a nodule: round dark vessels with bright walls, the windpipe and its
-shadow, spindles of muscle, ends of the gland. Nodules are seldom darker than the gland by much: they show by
+Normal images show what is easily taken for a nodule: round dark vessels with bright walls, the windpipe and
+its shadow, spindles of muscle, ends of the gland. Nodules are seldom darker than the gland by much: they show by
 their own texture (sponge, cysts, calcium), a rim, or their bulk, and may fill most of the picture.
 """
 
@@ -106,7 +106,8 @@ def add_gland_nodule(r: Random, canvas: Canvas, active: Tensor) -> Tensor:
     canvas.grey = blend(canvas.grey, value, alpha)
     halo = torch.exp(-((depth - 0.03) / r.uniform(n, 0.04, 0.1)).square()) * canvas.view * active
     alike = ((kind >= 4) & (kind < 9)).float()
-    canvas.grey = canvas.grey * (1 - r.uniform(n, 0.2, 0.7) * halo * torch.maximum(r.coin(n, 0.2), 0.6 * alike))
+    rimmed = torch.maximum(r.coin(n, 0.2), 0.6 * alike)
+    canvas.grey = canvas.grey * (1 - r.uniform(n, 0.2, 0.7) * halo * rimmed)
     beside = sample_at(r.x.expand(n, -1, -1), centre)
     under = step(0.8 * radius - (r.x - beside).abs(), 0.05) * step(-depth, 0.1)
     under = under * step(r.y - sample_at(r.y.expand(n, -1, -1), centre), 0.05) * active
