@@ -204,7 +204,7 @@ def predict(
     anomaly_map = _mean([output.anomaly_map for output in outputs])
     inferred = time.perf_counter()
 
-    rule = parse_threshold(detector.threshold) if rule is None else rule
+    rule = parse_threshold(_threshold_of(detector, outputs)) if rule is None else rule
     prediction = ScanPrediction(
         scan=scan,
         anomaly_map=np.ascontiguousarray(prepared.view.to_native(anomaly_map)),
@@ -308,6 +308,13 @@ def _detect_slices(
             for output in outputs
         ]
     return outputs
+
+
+def _threshold_of(detector: AnomalyDetector, outputs: list[SliceWiseOutput]) -> float | str:
+    """Return the detector's threshold for what the scan looks like, unless a caller has set it another."""
+    first = next(iter(detector.parts), detector)
+    own = outputs[0].threshold
+    return detector.threshold if own is None or detector.threshold != first.threshold else own
 
 
 def _brain_of(outputs: list[SliceWiseOutput], prepared: PreparedVolume) -> BrainRegion:

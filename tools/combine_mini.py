@@ -10,8 +10,9 @@ finished detector another network for slices or for colours, and leave all else 
 given. On held-out synthetic images of each kind, half of them with a lesion, Platt scaling is fitted to the
 map, the image probability and the joint score, so that the values of all networks mean the same: the share of
 such pixels or images that are abnormal.
-The default threshold of the map is the one with the best Dice over the held-out images of both kinds; slices
-with a network of their own have a threshold of their own, found in the same way.
+The default threshold of the map is the one with the best Dice over the held-out images of a kind: grey
+images, images in colour and slices each have their own. Images in colour are shown at the size of their
+training.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from medzsad.detectors.mini.model import AS_IT_IS, PREFIXES, MedzsadMini, platt
 HELD_OUT = 950_000_000  # seeds from here on are never trained on
 KINDS = {  # looks that each network serves, all alike
     "grey": ("brain", "abstract", "body", "real", "ultrasound", "surface"),
-    "colour": ("endoscopy", "surface", "objects", "skin", "colon", "ultrasound"),
+    "colour": ("endoscopy", "surface", "objects", "skin", "colon", "ultrasound", "thyroid"),
     "slice": ("brain", "abstract", "body", "real"),
 }
 # Sources of slices: label maps, real volumes, looks of images.
@@ -86,7 +87,7 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
         first | second,
         settings={
             **grey.settings,
-            **colour_settings(colour),
+            **colour_settings(colour, image_size or grey.settings["image_size"]),
             "calibration": calibration,
             "image_size": image_size or grey.settings["image_size"],
             "slice_size": grey.settings["image_size"],
@@ -98,10 +99,17 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
     )
 
 
-def colour_settings(colour: Checkpoint) -> dict[str, bool | str | None]:
-    """Return what a detector's settings say of a network for colours."""
+def colour_settings(colour: Checkpoint, image_size: int) -> dict[str, bool | str | int | None]:
+    """Return what the settings of a detector for images of ``image_size`` say of a network for colours."""
     kind = colour.settings.get("colour") or True
-    return {"colour": kind, "encoder": colour.settings.get("encoder"), "photographs": kind == "lite0"}
+    own_size = colour.settings["image_size"] if kind == "lite0" else image_size
+    return {
+        "colour": kind,
+        "encoder": colour.settings.get("encoder"),
+        "photographs": kind == "lite0",
+        "colour_size": None if own_size == image_size else own_size,
+        "colour_threshold": None,
+    }
 
 
 def add_colour(detector: Checkpoint, colour: Checkpoint) -> Checkpoint:
@@ -114,19 +122,20 @@ def add_colour(detector: Checkpoint, colour: Checkpoint) -> Checkpoint:
     prefix = PREFIXES["colour_network"]
     kept = {name: tensor for name, tensor in detector.tensors.items() if not name.startswith(prefix)}
     calibration = {**detector.settings["calibration"], "colour": AS_IT_IS}
-    settings = {**detector.settings, **colour_settings(colour), "calibration": calibration}
+    own = colour_settings(colour, detector.settings["image_size"])
+    settings = {**detector.settings, **own, "calibration": calibration}
     added = {f"{prefix}{name}": tensor for name, tensor in colour.tensors.items()}
     training = {**detector.training, "colour": colour.training}
     return Checkpoint(detector.method, kept | added, settings, training)
 
 
 def calibrate_colour(checkpoint: Checkpoint, count: int) -> Checkpoint:
-    """Fits the scalings of the network for colours; all others and the threshold stay as they are."""
+    """Fits scalings and threshold of the network for colours; all others stay as they are."""
     detector = MedzsadMini.from_checkpoint(checkpoint)
     looks = {look: look_at(detector, "colour", look, None, count) for look in KINDS["colour"]}
     detector.calibration["colour"], errors = scale(looks, count)
-    threshold, dice = best_threshold(looks)
-    record = {"calibration_error": errors, "held_out_dice": dice, "best_threshold": threshold}
+    detector.colour_threshold, dice = best_threshold(looks)
+    record = {"calibration_error": errors, "held_out_dice": dice}
     training = {**checkpoint.training, "colour": {**checkpoint.training["colour"], **record}}
     made = detector.to_checkpoint()
     return Checkpoint(made.method, made.tensors, made.settings, training)
@@ -143,7 +152,7 @@ def look_at(detector: MedzsadMini, kind: str, look: str, slices: Tensor | None, 
             seed + index, 24, detector.slice_size, slices, looks=(look,), grey=kind != "colour", abnormal=0.5
         )
         network = detector.colour_network if kind == "colour" else detector.network
-        shown = detector.for_volume() if kind == "slice" else detector
+        shown = detector.for_volume() if kind == "slice" else detector.for_network(int(kind == "colour"))
         maps, scores, probabilities = shown._detect(network, shown.preprocess(batch.images), kind)[:3]
         masks = torch.nn.functional.adaptive_avg_pool2d(batch.masks[:, None], maps.shape[-2:])[:, 0]
         parts.append((maps, probabilities, scores, masks, batch.labels))
@@ -279,7 +288,7 @@ def calibration_error(values: Tensor, truth: Tensor, bins: int = 10) -> float:
 
 
 def calibrate(checkpoint: Checkpoint, slices: Tensor | None, count: int) -> Checkpoint:
-    """Fits the scalings and the threshold of the map, and records the calibration error of each look."""
+    """Fits the scalings and thresholds of both networks, and records the calibration error of each look."""
     detector = MedzsadMini.from_checkpoint(checkpoint)
     found = {
         kind: {
@@ -290,11 +299,12 @@ def calibrate(checkpoint: Checkpoint, slices: Tensor | None, count: int) -> Chec
         for kind, looks in KINDS.items()
     }
     errors: dict[str, dict[str, float]] = {}
+    dice = {}
     for kind, looks in found.items():
         detector.calibration[kind], own = scale(looks, count)
         errors |= {f"{look}, {kind}": error for look, error in own.items()}
-    together = {f"{look}, {kind}": seen for kind, looks in found.items() for look, seen in looks.items()}
-    detector.threshold, dice = best_threshold(together)
+        threshold, dice[kind] = best_threshold(looks)
+        setattr(detector, "colour_threshold" if kind == "colour" else "threshold", threshold)
     training = {**checkpoint.training, "calibration_error": errors, "held_out_dice": dice}
     made = detector.to_checkpoint()
     return Checkpoint(made.method, made.tensors, made.settings, training)
@@ -329,7 +339,8 @@ def main() -> None:
     MedzsadMini.from_checkpoint(checkpoint)  # refuses what does not fit
     save_checkpoint(checkpoint, args.out)
     settings = checkpoint.settings
-    print(settings["calibration"], settings["threshold"], settings["slice_threshold"])
+    print(settings["calibration"])
+    print(*(settings.get(f"{kind}threshold") for kind in ("", "colour_", "slice_")))
 
 
 if __name__ == "__main__":

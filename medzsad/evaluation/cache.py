@@ -181,6 +181,7 @@ def describe_detectors(detectors: Sequence[AnomalyDetector]) -> list[dict[str, A
             "settings": detector.settings,
             "framing": detector.framing,
             "threshold": detector.threshold,
+            **({} if (own := getattr(detector, "colour_threshold", None)) is None else {"colours": own}),
             "seen": list(detector.seen),
             "weights": weights_hash(detector),
         }

@@ -13,7 +13,7 @@ from medzsad.datasets.claims import custom, sets_of
 from medzsad.datasets.samples import SampleSet
 from medzsad.errors import BadInput
 from medzsad.evaluation.cache import PredictionCache
-from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey, modality_of
+from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey, modality_of, threshold_for
 from medzsad.evaluation.outcome import (
     ClassOutcome,
     DetectorOutcome,
@@ -134,7 +134,7 @@ def _run(
     framing, cache = framing_and_cache(samples, detector, settings, cache_folder)
     threshold = settings.threshold
     if threshold is None:
-        rule = parse_threshold(detector.threshold)
+        rule = parse_threshold(threshold_for(detector, samples))
         threshold = rule if isinstance(rule, float) else 0.5
     files = case_files(detector.name, threshold) if case_files else None
     if samples.is_volumetric:

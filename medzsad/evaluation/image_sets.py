@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
 READERS = 2
+LOOKED_AT = 8  # images that tell what a set shows
 AHEAD = 8  # images read before they are needed
 
 
@@ -106,6 +108,26 @@ def modality_of(dataset: str) -> Modality | None:
         return None
     modality = Modality(entry.modality)
     return Modality.MR if modality is Modality.GREY else modality
+
+
+def threshold_for(detector: AnomalyDetector, samples: SampleSet) -> float | str:
+    """Return the threshold that a detector has for a set: one, whatever networks its images go through.
+
+    That for the modality that the catalogue knows; of images of one's own, that for what most of a few of
+    them, from the whole set, look like.
+
+    Raises:
+        BadInput: if an image cannot be read.
+    """
+    if samples.is_volumetric or not detector.tells_colours:
+        return detector.threshold
+    modality = modality_of(samples.name)
+    if modality is not None:
+        return detector.for_modality(modality).threshold
+    few = samples.samples[:: max(1, len(samples) // LOOKED_AT)]
+    images = (torch.from_numpy(read_image(sample.image))[None] for sample in few)
+    thresholds = Counter(detector.for_images(image).threshold for image in images)
+    return thresholds.most_common(1)[0][0]
 
 
 def _joined(first: StoredPrediction, second: StoredPrediction) -> StoredPrediction:

@@ -38,6 +38,7 @@ class SliceWiseOutput:
         scores: image score of each computed slice.
         probabilities: image probability of each computed slice.
         brain: bool (X, Y, Z), where the detector sees brain; None of one that does not mark it.
+        threshold: that the detector has for images that look like these; None where looks decide nothing.
     """
 
     plane: Plane
@@ -46,6 +47,7 @@ class SliceWiseOutput:
     scores: list[float]
     probabilities: list[float]
     brain: np.ndarray | None = None
+    threshold: float | str | None = None
 
     def joined(
         self, other: SliceWiseOutput, foreground: np.ndarray, *, keeps_map: bool = False
@@ -175,6 +177,13 @@ class SliceWisePredictor:
         pixel_mm = pixel_spacing(self.spacing, self.plane)
         frame = SliceFrame.around(foreground, self.plane, pixel_mm, network.image_size)
         image = self._images(volume, foreground, frame, network.neighbour_mm)
+        threshold = None
+        if network.tells_colours:
+            looks = network.for_images(frame.fit(image(predicted[len(predicted) // 2]))[None])
+            threshold = looks.threshold
+            if len(predicted) == 1:  # of a film, each frame goes its own way
+                network = looks
+                frame = SliceFrame.around(foreground, self.plane, pixel_mm, network.image_size)
 
         scores: list[float] = []
         probabilities: list[float] = []
@@ -216,7 +225,7 @@ class SliceWisePredictor:
             if brain is not None:
                 fill_between(brain, axis, predicted, indices)
                 brain &= foreground
-        return SliceWiseOutput(self.plane, anomaly_map, indices, scores, probabilities, brain)
+        return SliceWiseOutput(self.plane, anomaly_map, indices, scores, probabilities, brain, threshold)
 
     def _images(
         self, volume: np.ndarray, foreground: np.ndarray, frame: SliceFrame, neighbour_mm: float | None

@@ -1,7 +1,7 @@
 """Ultrasound of the thyroid gland, nearer to what scanners show than :mod:`synthetic.ultrasound`.
 
 Normal images show what is easily taken for a nodule: round dark vessels with bright walls, the windpipe and
-its shadow, spindles of muscle, ends of the gland. Nodules are seldom darker than the gland by much: they show by
+its shadow, spindles of muscle, ends of the gland. Nodules are seldom much darker than the gland: they show by
 their own texture (sponge, cysts, calcium), a rim, or their bulk, and may fill most of the picture.
 """
 

@@ -78,6 +78,10 @@ class Combined(AnomalyDetector):
         """Return the combination of what both are for a modality."""
         return Combined(*(part.for_modality(modality) for part in self.parts))
 
+    def for_images(self, images: Tensor) -> Combined:
+        """Return the combination of what both are for images that look like these."""
+        return Combined(*(part.for_images(images) for part in self.parts))
+
     def for_classes(self, names: Iterable[str], *, organ: str | None = None) -> dict[str, AnomalyDetector]:
         told = self.detector.for_classes(names, organ=organ)
         return {name: Combined(detector, self.profile) for name, detector in told.items()}
