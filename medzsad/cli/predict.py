@@ -75,7 +75,8 @@ if TYPE_CHECKING:
 @click.option(
     "--modality",
     metavar="NAME",
-    help="ct, mr, xray, us, rgb or grey [default: from DICOM, else guessed and said].",
+    help="ct, mr, xray, us, rgb (photographs, grey ones, too) or grey "
+    "[default: from DICOM, else guessed and said].",
 )
 @click.option(
     "--threshold",

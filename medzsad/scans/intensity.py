@@ -204,7 +204,7 @@ def _name(scan: Scan) -> str:
         Modality.XRAY: "X-ray",
         Modality.US: "ultrasound",
         Modality.GREY: "grey image",
-        Modality.RGB: "colour image",
+        Modality.RGB: "colour image" if scan.is_colour else "photograph without colours",
     }
     return names.get(scan.modality, scan.modality.upper())
 

@@ -176,6 +176,6 @@ def _with_modality(scan: Scan, wanted: Modality | None) -> Scan:
     if scan.is_colour and wanted not in (Modality.RGB, Modality.US):
         note = f"Its colours were turned to grey levels, because the modality was given as {wanted}."
         scan = replace(scan.with_notes(note), voxels=scan.voxels @ LUMINANCE)
-    elif not scan.is_colour and wanted is Modality.RGB:
-        raise BadInput(f"{scan.source} is a grey image: `modality` rgb cannot be; leave it out or say grey.")
+    elif not scan.is_colour and wanted is Modality.RGB and not scan.is_2d:  # a grey photograph can be
+        raise BadInput(f"{scan.source} is a grey volume: `modality` rgb cannot be; leave it out or say grey.")
     return replace(scan, modality=wanted, modality_source="given")

@@ -18,7 +18,14 @@ from medzsad.detectors.base import Prediction
 from medzsad.detectors.references import Brightness
 from medzsad.errors import BadInput
 from medzsad.evaluation.cache import PredictionCache
-from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey, modality_of, on_grid, predict_images
+from medzsad.evaluation.image_sets import (
+    evaluate_images,
+    is_shown_grey,
+    modality_of,
+    on_grid,
+    predict_images,
+    threshold_for,
+)
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.predicting import predict
 from medzsad.zoo.loading import load_detector
@@ -206,6 +213,29 @@ def test_image_level_sets_have_no_pixel_figures(tmp_path, blobs: SampleSet, brig
         target.write_bytes(sample.image.read_bytes())
     outcomes, _ = run(open_dataset("brainmri", tmp_path / "yn"), brightness)
     assert set(outcomes[0].figures) == {"image"}
+
+
+def test_a_set_has_the_threshold_of_the_network_that_most_images_go_through(
+    tmp_path: Path, blobs: SampleSet
+) -> None:
+    detector = load_detector("medzsad-mini", device="cpu")
+    detector.colour_threshold, blobs = 0.4, replace(blobs, name="own")
+    assert threshold_for(detector, blobs) == detector.threshold
+    assert threshold_for(detector, replace(blobs, name="kvasir")) == 0.4  # the catalogue knows
+    pixels = np.random.default_rng(0).integers(60, 255, (32, 40, 3), np.uint8)
+    samples = []
+    for index, sample in enumerate(blobs.samples[:3]):
+        path = tmp_path / f"{index}.png"
+        Image.fromarray(pixels).save(path)
+        samples.append(replace(sample, image=path))
+    assert threshold_for(detector, replace(blobs, samples=(*samples, blobs.samples[0]))) == 0.4
+    result = predict(samples[0].image, detector)
+    assert result.threshold == 0.4
+    assert predict(samples[0].image, detector, threshold=0.7).threshold == 0.7
+    grey = Image.fromarray(pixels[..., 0])
+    grey.save(tmp_path / "grey.png")
+    assert predict(tmp_path / "grey.png", detector).threshold == detector.threshold
+    assert predict(tmp_path / "grey.png", detector, modality="rgb").threshold == 0.4
 
 
 def test_every_map_can_be_kept_and_progress_is_told(blobs: SampleSet, brightness: Brightness) -> None:

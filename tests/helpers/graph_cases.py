@@ -38,7 +38,13 @@ MAKERS: dict[str, Callable[[], AnomalyDetector]] = {
         image_size=64, slice_size=80, network=NETWORK, colour=True, neighbour_mm=3.0, calibration=CALIBRATION
     ),
     "mini-lite0": lambda: MedzsadMini(
-        image_size=48, network=NETWORK, colour="lite0", photographs=True, calibration=CALIBRATION
+        image_size=48,
+        network=NETWORK,
+        colour="lite0",
+        photographs=True,
+        colour_size=64,
+        colour_threshold=0.3,
+        calibration=CALIBRATION,
     ),
     "mini-grey": lambda: MedzsadMini(image_size=32, network=NETWORK, flip=False),
     "headclip": lambda: HeadCLIP.build(

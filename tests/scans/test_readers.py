@@ -80,8 +80,11 @@ def test_modality_is_overridden(tmp_path: Path) -> None:
     assert not any("guessed" in note for note in scan.notes)
     with pytest.raises(BadInput, match="ct, mr, xray, us, rgb, grey"):
         read_scan(path, modality="pet")
-    with pytest.raises(BadInput, match="grey image"):
+    with pytest.raises(BadInput, match="grey volume"):
         read_scan(path, modality="rgb")
+    Image.fromarray(np.eye(20, dtype=np.uint8) * 200).save(tmp_path / "tile.png")
+    photograph = read_scan(tmp_path / "tile.png", modality="rgb")
+    assert (photograph.modality, photograph.is_colour) == (Modality.RGB, False)
 
 
 def test_find_scans(tmp_path: Path) -> None:
