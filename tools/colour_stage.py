@@ -1,9 +1,9 @@
 """The stages of medzsad-mini's network for photographs: a decoder over frozen features of made images.
 
     python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour
-    python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour_large
+    python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour_ultrasound
 
-The second goes on from the decoder of the first at a larger size, with a look of its own for ultrasound. The
+The second goes on from the decoder of the first with a look of its own for ultrasound of the thyroid. The
 encoder stays as it is, so its features of each image and of the mirrored image are computed once and kept
 in ``--work``; the decoder then sees each of them several times. Both halves go on where they were stopped.
 All randomness comes from the seed.
@@ -71,19 +71,19 @@ class ColourRecipe:
 
 RECIPE = ColourRecipe()
 # endoscopy, ultrasound, surface, objects, skin, colon, thyroid
-LARGE = (0, 0, 0, 0, 0.05, 0.05, 0.19, 0.14, 0.11, 0.32, 0.14)
-LARGE_RECIPE = ColourRecipe(
-    "colour_large",
+MORE = (0, 0, 0, 0, 0.05, 0.05, 0.19, 0.14, 0.11, 0.32, 0.14)
+ULTRASOUND = ColourRecipe(
+    "colour_ultrasound",
     "colour",
     seed=4,
-    shares=LARGE,
-    shown=192,
-    chunks=24,
-    steps=480,
-    rate=8e-4,
-    warm=30,
-    horizon=1000,
-    cooldown=180,
+    shares=MORE,
+    chunks=16,
+    steps=200,
+    rate=5e-4,
+    warm=20,
+    horizon=400,
+    cooldown=100,
+    ema=0.98,
 )
 
 

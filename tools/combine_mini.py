@@ -11,8 +11,7 @@ given. On held-out synthetic images of each kind, half of them with a lesion, Pl
 map, the image probability and the joint score, so that the values of all networks mean the same: the share of
 such pixels or images that are abnormal.
 The default threshold of the map is the one with the best Dice over the held-out images of a kind: grey
-images, images in colour and slices each have their own. Images in colour are shown at the size of their
-training.
+images, images in colour and slices each have their own.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
         first | second,
         settings={
             **grey.settings,
-            **colour_settings(colour, image_size or grey.settings["image_size"]),
+            **colour_settings(colour),
             "calibration": calibration,
             "image_size": image_size or grey.settings["image_size"],
             "slice_size": grey.settings["image_size"],
@@ -99,15 +98,13 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
     )
 
 
-def colour_settings(colour: Checkpoint, image_size: int) -> dict[str, bool | str | int | None]:
-    """Return what the settings of a detector for images of ``image_size`` say of a network for colours."""
+def colour_settings(colour: Checkpoint) -> dict[str, bool | str | None]:
+    """Return what a detector's settings say of a network for colours."""
     kind = colour.settings.get("colour") or True
-    own_size = colour.settings["image_size"] if kind == "lite0" else image_size
     return {
         "colour": kind,
         "encoder": colour.settings.get("encoder"),
         "photographs": kind == "lite0",
-        "colour_size": None if own_size == image_size else own_size,
         "colour_threshold": None,
     }
 
@@ -122,8 +119,7 @@ def add_colour(detector: Checkpoint, colour: Checkpoint) -> Checkpoint:
     prefix = PREFIXES["colour_network"]
     kept = {name: tensor for name, tensor in detector.tensors.items() if not name.startswith(prefix)}
     calibration = {**detector.settings["calibration"], "colour": AS_IT_IS}
-    own = colour_settings(colour, detector.settings["image_size"])
-    settings = {**detector.settings, **own, "calibration": calibration}
+    settings = {**detector.settings, **colour_settings(colour), "calibration": calibration}
     added = {f"{prefix}{name}": tensor for name, tensor in colour.tensors.items()}
     training = {**detector.training, "colour": colour.training}
     return Checkpoint(detector.method, kept | added, settings, training)
@@ -152,7 +148,7 @@ def look_at(detector: MedzsadMini, kind: str, look: str, slices: Tensor | None, 
             seed + index, 24, detector.slice_size, slices, looks=(look,), grey=kind != "colour", abnormal=0.5
         )
         network = detector.colour_network if kind == "colour" else detector.network
-        shown = detector.for_volume() if kind == "slice" else detector.for_network(int(kind == "colour"))
+        shown = detector.for_volume() if kind == "slice" else detector
         maps, scores, probabilities = shown._detect(network, shown.preprocess(batch.images), kind)[:3]
         masks = torch.nn.functional.adaptive_avg_pool2d(batch.masks[:, None], maps.shape[-2:])[:, 0]
         parts.append((maps, probabilities, scores, masks, batch.labels))

@@ -20,17 +20,27 @@ import torch
 from synthetic_images import generate
 
 from medzsad.detectors.base import AnomalyDetector
+from medzsad.scans.scan import Modality
 from medzsad.zoo.loading import load_detector
 
 HELD_OUT = 970_000_000  # seeds from here on are never trained on
-LOOKS = ("brain", "abstract", "body", "ultrasound", "colon", "skin", "surface", "objects")
+LOOKS = {  # and what their images are said to be
+    "brain": Modality.MR,
+    "body": Modality.MR,
+    "ultrasound": Modality.US,
+    "thyroid": Modality.US,
+    "colon": Modality.RGB,
+    "skin": Modality.RGB,
+    "surface": Modality.RGB,
+    "objects": Modality.RGB,
+}
 
 
 @torch.inference_mode()
 def worst(detector: AnomalyDetector, look: str, count: int) -> list[tuple]:
     """Return the worst false alarm and the worst miss of a look: image, map, mask, image score each."""
     batch = generate(HELD_OUT, count, detector.image_size, looks=(look,))
-    found = detector(batch.images)
+    found = detector.for_modality(LOOKS[look])(batch.images)
     sick = batch.labels == 1
     inside = (found.anomaly_map * batch.masks).sum((1, 2)) / batch.masks.sum((1, 2)).clamp_min(1)
     large = batch.masks.mean((1, 2)) > 0.01  # of tiny ones nothing could be seen in print

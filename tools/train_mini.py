@@ -4,9 +4,10 @@
 
 Two stages (:data:`STAGES`): one network learns all looks at a small size; then a copy goes on with the looks
 of radiology in grey, at the size of the detector. A third, "colour" (:mod:`colour_stage`), trains a decoder
-over frozen features with the looks of cameras and endoscopes. A fourth, "slice" (:mod:`slice_stage`), goes on
-from the grey one with slices of volumes. Kill it and start it again with the same ``--work``: it goes on from
-the last saved state. ``--stage`` runs one stage, ``--steps-factor 0.01`` tries everything in a minute.
+over frozen features with the looks of cameras and endoscopes, and "colour_ultrasound" goes on from it. The
+last, "slice" (:mod:`slice_stage`), goes on from the grey one with slices of volumes. Kill it and start it
+again with the same ``--work``: it goes on from the last saved state. ``--stage`` runs one stage,
+``--steps-factor 0.01`` tries everything in a minute.
 
 In the first two, each core is one process of one thread that makes its own images; gradients are averaged
 once a step: a process of several threads mostly waits for the slowest of them. The network computes in
@@ -29,7 +30,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from colour_stage import LARGE_RECIPE, train_colour
+from colour_stage import ULTRASOUND, train_colour
 from combine_mini import add_slices, calibrate, calibrate_slices, combine
 from map_losses import losses
 from slice_stage import train_slices
@@ -80,7 +81,7 @@ STAGES = {
 }
 OTHER_STAGES = {
     "colour": train_colour,
-    "colour_large": partial(train_colour, recipe=LARGE_RECIPE),
+    "colour_ultrasound": partial(train_colour, recipe=ULTRASOUND),
     "slice": train_slices,
 }
 HELD_OUT = 900_000_000  # seeds from here on are never trained on
@@ -310,7 +311,8 @@ def main() -> None:
         if not stage_file(args, name).exists():
             return  # stopped early, as asked
     if not args.stage:
-        grey, colour = (read_checkpoint(stage_file(args, name)) for name in ("grey", "colour"))
+        names = ("grey", "colour_ultrasound")
+        grey, colour = (read_checkpoint(stage_file(args, name)) for name in names)
         both = calibrate(combine(grey, colour, args.shown_size), load_slices(args.data), 24 * args.held_out)
         whole = add_slices(both, read_checkpoint(stage_file(args, "slice")), NEIGHBOUR_MM)
         save_checkpoint(calibrate_slices(whole, load_sources(args.data), 24 * args.held_out), args.out)

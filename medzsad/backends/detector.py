@@ -71,7 +71,7 @@ class GraphDetector(AnomalyDetector):
             _Graph(one, digest_of(one, f"{use} {i}"), backend, precision)
             for i, one in enumerate(source.networks())
         ]
-        self._own = [(one.image_size, one.threshold) for one in source.networks()]
+        self._thresholds = [one.threshold for one in source.networks()]
         self._route = source.route  # a plain function, which keeps no weights
         self._network_for = {modality: source.network_for(modality) for modality in Modality}
         # By whether the volume is one in colour; functions, to be no part of this module's state.
@@ -164,22 +164,9 @@ class GraphDetector(AnomalyDetector):
     def _with_only(self, number: int) -> GraphDetector:
         other = self._copy()
         other._graphs, other._network_for = [self._graphs[number]], dict.fromkeys(Modality)
-        other.image_size, threshold = self._own[number]
         if self.threshold == self._threshold:  # unless a caller has set another
-            other.threshold = threshold
+            other.threshold = self._thresholds[number]
         return other
-
-    @torch.inference_mode()
-    def predict_at_own_size(self, images: Tensor) -> Prediction | SlicePrediction:
-        """See the base class; of a batch that networks of different sizes share, at the images' size."""
-        same_size = len({size for size, _ in self._own}) == 1
-        if same_size or len(self._graphs) == 1 or not len(images):
-            return super().predict_at_own_size(images)
-        images = self.checked(images)
-        chosen = self._route(self.preprocess(images))
-        if (chosen == chosen[:1]).all():
-            return self.for_images(images).predict_at_own_size(images)
-        return divided(images, chosen, [self._with_only(number) for number in range(2)])
 
     def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
         """Predicts; the map is of the resolution that the method gives.

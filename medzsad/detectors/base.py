@@ -290,25 +290,16 @@ class AnomalyDetector(nn.Module, abc.ABC):
 
         ``resize_maps`` brings it to the images' size.
         """
-        images = self.checked(images)
-        dtype = DTYPES.get(self.precision)
-        autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
-        with float32_products(self.precision, self.device), autocast:
-            raw = self.detect(self.preprocess(images))
-        return type(raw)(*(value.float().clamp(0, 1) for value in raw))
-
-    def checked(self, images: Tensor) -> Tensor:
-        """Return images as float32 on the detector's device.
-
-        Raises:
-            ValueError: if ``images`` has another shape, another type or values outside [0, 1].
-        """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"expected float images (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
         images = images.to(self.device, torch.float32)
         if images.numel() and not (images.amin() >= -1e-4 and images.amax() <= 1 + 1e-4):
             raise ValueError("expected image values in [0, 1] without NaN")
-        return images
+        dtype = DTYPES.get(self.precision)
+        autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+        with float32_products(self.precision, self.device), autocast:
+            raw = self.detect(self.preprocess(images))
+        return type(raw)(*(value.float().clamp(0, 1) for value in raw))
 
     @abc.abstractmethod
     def to_checkpoint(self) -> Checkpoint:

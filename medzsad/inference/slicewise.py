@@ -178,12 +178,9 @@ class SliceWisePredictor:
         frame = SliceFrame.around(foreground, self.plane, pixel_mm, network.image_size)
         image = self._images(volume, foreground, frame, network.neighbour_mm)
         threshold = None
-        if network.tells_colours:
-            looks = network.for_images(frame.fit(image(predicted[len(predicted) // 2]))[None])
-            threshold = looks.threshold
-            if len(predicted) == 1:  # of a film, each frame goes its own way
-                network = looks
-                frame = SliceFrame.around(foreground, self.plane, pixel_mm, network.image_size)
+        if network.tells_colours and network.neighbour_mm is None:
+            middle = frame.fit(image(predicted[len(predicted) // 2]))
+            threshold = network.for_images(middle[None]).threshold
 
         scores: list[float] = []
         probabilities: list[float] = []

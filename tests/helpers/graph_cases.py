@@ -42,7 +42,6 @@ MAKERS: dict[str, Callable[[], AnomalyDetector]] = {
         network=NETWORK,
         colour="lite0",
         photographs=True,
-        colour_size=64,
         colour_threshold=0.3,
         calibration=CALIBRATION,
     ),

@@ -73,28 +73,28 @@ class ColourNetwork(nn.Module):
     def decode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return what logits are computed from: features of pixels (B, C, S/2, S/2) and images (B, D)."""
         decoded, image = self.decode_features(self.features(images))
-        return scaled_to(decoded, images.shape[-1] // 2), image
+        return _to(decoded, images.shape[-1] // 2), image
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return what the decoder is given of images (B, 3, S, S): Lite0's last five stages, no gradients."""
         side = 32 * max(1, round(images.shape[-1] * FINER / 32))
         with torch.no_grad():
-            stages: list[Tensor] = self.encoder(scaled_to(images.float(), side))
+            stages: list[Tensor] = self.encoder(_to(images.float(), side))
         return stages[1:]
 
     def decode_features(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return features of pixels, at a quarter of what the encoder saw, and of images."""
         quarter, eighth, fourth, fifth, last = features
-        deep = torch.cat([fourth, fifth, scaled_to(last, fourth.shape[-1])], 1)
+        deep = torch.cat([fourth, fifth, _to(last, fourth.shape[-1])], 1)
         deep = self.fuse_16(self.lateral_16(deep))
         batch, width, height, side = deep.shape
         tokens = deep.flatten(2).transpose(1, 2)
         tokens = torch.cat([self.image_token.expand(batch, -1, -1).to(tokens.dtype), tokens], 1)
         tokens = self.norm(self.blocks(tokens))
         deep = tokens[:, 1:].transpose(1, 2).reshape(batch, width, height, side)
-        fused_8 = self.fuse_8(self.lateral_8(eighth) + scaled_to(self.down_8(deep), eighth.shape[-1]))
+        fused_8 = self.fuse_8(self.lateral_8(eighth) + _to(self.down_8(deep), eighth.shape[-1]))
         image = self.image_head(torch.cat([tokens[:, 0], fused_8.amax((2, 3)).to(tokens.dtype)], 1))
-        fused_4 = self.fuse_4(self.lateral_4(quarter) + scaled_to(self.down_4(fused_8), quarter.shape[-1]))
+        fused_4 = self.fuse_4(self.lateral_4(quarter) + _to(self.down_4(fused_8), quarter.shape[-1]))
         return fused_4, image
 
 
@@ -117,8 +117,7 @@ def _lateral(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.GroupNorm(8, outputs))
 
 
-def scaled_to(x: Tensor, side: int) -> Tensor:
-    """Return maps (B, C, S, S) at another side, bilinearly."""
+def _to(x: Tensor, side: int) -> Tensor:
     if x.shape[-1] == side:
         return x
     return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)

@@ -14,7 +14,7 @@ neighbours (:mod:`medzsad.detectors.mini.slices`). It is trained on synthetic an
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.mini.colour import ColourNetwork, learned, load_learned, scaled_to
+from medzsad.detectors.mini.colour import ColourNetwork, learned, load_learned
 from medzsad.detectors.mini.conditions import by_conditions
 from medzsad.detectors.mini.network import FOREGROUND_LEVEL, MiniNetwork
 from medzsad.detectors.mini.slices import SliceNetwork
@@ -100,8 +100,6 @@ class MedzsadMini(AnomalyDetector):
             field of view; None for ``image_size``.
         threshold: default threshold of the anomaly map, chosen on held-out synthetic images.
         slice_threshold: the same for slices of volumes; None for ``threshold``.
-        colour_size: side at which the second network is shown images that are no slices, a multiple of 16;
-            None for ``image_size``.
         colour_threshold: the threshold for what goes through the second network; None for ``threshold``.
         score_mix: the joint score is ``(1 - score_mix) * p_image + score_mix * max(smoothed map)``.
         smoothing: sigma of the map's Gaussian smoothing, in pixels of the map (half the input's side).
@@ -141,7 +139,6 @@ class MedzsadMini(AnomalyDetector):
         slice_size: int | None = None,
         threshold: float | str = 0.5,
         slice_threshold: float | str | None = None,
-        colour_size: int | None = None,
         colour_threshold: float | str | None = None,
         score_mix: float = 0.5,
         smoothing: float = 1.0,
@@ -154,17 +151,14 @@ class MedzsadMini(AnomalyDetector):
         calibration: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
         normal_scores: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        for side in (image_size, slice_size or image_size, colour_size or image_size):
+        for side in (image_size, slice_size or image_size):
             if side <= 0 or side % 16:
-                raise ValueError(
-                    f"image_size, slice_size and colour_size must be positive multiples of 16, got {side}"
-                )
+                raise ValueError(f"image_size and slice_size must be positive multiples of 16, got {side}")
         # Mean 0 and std 1: the network standardises each image by itself (input_features).
         super().__init__(image_size=image_size, mean=(0, 0, 0), std=(1, 1, 1), threshold=threshold)
         self.flat_size, self.slice_size = self.image_size, int(slice_size or image_size)
         self.image_threshold = threshold
         self.slice_threshold = slice_threshold
-        self.grey_size, self.colour_size = self.image_size, colour_size
         self.colour_threshold = colour_threshold
         self.kind = "grey"  # whose calibration grey images have
         self.score_mix = float(score_mix)
@@ -211,7 +205,6 @@ class MedzsadMini(AnomalyDetector):
             "flip": self.flip,
             "colour": self.colour if self.colour_network is not None else False,
             **({"photographs": True} if self.photographs else {}),
-            **({} if self.colour_size is None else {"colour_size": self.colour_size}),
             "neighbour_mm": self.slice_neighbour_mm,
             "calibration": self.calibration,
         }
@@ -222,7 +215,7 @@ class MedzsadMini(AnomalyDetector):
         Of grey volumes with their own network if any.
         """
         detector = copy.copy(self)
-        detector.image_size = detector.grey_size = self.slice_size
+        detector.image_size = self.slice_size
         if not colour or self.slice_network is None:
             detector.kind = "slice"
             detector.neighbour_mm = self.slice_neighbour_mm
@@ -253,10 +246,9 @@ class MedzsadMini(AnomalyDetector):
         return self.for_network(int(2 * colours.sum() > len(colours)))
 
     def for_network(self, number: int) -> MedzsadMini:
-        """Return the same detector for network ``number`` for images, at its size, with its threshold."""
+        """Return the same detector for the network ``number`` of those for images, with its threshold."""
         detector = copy.copy(self)
         detector.only = number
-        detector.image_size = (self.colour_size if number else None) or self.grey_size
         own = [self.image_threshold, self.colour_threshold]
         if self.threshold in own:  # unless a caller has set another
             detector.threshold = own[0] if own[number] is None else own[number]
@@ -277,18 +269,6 @@ class MedzsadMini(AnomalyDetector):
         both = [first, ("colour", self.colour_network)]
         return both if self.only is None else both[self.only : self.only + 1]
 
-    @torch.inference_mode()
-    def predict_at_own_size(self, images: Tensor) -> Prediction | SlicePrediction:
-        """See the base class; of a batch that networks of different sizes share, at the images' size."""
-        same_size = self.is_graph or self.colour_size in (None, self.image_size)
-        if same_size or len(self.networks_in_use()) == 1 or not len(images):
-            return super().predict_at_own_size(images)
-        images = self.checked(images)
-        chosen = self.route(self.preprocess(images))
-        if (chosen == chosen[:1]).all():
-            return self.for_images(images).predict_at_own_size(images)
-        return divided(images, chosen, [self.for_network(number) for number in range(2)])
-
     def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
         """Predicts; the map is half the size of ``inputs``, float32 (B, image_size / 2, image_size / 2).
 
@@ -299,16 +279,7 @@ class MedzsadMini(AnomalyDetector):
         if len(used) == 1:
             return used[0](inputs)
         chosen = self.route(inputs)
-        if not self.is_graph:
-            return divided(inputs, chosen, used)
-        return by_conditions(inputs, chosen, [used[0], partial(self._at_colour_size, used[1])])
-
-    def _at_colour_size(self, network: Callable[[Tensor], Prediction], inputs: Tensor) -> Prediction:
-        """Return what the second network says in a graph, which shows both their images at one size."""
-        side = self.colour_size or inputs.shape[-1]
-        prediction = network(scaled_to(inputs, side))
-        half = inputs.shape[-1] // 2
-        return prediction._replace(anomaly_map=scaled_to(prediction.anomaly_map[:, None], half)[:, 0])
+        return by_conditions(inputs, chosen, used) if self.is_graph else divided(inputs, chosen, used)
 
     @staticmethod
     def route(inputs: Tensor) -> Tensor:
@@ -377,7 +348,6 @@ class MedzsadMini(AnomalyDetector):
                 "slice_size": self.slice_size,
                 "threshold": self.threshold if is_whole else self.image_threshold,
                 "slice_threshold": self.slice_threshold,
-                **({} if self.colour_size is None else {"colour_size": self.colour_size}),
                 **({} if self.colour_threshold is None else {"colour_threshold": self.colour_threshold}),
                 "score_mix": self.score_mix,
                 "smoothing": self.smoothing,

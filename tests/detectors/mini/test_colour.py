@@ -87,41 +87,28 @@ def test_a_batch_equals_its_images_one_by_one(detector: MedzsadMini) -> None:
             torch.testing.assert_close(ours[index], expected[0], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("size", [None, 64])
-def test_photographs_have_a_size_and_a_threshold_of_their_own(
-    detector: MedzsadMini, size: int | None
-) -> None:
-    settings = detector.to_checkpoint().settings
-    assert not settings.keys() & {"colour_size", "colour_threshold"}
-    own = MedzsadMini(
-        image_size=48, network=SMALL, colour="lite0", photographs=True, threshold=0.2,
-        colour_size=size, colour_threshold=0.4,
-    )  # fmt: skip
+def test_photographs_have_a_threshold_of_their_own(detector: MedzsadMini) -> None:
+    assert "colour_threshold" not in detector.to_checkpoint().settings
+    settings = {"threshold": 0.2, "colour_threshold": 0.4}
+    own = MedzsadMini(image_size=48, network=SMALL, colour="lite0", photographs=True, **settings)
     own.load_state_dict(detector.state_dict())
     colour, surface, scan = pictures()
     for images, threshold in ((colour, 0.4), (surface, 0.2), (torch.cat([colour, scan, colour]), 0.4)):
         assert own.for_images(images).threshold == threshold
+        assert detector.for_images(images).threshold == detector.threshold
     for modality in (Modality.RGB, Modality.US):
         known = own.for_modality(modality)
-        assert (known.threshold, known.image_size) == (0.4, size or 48)
+        assert known.threshold == 0.4
         assert known.for_images(scan) is known
         assert known.to_checkpoint().settings == own.to_checkpoint().settings
-        again = known.for_modality(Modality.MR)
-        assert (again.threshold, again.image_size) == (0.2, 48)
+        assert known.for_modality(Modality.MR).threshold == 0.2
     changed = own.for_volume()
     assert changed.threshold == 0.2
     changed.threshold = 0.9  # a caller's word holds
     assert changed.for_modality(Modality.US).threshold == 0.9
-    # Each image is shown at the size of its network, whatever else is in the batch.
-    images = torch.cat(pictures())
-    whole = own(images)
-    for index, image in enumerate(images):
-        for ours, expected in zip(whole, own(image[None]), strict=True):
-            torch.testing.assert_close(ours[index], expected[0], atol=1e-5, rtol=1e-4)
-    assert torch.equal(own(scan).anomaly_map, detector(scan).anomaly_map)
-    assert torch.equal(own(colour).anomaly_map, detector(colour).anomaly_map) == (size is None)
-    assert own.predict_at_own_size(colour).anomaly_map.shape[-1] == (size or 48) // 2
+    for ours, expected in zip(
+        own(torch.cat([colour, scan])), detector(torch.cat([colour, scan])), strict=True
+    ):
+        assert torch.equal(ours, expected)
     stored = MedzsadMini.from_checkpoint(own.to_checkpoint())
-    assert (stored.colour_size, stored.colour_threshold, stored.threshold) == (size, 0.4, 0.2)
-    with pytest.raises(ValueError, match="multiples of 16"):
-        MedzsadMini(image_size=48, colour_size=50)
+    assert (stored.colour_threshold, stored.threshold) == (0.4, 0.2)
