@@ -64,3 +64,16 @@ def test_the_decoder_is_given_each_image_and_its_mirror_image(tool: ModuleType, 
     assert [tuple(level.shape) for level in levels][:2] == [(6, 24, 16, 16), (6, 40, 8, 8)]
     assert torch.equal(masks[3:], masks[:3].flip(-1))
     assert torch.equal(labels[3:], labels[:3])
+
+
+def test_a_stage_goes_on_from_another(tool: ModuleType, tmp_path: Path) -> None:
+    first = read_checkpoint(run(tool, tmp_path))
+    recipe = tool.ColourRecipe(
+        "more", "colour", size=48, shown=48, chunks=1, chunk=4, steps=2, batch=2, rate=0
+    )
+    args = SimpleNamespace(work=str(tmp_path), seed=7, steps_factor=1.0, stop_after=None, save_every=100)
+    assert tool.train_colour(args, recipe)
+    second = read_checkpoint(tmp_path / "more.safetensors")
+    for name, tensor in first.tensors.items():
+        assert torch.equal(tensor, second.tensors[name])  # its rate is 0
+    assert second.training["init"] == first.training

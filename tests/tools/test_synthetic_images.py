@@ -37,6 +37,7 @@ LOOKS = (
     "objects",
     "skin",
     "colon",
+    "thyroid",
 )
 
 
