@@ -209,6 +209,7 @@ def metadata(detector: AnomalyDetector) -> dict[str, str]:
         "model": detector.name,
         "method": detector.method,
         "threshold": detector.threshold,
+        **({} if (own := getattr(detector, "colour_threshold", None)) is None else {"colour_threshold": own}),
         "image_size": side,
         "inputs": {INPUT: ["batch", 3, side, side]},
         "outputs": outputs,
