@@ -3,15 +3,16 @@
     python tools/combine_mini.py GREY.safetensors COLOUR.safetensors OUT.safetensors --data "$MEDZSAD_SHARED"
     python tools/combine_mini.py DETECTOR.safetensors --slices SLICE.safetensors OUT.safetensors
     python tools/combine_mini.py DETECTOR.safetensors --colour COLOUR.safetensors OUT.safetensors
+    python tools/combine_mini.py DETECTOR.safetensors --ultrasound COLOUR.safetensors OUT.safetensors
 
 One network serves grey images, one images in colour, one slices of volumes. Images are shown at
-``--image-size``, slices of volumes at the size of the training. The second and the third command give a
-finished detector another network for slices or for colours, and leave all else as it is; both options may be
-given. On held-out synthetic images of each kind, half of them with a lesion, Platt scaling is fitted to the
-map, the image probability and the joint score, so that the values of all networks mean the same: the share of
-such pixels or images that are abnormal.
+``--image-size``, slices of volumes at the size of the training. The other commands give a finished detector
+another network for slices, colours or ultrasound, and leave all else as it is; all options may be given.
+On held-out synthetic images of each kind, half of them with a lesion, Platt scaling is fitted to the map, the
+image probability and the joint score, so that the values of all networks mean the same: the share of such
+pixels or images that are abnormal.
 The default threshold of the map is the one with the best Dice over the held-out images of a kind: grey
-images, images in colour and slices each have their own.
+images, images in colour, ultrasound and slices each have their own.
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ from medzsad.detectors.mini.model import AS_IT_IS, PREFIXES, MedzsadMini, platt
 HELD_OUT = 950_000_000  # seeds from here on are never trained on
 KINDS = {  # looks that each network serves, all alike
     "grey": ("brain", "abstract", "body", "real", "ultrasound", "surface"),
-    "colour": ("endoscopy", "surface", "objects", "skin", "colon", "ultrasound", "thyroid"),
+    "colour": ("endoscopy", "surface", "objects", "skin", "colon", "ultrasound"),
+    "ultrasound": ("ultrasound", "thyroid"),
     "slice": ("brain", "abstract", "body", "real"),
 }
 # Sources of slices: label maps, real volumes, looks of images.
 SLICE_KINDS = {"heads": (1, 0, 0), "volumes": (0, 1, 0), "looks": (0, 0, 1)}
+GREY = ("grey", "slice")  # kinds that are shown without colours
 LIMIT = 1e-6
 
 
@@ -92,6 +95,8 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
             "slice_size": grey.settings["image_size"],
             "neighbour_mm": None,
             "slice_threshold": None,
+            "ultrasound": False,
+            "ultrasound_threshold": None,
             "normal_scores": None,
         },
         training={**grey.training, "colour": colour.training},
@@ -125,14 +130,37 @@ def add_colour(detector: Checkpoint, colour: Checkpoint) -> Checkpoint:
     return Checkpoint(detector.method, kept | added, settings, training)
 
 
-def calibrate_colour(checkpoint: Checkpoint, count: int) -> Checkpoint:
-    """Fits scalings and threshold of the network for colours; all others stay as they are."""
+def add_ultrasound(detector: Checkpoint, part: Checkpoint) -> Checkpoint:
+    """Return detector with this network for ultrasound, in place of one that it may have already.
+
+    Args:
+        detector: one that has a network of the same encoder for colours.
+        part: what the stage "colour_ultrasound" of train_mini wrote.
+
+    Raises:
+        ValueError: if the encoders differ.
+    """
+    if detector.settings.get("encoder") != part.settings["encoder"]:
+        raise ValueError("the networks for colours and for ultrasound have different encoders")
+    prefix = PREFIXES["ultrasound_network"]
+    kept = {name: tensor for name, tensor in detector.tensors.items() if not name.startswith(prefix)}
+    calibration = {**detector.settings["calibration"], "ultrasound": AS_IT_IS}
+    settings = {**detector.settings, "ultrasound": True, "calibration": calibration}
+    added = {f"{prefix}{name}": tensor for name, tensor in part.tensors.items()}
+    return Checkpoint(
+        detector.method, kept | added, settings, {**detector.training, "ultrasound": part.training}
+    )
+
+
+def calibrate_part(checkpoint: Checkpoint, kind: str, count: int) -> Checkpoint:
+    """Fits scalings and threshold of the network for ``"colour"`` or ``"ultrasound"``, of no other."""
     detector = MedzsadMini.from_checkpoint(checkpoint)
-    looks = {look: look_at(detector, "colour", look, None, count) for look in KINDS["colour"]}
-    detector.calibration["colour"], errors = scale(looks, count)
-    detector.colour_threshold, dice = best_threshold(looks)
+    looks = {look: look_at(detector, kind, look, None, count) for look in KINDS[kind]}
+    detector.calibration[kind], errors = scale(looks, count)
+    threshold, dice = best_threshold(looks)
+    setattr(detector, f"{kind}_threshold", threshold)
     record = {"calibration_error": errors, "held_out_dice": dice}
-    training = {**checkpoint.training, "colour": {**checkpoint.training["colour"], **record}}
+    training = {**checkpoint.training, kind: {**checkpoint.training[kind], **record}}
     made = detector.to_checkpoint()
     return Checkpoint(made.method, made.tensors, made.settings, training)
 
@@ -145,9 +173,9 @@ def look_at(detector: MedzsadMini, kind: str, look: str, slices: Tensor | None, 
     for index in range(0, count, 24):
         # Made at the size of the training, whatever they are then shown at.
         batch = generate(
-            seed + index, 24, detector.slice_size, slices, looks=(look,), grey=kind != "colour", abnormal=0.5
+            seed + index, 24, detector.slice_size, slices, looks=(look,), grey=kind in GREY, abnormal=0.5
         )
-        network = detector.colour_network if kind == "colour" else detector.network
+        network = detector.network if kind in GREY else getattr(detector, f"{kind}_network")
         shown = detector.for_volume() if kind == "slice" else detector
         maps, scores, probabilities = shown._detect(network, shown.preprocess(batch.images), kind)[:3]
         masks = torch.nn.functional.adaptive_avg_pool2d(batch.masks[:, None], maps.shape[-2:])[:, 0]
@@ -293,6 +321,7 @@ def calibrate(checkpoint: Checkpoint, slices: Tensor | None, count: int) -> Chec
             if look != "real" or slices is not None
         }
         for kind, looks in KINDS.items()
+        if kind != "ultrasound"
     }
     errors: dict[str, dict[str, float]] = {}
     dice = {}
@@ -313,6 +342,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--slices", type=Path, help="the network for slices of volumes")
     parser.add_argument("--colour", type=Path, help="the network for images in colour")
+    parser.add_argument("--ultrasound", type=Path, help="the network for ultrasound")
     parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
     parser.add_argument("--image-size", type=int, default=144, help="that images are shown at")
     parser.add_argument("--count", type=int, default=240, help="held-out images of each look")
@@ -324,9 +354,14 @@ def main() -> None:
         for look, error in checkpoint.training["calibration_error"].items():
             print(f"{look:20} calibration error: image score {error['score']:.3f}, map {error['map']:.4f}")
     if args.colour:
-        checkpoint = calibrate_colour(add_colour(checkpoint, read_checkpoint(args.colour)), args.count)
-        for look, error in checkpoint.training["colour"]["calibration_error"].items():
-            print(f"{look}, colour: calibration error: score {error['score']:.3f}, map {error['map']:.4f}")
+        checkpoint = add_colour(checkpoint, read_checkpoint(args.colour))
+        checkpoint = calibrate_part(checkpoint, "colour", args.count)
+    if args.ultrasound:
+        checkpoint = add_ultrasound(checkpoint, read_checkpoint(args.ultrasound))
+        checkpoint = calibrate_part(checkpoint, "ultrasound", args.count)
+    for kind in ("colour", "ultrasound"):
+        for look, error in checkpoint.training.get(kind, {}).get("calibration_error", {}).items():
+            print(f"{look}, {kind}: calibration error: score {error['score']:.3f}, map {error['map']:.4f}")
     if args.slices:
         whole = add_slices(checkpoint, read_checkpoint(args.slices), NEIGHBOUR_MM)
         checkpoint = calibrate_slices(whole, load_sources(args.data), args.count)
@@ -336,7 +371,7 @@ def main() -> None:
     save_checkpoint(checkpoint, args.out)
     settings = checkpoint.settings
     print(settings["calibration"])
-    print(*(settings.get(f"{kind}threshold") for kind in ("", "colour_", "slice_")))
+    print(*(settings.get(f"{kind}threshold") for kind in ("", "colour_", "ultrasound_", "slice_")))
 
 
 if __name__ == "__main__":

@@ -111,8 +111,9 @@ def test_a_network_of_frozen_features_is_a_graph_and_radiology_never_takes_it(gr
     compare(graph.for_modality(Modality.US), detector.for_modality(Modality.US), scan)
     assert graph.for_modality(Modality.GREY) is graph
     assert known.threshold == detector.threshold
-    for photographs in (graph.for_modality(Modality.US), graph.for_images(coloured)):
+    for photographs in (graph.for_modality(Modality.RGB), graph.for_images(coloured)):
         assert photographs.threshold == 0.3
+    assert graph.for_modality(Modality.US).threshold == 0.4
     assert graph.for_images(scan).threshold == detector.threshold
     assert known.for_modality(Modality.CT) is known
 

@@ -43,6 +43,8 @@ MAKERS: dict[str, Callable[[], AnomalyDetector]] = {
         colour="lite0",
         photographs=True,
         colour_threshold=0.3,
+        ultrasound=True,
+        ultrasound_threshold=0.4,
         calibration=CALIBRATION,
     ),
     "mini-grey": lambda: MedzsadMini(image_size=32, network=NETWORK, flip=False),

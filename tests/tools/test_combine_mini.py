@@ -111,14 +111,20 @@ def test_a_network_for_photographs_is_added_and_calibrated_alone(tool: ModuleTyp
     network = ColourNetwork()
     weights = {name: tensor.half() for name, tensor in learned(network).items()}
     settings = {"image_size": 48, "colour": "lite0", "encoder": network.encoder.digest}
-    made = tool.calibrate_colour(
-        tool.add_colour(start, Checkpoint("mini", weights, settings, {"seed": 3})), 24
-    )
+    part = Checkpoint("mini", weights, settings, {"seed": 3})
+    made = tool.calibrate_part(tool.add_colour(start, part), "colour", 24)
+    assert "colour_threshold" in made.settings
     assert made.training["slice"] == {"seed": 7}
     assert made.training["colour"].keys() >= {"seed", "calibration_error", "held_out_dice"}
     assert made.settings["calibration"]["colour"] != start.settings["calibration"]["colour"]
     for key in ("threshold", "image_size", "slice_size", "neighbour_mm", "flip"):
         assert made.settings[key] == start.settings[key]
+    with pytest.raises(ValueError, match="different encoders"):
+        tool.add_ultrasound(start, part)
+    colours = made.settings["calibration"]["colour"]
+    made = tool.calibrate_part(tool.add_ultrasound(made, part), "ultrasound", 24)
+    assert "ultrasound_threshold" in made.settings
+    assert made.settings["calibration"]["colour"] == colours
     detector, before = MedzsadMini.from_checkpoint(made), MedzsadMini.from_checkpoint(start)
     assert detector.colour == "lite0"
     assert detector.photographs

@@ -25,6 +25,7 @@ class ColourNetwork(nn.Module):
     """The network: Lite0's features at 1/4 to 1/32, a small transformer at 1/16, a decoder back to 1/4.
 
     Args:
+        encoder: shared with another network; None to read it.
         widths: channels at 1/4, 1/8 and 1/16 of what the encoder sees (multiples of 8).
         depth: transformer blocks.
         heads: attention heads.
@@ -35,6 +36,7 @@ class ColourNetwork(nn.Module):
 
     def __init__(
         self,
+        encoder: Lite0Encoder | None = None,
         *,
         widths: tuple[int, int, int] = (32, 64, 128),
         depth: int = 2,
@@ -42,7 +44,7 @@ class ColourNetwork(nn.Module):
         pixel_width: int = 32,
     ) -> None:
         super().__init__()
-        self.encoder = Lite0Encoder()
+        self.encoder = Lite0Encoder() if encoder is None else encoder
         quarter, eighth, sixteenth = widths
         self.lateral_16 = _lateral(sum(CHANNELS[3:]), sixteenth)
         self.fuse_16 = ResidualUnit(sixteenth)

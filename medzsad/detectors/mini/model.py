@@ -36,8 +36,12 @@ from medzsad.errors import ModelNotReady
 from medzsad.scans.scan import Modality
 
 COLOUR_LEVEL = 0.03  # from this mean difference between channels on, an image is one in colour
-PREFIXES = {"colour_network": "colour.", "slice_network": "slice."}  # of their tensors in a checkpoint
-KINDS = ("grey", "colour", "slice")  # of images, as far as calibration is concerned
+PREFIXES = {  # of their tensors in a checkpoint
+    "colour_network": "colour.",
+    "ultrasound_network": "ultrasound.",
+    "slice_network": "slice.",
+}
+KINDS = ("grey", "colour", "ultrasound", "slice")  # of images, as far as calibration is concerned
 AS_IT_IS = {"map": (1.0, 0.0), "probability": (1.0, 0.0), "score": (1.0, 0.0)}
 
 
@@ -110,12 +114,14 @@ class MedzsadMini(AnomalyDetector):
             sizes, ``"lite0"`` for :class:`ColourNetwork`.
         photographs: give the second network grey images, too, that are known to be photographs, and
             ultrasound (:meth:`for_modality`).
+        ultrasound: have one more network over that encoder, for ultrasound that is known to be some.
+        ultrasound_threshold: its threshold; None for ``threshold``.
         encoder: digest of the encoder that :class:`ColourNetwork` was trained with; None for any.
         neighbour_mm: have a third network, :class:`SliceNetwork`, for slices of grey volumes, which sees the
             slices this far below and above, too; None for the network of grey images.
-        calibration: for ``"grey"`` and ``"colour"`` images and for a volume's ``"slice"``, slope and offset
-            (:func:`platt`) of ``"map"``, ``"probability"`` and ``"score"``, so that values mean the same
-            everywhere; None leaves them as they are.
+        calibration: for ``"grey"``, ``"colour"`` and ``"ultrasound"`` images and for a volume's ``"slice"``,
+            slope and offset (:func:`platt`) of ``"map"``, ``"probability"`` and ``"score"``, so that values
+            mean the same everywhere; None leaves them as they are.
         normal_scores: the fields of :class:`~medzsad.detectors.normal_scores.NormalScores`, measured with
             the network for slices; None where they are not known.
 
@@ -146,6 +152,8 @@ class MedzsadMini(AnomalyDetector):
         network: dict[str, Any] | None = None,
         colour: bool | str = False,
         photographs: bool = False,
+        ultrasound: bool = False,
+        ultrasound_threshold: float | str | None = None,
         encoder: str | None = None,
         neighbour_mm: float | None = None,
         calibration: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
@@ -172,6 +180,13 @@ class MedzsadMini(AnomalyDetector):
         if colour:
             second = self._build_colour_network()
             self.colour_network = second.to(memory_format=torch.channels_last)
+        self.ultrasound_network: ColourNetwork | None = None
+        self.ultrasound_threshold = ultrasound_threshold
+        if ultrasound:
+            if not isinstance(self.colour_network, ColourNetwork):
+                raise ValueError("a network for ultrasound goes with colour 'lite0'")
+            self.ultrasound_network = ColourNetwork(self.colour_network.encoder)
+            self.ultrasound_network.to(memory_format=torch.channels_last)
         self.slice_network: SliceNetwork | None = None
         self.slice_neighbour_mm = neighbour_mm
         if neighbour_mm is not None:
@@ -205,6 +220,7 @@ class MedzsadMini(AnomalyDetector):
             "flip": self.flip,
             "colour": self.colour if self.colour_network is not None else False,
             **({"photographs": True} if self.photographs else {}),
+            **({"ultrasound": True} if self.ultrasound_network is not None else {}),
             "neighbour_mm": self.slice_neighbour_mm,
             "calibration": self.calibration,
         }
@@ -225,12 +241,14 @@ class MedzsadMini(AnomalyDetector):
         return detector
 
     def network_for(self, modality: Modality) -> int | None:
-        """Return 0, or 1 for ultrasound and photographs; None where the looks decide."""
+        """Return 0, 1 for photographs, 2 or 1 for ultrasound; None where the looks decide."""
         by_itself = self.kind == "slice" and self.slice_network is not None
         if self.colour_network is None or by_itself or modality is Modality.GREY:
             return None
         if not self.photographs:
             return None if modality is Modality.RGB else 0
+        if modality is Modality.US and self.ultrasound_network is not None:
+            return 2
         return int(modality in (Modality.US, Modality.RGB))
 
     def for_modality(self, modality: Modality) -> MedzsadMini:
@@ -249,7 +267,7 @@ class MedzsadMini(AnomalyDetector):
         """Return the same detector for the network ``number`` of those for images, with its threshold."""
         detector = copy.copy(self)
         detector.only = number
-        own = [self.image_threshold, self.colour_threshold]
+        own = [self.image_threshold, self.colour_threshold, self.ultrasound_threshold]
         if self.threshold in own:  # unless a caller has set another
             detector.threshold = own[0] if own[number] is None else own[number]
         return detector
@@ -263,11 +281,14 @@ class MedzsadMini(AnomalyDetector):
         """Kind and network of what it is now used for: one, or that for grey images and that for colours."""
         if self.kind == "slice" and self.slice_network is not None:
             return [("slice", self.slice_network)]
-        first: tuple[str, MiniNetwork | ColourNetwork] = (self.kind, self.network)
-        if self.colour_network is None:
-            return [first]
-        both = [first, ("colour", self.colour_network)]
-        return both if self.only is None else both[self.only : self.only + 1]
+        every = self._networks_of_images()
+        return every[:2] if self.only is None else [every[self.only]]
+
+    def _networks_of_images(self) -> list[tuple[str, MiniNetwork | ColourNetwork]]:
+        """Return kind and network of all that images may go through, in the order of their numbers."""
+        named = (("colour", self.colour_network), ("ultrasound", self.ultrasound_network))
+        others = [(kind, network) for kind, network in named if network is not None]
+        return [(self.kind, self.network), *others]
 
     def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
         """Predicts; the map is half the size of ``inputs``, float32 (B, image_size / 2, image_size / 2).
@@ -287,17 +308,18 @@ class MedzsadMini(AnomalyDetector):
         return is_colour(inputs).long()
 
     def networks(self) -> tuple[MedzsadMini, ...]:
-        """Return a detector for each network in use, with the weights of that network alone."""
+        """Return a detector for each network that images may go through, with its weights alone."""
         if not (self.colour_network or self.slice_network):
             return (self,)
         parts = []
-        for number, (kind, network) in enumerate(self.networks_in_use()):
+        used = self.networks_in_use()
+        for number, (kind, network) in enumerate(used if len(used) == 1 else self._networks_of_images()):
             for_slices = network is self.slice_network
             alone = (self if for_slices else self.for_network(self.only or number))._copy()
             for part in ("network", *PREFIXES):
                 alone._modules[part] = None
             alone._modules["slice_network" if for_slices else "network"] = network
-            alone.kind = kind
+            alone.kind, alone.only = kind, None
             parts.append(alone)
         return tuple(parts)
 
@@ -335,6 +357,7 @@ class MedzsadMini(AnomalyDetector):
     def to_checkpoint(self) -> Checkpoint:
         """Return the networks' weights in float16 (half the file, no measurable change) and the settings."""
         is_whole = self.kind == "grey" and self.only is None
+        ultrasound = {"ultrasound": True, "ultrasound_threshold": self.ultrasound_threshold}
         tensors = learned(self.network)
         for part, prefix in PREFIXES.items():
             network = getattr(self, part)
@@ -356,6 +379,7 @@ class MedzsadMini(AnomalyDetector):
                 "colour": self.colour if self.colour_network is not None else False,
                 **({} if self.encoder_digest is None else {"encoder": self.encoder_digest}),
                 **({"photographs": True} if self.photographs else {}),
+                **({} if self.ultrasound_network is None else ultrasound),
                 "neighbour_mm": self.slice_neighbour_mm,
                 "calibration": self.calibration,
                 "normal_scores": [asdict(scores) for scores in self.normal_scores],

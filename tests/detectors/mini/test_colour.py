@@ -112,3 +112,34 @@ def test_photographs_have_a_threshold_of_their_own(detector: MedzsadMini) -> Non
         assert torch.equal(ours, expected)
     stored = MedzsadMini.from_checkpoint(own.to_checkpoint())
     assert (stored.colour_threshold, stored.threshold) == (0.4, 0.2)
+
+
+def test_ultrasound_may_have_a_network_of_its_own_over_the_same_encoder(
+    detector: MedzsadMini, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    settings = {"threshold": 0.2, "ultrasound": True, "ultrasound_threshold": 0.3, "colour_threshold": 0.4}
+    own = MedzsadMini(image_size=48, network=SMALL, colour="lite0", photographs=True, **settings)
+    own.network.load_state_dict(detector.network.state_dict())
+    own.colour_network.load_state_dict(detector.colour_network.state_dict())
+    assert own.ultrasound_network.encoder is own.colour_network.encoder
+    colour, surface, scan = pictures()
+    whole = torch.cat([colour, surface, scan])
+    assert torch.equal(own(whole).anomaly_map, detector(whole).anomaly_map)  # nothing says that it is one
+    for modality in (Modality.RGB, Modality.MR):
+        known, former = own.for_modality(modality), detector.for_modality(modality)
+        assert torch.equal(known(whole).anomaly_map, former(whole).anomaly_map)
+    ultrasound = own.for_modality(Modality.US)
+    assert ultrasound.threshold == 0.3
+    assert not torch.equal(ultrasound(scan).anomaly_map, own.for_modality(Modality.RGB)(scan).anomaly_map)
+    parts = own.networks()
+    assert [part.threshold for part in parts] == [0.2, 0.4, 0.3]
+    assert torch.equal(parts[2](scan).anomaly_map, ultrasound(scan).anomaly_map)
+    (alone,) = ultrasound.networks()
+    assert torch.equal(alone(scan).anomaly_map, ultrasound(scan).anomaly_map)
+    save_checkpoint(own.to_checkpoint(), tmp_path / "mini.safetensors")
+    again = MedzsadMini.from_checkpoint(read_checkpoint(tmp_path / "mini.safetensors"))
+    found, expected = (one.for_modality(Modality.US)(scan).anomaly_map for one in (again, own))
+    torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
+    with pytest.raises(ValueError, match="lite0"):
+        MedzsadMini(image_size=48, network=SMALL, colour=True, ultrasound=True)
