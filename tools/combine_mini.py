@@ -12,7 +12,7 @@ On held-out synthetic images of each kind, half of them with a lesion, Platt sca
 image probability and the joint score, so that the values of all networks mean the same: the share of such
 pixels or images that are abnormal.
 The default threshold of the map is the one with the best Dice over the held-out images of a kind: grey
-images, images in colour, ultrasound and slices each have their own.
+images, images in colour, ultrasound and slices each have their own (but with ``--one-threshold``).
 """
 
 from __future__ import annotations
@@ -343,6 +343,9 @@ def main() -> None:
     parser.add_argument("--slices", type=Path, help="the network for slices of volumes")
     parser.add_argument("--colour", type=Path, help="the network for images in colour")
     parser.add_argument("--ultrasound", type=Path, help="the network for ultrasound")
+    parser.add_argument(
+        "--one-threshold", action="store_true", help="that of grey images for colours and ultrasound, too"
+    )
     parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
     parser.add_argument("--image-size", type=int, default=144, help="that images are shown at")
     parser.add_argument("--count", type=int, default=240, help="held-out images of each look")
@@ -367,6 +370,8 @@ def main() -> None:
         checkpoint = calibrate_slices(whole, load_sources(args.data), args.count)
         for look, error in checkpoint.training["slice"]["calibration_error"].items():
             print(f"{look}, slices: calibration error: score {error['score']:.3f}, map {error['map']:.4f}")
+    if args.one_threshold:
+        checkpoint.settings.update(colour_threshold=None, ultrasound_threshold=None)
     MedzsadMini.from_checkpoint(checkpoint)  # refuses what does not fit
     save_checkpoint(checkpoint, args.out)
     settings = checkpoint.settings

@@ -28,7 +28,7 @@ COMMON: dict[str, Any] = {"backbone": CLIP, "clip_weights": None, "image_size": 
 NETWORK = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
 CALIBRATION = {
     kind: {name: (slope, 0.1) for name in ("map", "score", "probability")}
-    for kind, slope in (("grey", 1.5), ("colour", 0.7), ("slice", 1.1))
+    for kind, slope in (("grey", 1.5), ("colour", 0.7), ("ultrasound", 0.8), ("slice", 1.1))
 }
 MAKERS: dict[str, Callable[[], AnomalyDetector]] = {
     "mini": lambda: MedzsadMini(

@@ -344,7 +344,7 @@ class MedzsadMini(AnomalyDetector):
         with torch.autocast(inputs.device.type, enabled=False):
             maps = gaussian_smooth(maps, self.smoothing)
         score = (1 - self.score_mix) * probability + self.score_mix * maps.amax((1, 2))
-        pairs = self.calibration[kind]
+        pairs = self.calibration.get(kind, AS_IT_IS)
         prediction = Prediction(
             platt(maps, *pairs["map"]),
             platt(score, *pairs["score"]),
