@@ -269,7 +269,8 @@ class MedzsadMini(AnomalyDetector):
         detector.only = number
         own = [self.image_threshold, self.colour_threshold, self.ultrasound_threshold]
         if self.threshold in own:  # unless a caller has set another
-            detector.threshold = own[0] if own[number] is None else own[number]
+            chosen = own[number]
+            detector.threshold = self.image_threshold if chosen is None else chosen
         return detector
 
     @property
