@@ -324,15 +324,22 @@ def calibrate(checkpoint: Checkpoint, slices: Tensor | None, count: int) -> Chec
         if kind != "ultrasound"
     }
     errors: dict[str, dict[str, float]] = {}
-    dice = {}
     for kind, looks in found.items():
         detector.calibration[kind], own = scale(looks, count)
         errors |= {f"{look}, {kind}": error for look, error in own.items()}
-        threshold, dice[kind] = best_threshold(looks)
-        setattr(detector, "colour_threshold" if kind == "colour" else "threshold", threshold)
+    grey = {f"{look}, {kind}": seen for kind in GREY for look, seen in found[kind].items()}
+    detector.threshold, grey_dice = best_threshold(grey)
+    detector.colour_threshold, colour_dice = best_threshold(found["colour"])
+    dice = {"grey": grey_dice, "colour": colour_dice}
     training = {**checkpoint.training, "calibration_error": errors, "held_out_dice": dice}
     made = detector.to_checkpoint()
     return Checkpoint(made.method, made.tensors, made.settings, training)
+
+
+def with_one_threshold(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the detector with the threshold of grey images for colours and ultrasound, too."""
+    checkpoint.settings.update(colour_threshold=None, ultrasound_threshold=None)
+    return checkpoint
 
 
 def main() -> None:
@@ -371,7 +378,7 @@ def main() -> None:
         for look, error in checkpoint.training["slice"]["calibration_error"].items():
             print(f"{look}, slices: calibration error: score {error['score']:.3f}, map {error['map']:.4f}")
     if args.one_threshold:
-        checkpoint.settings.update(colour_threshold=None, ultrasound_threshold=None)
+        checkpoint = with_one_threshold(checkpoint)
     MedzsadMini.from_checkpoint(checkpoint)  # refuses what does not fit
     save_checkpoint(checkpoint, args.out)
     settings = checkpoint.settings

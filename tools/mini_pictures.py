@@ -78,9 +78,8 @@ def main() -> None:
     figure.tight_layout(pad=0.4)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=90)
-    Image.open(args.out).quantize(128).save(
-        args.out, optimize=True
-    )  # for the repository: a third of the size
+    # For the repository: a third of the size.
+    Image.open(args.out).quantize(128).save(args.out, optimize=True)
     print(args.out)
 
 

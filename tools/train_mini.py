@@ -31,7 +31,15 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from colour_stage import ULTRASOUND, train_colour
-from combine_mini import add_slices, calibrate, calibrate_slices, combine
+from combine_mini import (
+    add_slices,
+    add_ultrasound,
+    calibrate,
+    calibrate_part,
+    calibrate_slices,
+    combine,
+    with_one_threshold,
+)
 from map_losses import losses
 from slice_stage import train_slices
 from synthetic.planes import NEIGHBOUR_MM
@@ -311,11 +319,21 @@ def main() -> None:
         if not stage_file(args, name).exists():
             return  # stopped early, as asked
     if not args.stage:
-        names = ("grey", "colour_ultrasound")
-        grey, colour = (read_checkpoint(stage_file(args, name)) for name in names)
-        both = calibrate(combine(grey, colour, args.shown_size), load_slices(args.data), 24 * args.held_out)
-        whole = add_slices(both, read_checkpoint(stage_file(args, "slice")), NEIGHBOUR_MM)
-        save_checkpoint(calibrate_slices(whole, load_sources(args.data), 24 * args.held_out), args.out)
+        save_checkpoint(put_together(args), args.out)
+
+
+def put_together(args: argparse.Namespace) -> Checkpoint:
+    """Return the detector of all stages, calibrated, with one threshold for all images.
+
+    Those that held-out images give photographs and ultrasound are worse on real ones (model card).
+    """
+    names = ("grey", "colour", "colour_ultrasound", "slice")
+    grey, colour, ultrasound, slices = (read_checkpoint(stage_file(args, name)) for name in names)
+    count = 24 * args.held_out
+    whole = calibrate(combine(grey, colour, args.shown_size), load_slices(args.data), count)
+    whole = calibrate_part(add_ultrasound(whole, ultrasound), "ultrasound", count)
+    whole = calibrate_slices(add_slices(whole, slices, NEIGHBOUR_MM), load_sources(args.data), count)
+    return with_one_threshold(whole)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ class GraphDetector(AnomalyDetector):
             for i, one in enumerate(source.networks())
         ]
         self._thresholds = [one.threshold for one in source.networks()]
+        self._own_thresholds = source.own_thresholds
         self._route = source.route  # a plain function, which keeps no weights
         self._network_for = {modality: source.network_for(modality) for modality in Modality}
         # By whether the volume is one in colour; functions, to be no part of this module's state.
@@ -160,6 +161,11 @@ class GraphDetector(AnomalyDetector):
             return self
         chosen = self._route(self.preprocess(images.float()))
         return self._with_only(int(2 * chosen.sum() > len(chosen)))
+
+    @property
+    def own_thresholds(self) -> dict[str, float | str]:
+        """Those of the detector that the graphs were made of."""
+        return self._own_thresholds
 
     def _with_only(self, number: int) -> GraphDetector:
         other = self._copy()

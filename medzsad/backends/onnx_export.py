@@ -209,7 +209,8 @@ def metadata(detector: AnomalyDetector) -> dict[str, str]:
         "model": detector.name,
         "method": detector.method,
         "threshold": detector.threshold,
-        **({} if (own := getattr(detector, "colour_threshold", None)) is None else {"colour_threshold": own}),
+        # That of ultrasound is not for this file: a graph knows no modality.
+        **({"colour_threshold": own["colour"]} if "colour" in (own := detector.own_thresholds) else {}),
         "image_size": side,
         "inputs": {INPUT: ["batch", 3, side, side]},
         "outputs": outputs,

@@ -198,6 +198,11 @@ class AnomalyDetector(nn.Module, abc.ABC):
         """
         return self
 
+    @property
+    def own_thresholds(self) -> dict[str, float | str]:
+        """Default thresholds of kinds of images that have one of their own, by kind; as a rule, none."""
+        return {}
+
     def check_graph(self) -> None:
         """Refuse what cannot be a graph (:class:`~medzsad.detectors.protocols.Exportable`, as the next four).
 

@@ -181,7 +181,7 @@ def describe_detectors(detectors: Sequence[AnomalyDetector]) -> list[dict[str, A
             "settings": detector.settings,
             "framing": detector.framing,
             "threshold": detector.threshold,
-            **({} if (own := getattr(detector, "colour_threshold", None)) is None else {"colours": own}),
+            **({"own_thresholds": own} if (own := detector.own_thresholds) else {}),
             "seen": list(detector.seen),
             "weights": weights_hash(detector),
         }

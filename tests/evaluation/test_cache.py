@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.detectors.references import Brightness, Darkness
 from medzsad.errors import OutputNotWritable
-from medzsad.evaluation.cache import PredictionCache, StoredPrediction, weights_hash
+from medzsad.evaluation.cache import PredictionCache, StoredPrediction, describe_detectors, weights_hash
 
 STORED = StoredPrediction(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), 0.25, 0.75)
 
@@ -66,3 +67,15 @@ def test_a_place_that_cannot_be_written_says_so(tmp_path: Path, brightness: Brig
     cache = PredictionCache(tmp_path / "file", brightness, {})
     with pytest.raises(OutputNotWritable, match="`no_cache`"):
         cache.put("a", STORED)
+
+
+def test_figures_depend_on_the_thresholds_of_all_kinds_of_images() -> None:
+    network = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
+    detector = MedzsadMini(image_size=48, network=network, colour="lite0", photographs=True, ultrasound=True)
+    described = [describe_detectors([detector])]
+    for kind in ("colour_threshold", "ultrasound_threshold"):
+        setattr(detector, kind, 0.3)
+        described.append(describe_detectors([detector]))
+    assert "own_thresholds" not in described[0][0]
+    assert described[1] != described[2]
+    assert described[2][0]["own_thresholds"] == {"colour": 0.3, "ultrasound": 0.3}

@@ -69,6 +69,16 @@ def test_calibrated_values_are_shares_and_keep_their_order(tool: ModuleType) -> 
         slope, offset = detector.calibration[kind]["map"]
         torch.testing.assert_close(seen.maps, platt(before.maps, slope, offset), rtol=0, atol=1e-4)
     assert 0 < detector.threshold < 1
+    # Slices and grey images decide on one threshold, images in colour on another.
+    assert made.training["held_out_dice"].keys() == {"grey", "colour"}
+    assert detector.own_thresholds.keys() == {"colour"}
+    grey = {}
+    for kind in tool.GREY:
+        looks = {
+            look: tool.look_at(detector, kind, look, None, 24) for look in tool.KINDS[kind] if look != "real"
+        }
+        grey |= {f"{look}, {kind}": tool.HeldOut(*(t[12:] for t in seen)) for look, seen in looks.items()}
+    assert tool.best_threshold(grey)[0] == detector.threshold
     errors = made.training["calibration_error"]
     assert {name.split(",")[0] for name in errors} >= {"brain", "ultrasound", "endoscopy", "skin"}
 

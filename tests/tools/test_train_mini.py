@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
-from medzsad.detectors.checkpoint import read_checkpoint
+from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from medzsad.detectors.mini.colour import ColourNetwork, learned
 from medzsad.detectors.mini.model import MedzsadMini
+from medzsad.detectors.mini.slices import SliceNetwork
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -71,3 +73,24 @@ def test_a_later_stage_starts_from_the_earlier_ones_weights(tool: ModuleType, tm
     fresh = MedzsadMini(image_size=64).to_checkpoint()
     apart = torch.cat([(fresh.tensors[k].float() - v.float()).flatten() for k, v in start.tensors.items()])
     assert 0 < moved.norm() < 0.2 * apart.norm()
+
+
+@pytest.mark.slow
+def test_the_whole_recipe_gives_ultrasound_a_network_of_its_own(tool: ModuleType, tmp_path: Path) -> None:
+    small = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
+    torch.manual_seed(0)
+    save_checkpoint(MedzsadMini(image_size=48, network=small).to_checkpoint(), tmp_path / "grey.safetensors")
+    parts = {}
+    for name in ("colour", "colour_ultrasound"):
+        network = ColourNetwork()
+        parts[name] = {key: tensor.half() for key, tensor in learned(network).items()}
+        settings = {"image_size": 48, "colour": "lite0", "encoder": network.encoder.digest}
+        save_checkpoint(Checkpoint("mini", parts[name], settings, {}), tmp_path / f"{name}.safetensors")
+    slices = {key: tensor.half() for key, tensor in SliceNetwork(**small).state_dict().items()}
+    settings = {"image_size": 48, "network": small}
+    save_checkpoint(Checkpoint("mini", slices, settings, {}), tmp_path / "slice.safetensors")
+    made = tool.put_together(SimpleNamespace(work=tmp_path, data=None, shown_size=48, held_out=1))
+    for prefix, name in (("colour", "colour"), ("ultrasound", "colour_ultrasound")):
+        assert all(torch.equal(made.tensors[f"{prefix}.{key}"], t) for key, t in parts[name].items())
+    assert made.settings["ultrasound"]
+    assert MedzsadMini.from_checkpoint(made).own_thresholds == {}

@@ -14,8 +14,7 @@ from torch import Tensor
 from synthetic.canvas import Canvas, blend, sample_at, step
 from synthetic.fields import Random
 from synthetic.lesions import lesion_shape
-from synthetic.overlays import draw
-from synthetic.ultrasound import screen, screen_marks
+from synthetic.ultrasound import on_screen, screen
 
 VESSELS = 3  # at most
 
@@ -73,11 +72,8 @@ def thyroid(r: Random, n: int) -> Canvas:
     shadow = step(F.interpolate(r.normal(n, 1, 1, 12), (1, r.size), mode="bicubic")[:, 0] - 1.0, 0.25)
     grey = grey * (1 - r.uniform(n, 0.2, 0.7) * shadow * step(depth - r.uniform(n, 0, 0.8), 0.1))
     fade = torch.exp(-r.uniform(n, 0, 1.5) * (depth - r.uniform(n, 0.5, 1.5)).clamp_min(0))
-    canvas = Canvas((grey * fade * r.uniform(n, 0.7, 1.3)).clamp(0, 1), gland * window, view=window)
-    draw(canvas, torch.zeros(n, 3, 1, 1), 1 - window)
-    canvas.view = window
-    screen_marks(r, canvas, window)
-    return canvas
+    canvas = Canvas((grey * fade * r.uniform(n, 0.7, 1.3)).clamp(0, 1), gland * window)
+    return on_screen(r, canvas, window)
 
 
 def add_gland_nodule(r: Random, canvas: Canvas, active: Tensor) -> Tensor:

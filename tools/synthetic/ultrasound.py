@@ -57,11 +57,7 @@ def ultrasound(r: Random, n: int) -> Canvas:
     fade = torch.exp(-r.uniform(n, 0, 1.6) * (y - r.uniform(n, -0.8, 0.8)).clamp_min(0))
     inside = window * step(y - top - 0.12, 0.03) * step(fade - 0.35, 0.1)
     canvas = Canvas((grey * fade).clamp(0, 1), inside)
-    canvas.view = window
-    draw(canvas, torch.zeros(n, 3, 1, 1), 1 - window)
-    canvas.view = window
-    screen_marks(r, canvas, window)
-    return canvas
+    return on_screen(r, canvas, window)
 
 
 def screen(r: Random, n: int) -> tuple[Tensor, Tensor]:
@@ -75,6 +71,15 @@ def screen(r: Random, n: int) -> tuple[Tensor, Tensor]:
     fan = (angle.abs() < r.uniform(n, 0.35, 0.75)) & (radius > apex + 0.05) & (radius < apex + 1.95)
     window = torch.where(r.coin(n, 0.3) > 0, fan, box).float()
     return window, up * 0.5 - 1
+
+
+def on_screen(r: Random, canvas: Canvas, window: Tensor) -> Canvas:
+    """Return the canvas in its place on a black screen with marks."""
+    canvas.view = window
+    draw(canvas, torch.zeros(len(window), 3, 1, 1), 1 - window)
+    canvas.view = window
+    screen_marks(r, canvas, window)
+    return canvas
 
 
 def screen_marks(r: Random, canvas: Canvas, window: Tensor) -> None:

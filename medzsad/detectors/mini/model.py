@@ -6,8 +6,8 @@ the joint anomaly score mixes that probability with the maximum of the smoothed 
 no text encoder (both features are stored), the stem is convolutional, two stages also see the left-right
 mirror image of their features, and a decoder with skips brings the map to half the input's resolution. Images
 in colour may have a second network, of the same kind or over features learned on photographs
-(:mod:`medzsad.detectors.mini.colour`), and slices of volumes a third that also sees their
-neighbours (:mod:`medzsad.detectors.mini.slices`). It is trained on synthetic anomalies
+(:mod:`medzsad.detectors.mini.colour`), ultrasound another over the same features, and slices of volumes one
+that also sees their neighbours (:mod:`medzsad.detectors.mini.slices`). It is trained on synthetic anomalies
 (``tools/train_mini.py``).
 """
 
@@ -262,6 +262,12 @@ class MedzsadMini(AnomalyDetector):
             return self
         colours = self.route(self.preprocess(images.to(self.device, torch.float32)))
         return self.for_network(int(2 * colours.sum() > len(colours)))
+
+    @property
+    def own_thresholds(self) -> dict[str, float | str]:
+        """Thresholds of ``"colour"`` and ``"ultrasound"``, where they have one of their own."""
+        own = {"colour": self.colour_threshold, "ultrasound": self.ultrasound_threshold}
+        return {kind: threshold for kind, threshold in own.items() if threshold is not None}
 
     def for_network(self, number: int) -> MedzsadMini:
         """Return the same detector for the network ``number`` of those for images, with its threshold."""
