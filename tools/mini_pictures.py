@@ -79,7 +79,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=90)
     # For the repository: a third of the size.
-    Image.open(args.out).quantize(128).save(args.out, optimize=True)
+    Image.open(args.out, formats=("PNG",)).quantize(128).save(args.out, optimize=True)
     print(args.out)
 
 
