@@ -29,7 +29,7 @@ from medzsad.scans.region import (
     region_of_interest,
 )
 from medzsad.scans.scan import Modality, Scan
-from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, planes_to_slice
+from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, other_axes, planes_to_slice
 from medzsad.settings import DetectorSpec, Settings
 
 if TYPE_CHECKING:
@@ -307,6 +307,8 @@ def _detect_slices(
             output.joined(output_of(profile, output.plane), prepared.foreground, keeps_map=not scan.is_2d)
             for output in outputs
         ]
+    if rules.guide_mm and not scan.is_colour:
+        _follow_scan(outputs, prepared, rules.guide_mm)
     return outputs
 
 
@@ -315,6 +317,27 @@ def _threshold_of(detector: AnomalyDetector, outputs: list[SliceWiseOutput]) -> 
     first = next(iter(detector.parts), detector)
     own = outputs[0].threshold
     return detector.threshold if own is None or detector.threshold != first.threshold else own
+
+
+def _follow_scan(outputs: list[SliceWiseOutput], prepared: PreparedVolume, radius_mm: float) -> None:
+    """Let each plane's map follow the scan, in place, in the slices that have one."""
+    from medzsad.detectors.volume_intensity import HIGHEST, LOWEST, standardised
+    from medzsad.inference.guided import guide_by_scan
+
+    scan = prepared.scan
+    encoded = standardised(prepared.scaling, scan.voxels, prepared.foreground)
+    for output in outputs:
+        shown = np.zeros(scan.shape[STACK_AXIS[output.plane]], dtype=bool)
+        shown[output.indices] = True
+        inside = prepared.foreground & np.expand_dims(shown, other_axes(STACK_AXIS[output.plane]))
+        guide_by_scan(
+            output.anomaly_map,
+            lambda part: encoded(part) * np.float32(HIGHEST - LOWEST) + np.float32(LOWEST),
+            scan.voxels,
+            inside,
+            scan.spacing,
+            radius_mm,
+        )
 
 
 def _brain_of(outputs: list[SliceWiseOutput], prepared: PreparedVolume) -> BrainRegion:

@@ -29,6 +29,8 @@ class VolumeRules:
             are.
         apart_mm: slices that lie closer than this are not all predicted: every n-th is, and the smoothing, or
             without it interpolation, fills the map between (:mod:`medzsad.inference.slice_step`).
+        guide_mm: maps of grey volumes follow the scan: a guided filter of this radius
+            (:mod:`medzsad.inference.guided`).
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
         one_slice_width: candidates that lie in one slice alone and are wider than this many times its
@@ -43,6 +45,7 @@ class VolumeRules:
 
     resolution_mm: float = 0.0
     apart_mm: float = 0.0
+    guide_mm: float = 0.0
     least_area: float = 0.0
     relative_peak: float = 0.0
     one_slice_width: float | None = None
@@ -56,6 +59,7 @@ NO_RULES = VolumeRules()
 MEASURED_RULES = VolumeRules(
     resolution_mm=3.0,
     apart_mm=3.0,
+    guide_mm=8.0,
     least_area=0.2,
     relative_peak=0.5,
     one_slice_width=4.0,
