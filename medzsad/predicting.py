@@ -199,6 +199,8 @@ def predict(
         scan = scan.with_notes(
             f"region of interest: the brain ({brain.volume_ml:.0f} mL) and what borders on it"
         )
+    if rules.guide_mm and not scan.is_colour:
+        _follow_scan(outputs, prepared, region, rules.guide_mm)
     if region is not None:
         outputs = [output.within(region) for output in outputs]
     anomaly_map = _mean([output.anomaly_map for output in outputs])
@@ -307,8 +309,6 @@ def _detect_slices(
             output.joined(output_of(profile, output.plane), prepared.foreground, keeps_map=not scan.is_2d)
             for output in outputs
         ]
-    if rules.guide_mm and not scan.is_colour:
-        _follow_scan(outputs, prepared, rules.guide_mm)
     return outputs
 
 
@@ -319,8 +319,10 @@ def _threshold_of(detector: AnomalyDetector, outputs: list[SliceWiseOutput]) -> 
     return detector.threshold if own is None or detector.threshold != first.threshold else own
 
 
-def _follow_scan(outputs: list[SliceWiseOutput], prepared: PreparedVolume, radius_mm: float) -> None:
-    """Let each plane's map follow the scan, in place, in the slices that have one."""
+def _follow_scan(
+    outputs: list[SliceWiseOutput], prepared: PreparedVolume, region: np.ndarray | None, radius_mm: float
+) -> None:
+    """Let each plane's map follow the scan, in place, where it was predicted; 0 outside of the region."""
     from medzsad.detectors.volume_intensity import HIGHEST, LOWEST, standardised
     from medzsad.inference.guided import guide_by_scan
 
@@ -330,9 +332,12 @@ def _follow_scan(outputs: list[SliceWiseOutput], prepared: PreparedVolume, radiu
         shown = np.zeros(scan.shape[STACK_AXIS[output.plane]], dtype=bool)
         shown[output.indices] = True
         inside = prepared.foreground & np.expand_dims(shown, other_axes(STACK_AXIS[output.plane]))
+        if region is not None:
+            inside &= region
         guide_by_scan(
             output.anomaly_map,
-            lambda part: encoded(part) * np.float32(HIGHEST - LOWEST) + np.float32(LOWEST),
+            # Bone and fat, far brighter than what is looked at, would decide alone.
+            lambda part: np.minimum(encoded(part) * (HIGHEST - LOWEST) + LOWEST, -LOWEST),
             scan.voxels,
             inside,
             scan.spacing,

@@ -197,5 +197,30 @@ def test_a_volume_of_one_slice_is_smoothed_with_nothing():
         whole.voxels[:, :, 25:26], np.diag([MM, MM, 1.0, 1.0]), Modality.GREY, "given", "one", Path("one")
     )
     scan.details["range"] = (0, 100)
-    off, on = (medzsad.predict(scan, Bright(brain=False), volume_rules=rules) for rules in ("off", "on"))
+    detector = Bright(brain=False)
+    detector.volume_rules = replace(MEASURED_RULES, guide_mm=0)
+    off, on = (medzsad.predict(scan, detector, volume_rules=rules) for rules in ("off", "auto"))
     np.testing.assert_allclose(on.anomaly_map, off.anomaly_map, atol=1e-6)
+
+
+def test_a_map_follows_the_scan_with_the_values_that_it_had():
+    detector = Bright(brain=True)
+    detector.volume_rules = replace(MEASURED_RULES, guide_mm=0)
+    plain = medzsad.predict(head(), detector)
+    detector.volume_rules = MEASURED_RULES
+    guided = medzsad.predict(head(), detector)
+    assert guided.settings["volume_rules"]["guide_mm"] == 8
+    assert (guided.anomaly_map != plain.anomaly_map).any()
+    assert (guided.anomaly_map[~plain.brain] == 0).all()
+    before, after = (np.sort(each.anomaly_map, axis=None) for each in (plain, guided))
+    np.testing.assert_allclose(after, before, atol=0.06)  # as fine as the bins of so few voxels
+
+
+def test_a_volume_in_colour_guides_nothing():
+    voxels = np.random.default_rng(0).integers(0, 255, (24, 24, 8, 3)).astype(np.uint8)
+    maps = []
+    for guide_mm in (0, 8):
+        detector = Bright(brain=False)
+        detector.volume_rules = replace(MEASURED_RULES, guide_mm=guide_mm)
+        maps.append(medzsad.predict(voxels, detector, affine=np.eye(4), modality="rgb").anomaly_map)
+    np.testing.assert_array_equal(*maps)

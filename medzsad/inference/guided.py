@@ -19,6 +19,7 @@ from medzsad.scans.prepared import box_around
 COARSE_MM = 2.0  # of the grid that is fitted on
 LOGIT = 6.0  # where the fit is made, map values beyond this logit on either side are taken for it
 WIDEST, PER_LOGIT = 14, 256  # logits that values are counted at, and bins for each
+THICK_MM, THICKER = 3.0, 1.4  # slices that are thick: from so many mm on, and so many times the finest side
 FLAT = 0.01  # variance of deviations below which a place is too flat to guide anything
 SLAB = 2_000_000  # voxels that are worked on at once
 
@@ -61,7 +62,13 @@ def guide_by_scan(
             total[blocks] = _block_sums(part, steps)
     weight = sums[0] / np.prod(steps)
     guide, logits = sums[1:] / np.maximum(sums[0], 1)
-    size = [2 * max(1, round(radius_mm / (step * mm))) + 1 for step, mm in zip(steps, spacing, strict=True)]
+    # Neighbours of thick slices show other tissue: there the fit is made in each slice.
+    thick = [mm >= THICK_MM and mm >= THICKER * min(spacing) for mm in spacing]
+    reach = [
+        0 if slices else max(1, round(radius_mm / (step * mm)))
+        for step, mm, slices in zip(steps, spacing, thick, strict=True)
+    ]
+    size = [2 * count + 1 for count in reach]
 
     share = np.maximum(uniform_filter(weight, size, mode="constant"), 1e-6)
 

@@ -96,3 +96,16 @@ def test_one_slice_and_one_voxel_are_no_special_case() -> None:
         assert np.isfinite(made).all()
         assert (made >= 0).all()
         assert (made <= 1).all()
+
+
+def test_thick_slices_do_not_guide_each_other() -> None:
+    deviations, _, soft = scan_with_a_ball()
+    other = deviations.copy()
+    other[:, :, 20:] += 2
+    thick, thin = (0.8, 0.8, 4.0), (0.8, 0.8, 0.8)
+    made = [guide(soft, scan, spacing=spacing) for spacing in (thick, thin) for scan in (deviations, other)]
+    order = [np.argsort(values[:, :, 15], axis=None) for values in made]
+    assert (order[0] == order[1]).mean() > 0.99
+    assert (order[2] == order[3]).mean() < 0.9
+    coarse = guide(soft, deviations, spacing=(4.0, 4.0, 4.0))  # no slices: alike along all axes
+    assert np.abs(coarse - soft).max() > 0.05
