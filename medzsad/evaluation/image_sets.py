@@ -19,7 +19,7 @@ from medzsad.datasets.catalog import by_class, entries
 from medzsad.datasets.images import read_image, resize_mask
 from medzsad.datasets.samples import Sample, SampleSet
 from medzsad.detectors.base import resize_maps
-from medzsad.detectors.mini.model import is_colour
+from medzsad.detectors.mini.routing import is_colour
 from medzsad.detectors.normals.combination import highest_evidence, joined_maps, joined_score
 from medzsad.errors import certain
 from medzsad.evaluation.cache import PredictionCache, StoredPrediction

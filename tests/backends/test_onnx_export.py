@@ -29,7 +29,8 @@ from medzsad.backends.onnx_export import (
 )
 from medzsad.backends.runtimes import INPUT
 from medzsad.detectors.base import AnomalyDetector
-from medzsad.detectors.mini.model import MedzsadMini, is_colour
+from medzsad.detectors.mini.model import MedzsadMini
+from medzsad.detectors.mini.routing import is_colour
 from medzsad.detectors.references import Asymmetry, Brightness
 from medzsad.detectors.zero_shot.plain_clip import PlainCLIP
 from medzsad.detectors.zero_shot.settings import PlainCLIPSettings

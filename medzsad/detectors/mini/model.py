@@ -7,35 +7,30 @@ no text encoder (both features are stored), the stem is convolutional, two stage
 mirror image of their features, and a decoder with skips brings the map to half the input's resolution. Images
 in colour may have a second network, of the same kind or over features learned on photographs
 (:mod:`medzsad.detectors.mini.colour`), ultrasound another over the same features, and slices of volumes one
-that also sees their neighbours (:mod:`medzsad.detectors.mini.slices`). It is trained on synthetic anomalies
-(``tools/train_mini.py``).
+that also sees their neighbours (:mod:`medzsad.detectors.mini.slices`); which of them a scan goes through is
+said in :mod:`medzsad.detectors.mini.routing`. It is trained on synthetic anomalies (``tools/train_mini.py``).
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
+from medzsad.detectors.base import Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.mini.colour import ColourNetwork, learned, load_learned
-from medzsad.detectors.mini.conditions import by_conditions
-from medzsad.detectors.mini.network import FOREGROUND_LEVEL, MiniNetwork
+from medzsad.detectors.mini.network import MiniNetwork
+from medzsad.detectors.mini.routing import RoutedDetector
 from medzsad.detectors.mini.slices import SliceNetwork
 from medzsad.detectors.normal_scores import read_normal_scores
-from medzsad.detectors.prediction import divided
 from medzsad.detectors.volume_rules import MEASURED_RULES, VolumeRules
 from medzsad.errors import ModelNotReady
-from medzsad.scans.scan import Modality
 
-COLOUR_LEVEL = 0.03  # from this mean difference between channels on, an image is one in colour
 PREFIXES = {  # of their tensors in a checkpoint
     "colour_network": "colour.",
     "ultrasound_network": "ultrasound.",
@@ -46,7 +41,7 @@ AS_IT_IS = {"map": (1.0, 0.0), "probability": (1.0, 0.0), "score": (1.0, 0.0)}
 
 
 def platt(probability: Tensor, slope: float, offset: float) -> Tensor:
-    """Platt scaling, ``sigmoid(slope * logit(p) + offset)``: keeps the order, changes what the values mean.
+    """Return ``sigmoid(slope * logit(p) + offset)``: Platt scaling keeps the order, changes what values mean.
 
     Args:
         probability: in [0, 1], any shape.
@@ -58,7 +53,7 @@ def platt(probability: Tensor, slope: float, offset: float) -> Tensor:
 
 
 def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Smooths maps (B, H, W) with a Gaussian of ``sigma`` pixels, borders reflected; 0 leaves them alone."""
+    """Smooth maps (B, H, W) with a Gaussian of ``sigma`` pixels, borders reflected; 0 leaves them alone."""
     if sigma <= 0:
         return maps
     reach = min(int(3 * sigma + 0.5), min(maps.shape[-2:]) - 1)
@@ -67,22 +62,6 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     kernel = kernel / kernel.sum()
     padded = F.pad(maps[:, None], (reach,) * 4, mode="reflect")
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
-
-
-def is_colour(images: Tensor) -> Tensor:
-    """Whether images show colours: radiology does not, cameras and endoscopes do.
-
-    Args:
-        images: float32 (B, 3, H, W) in [0, 1].
-
-    Returns:
-        bool (B,): whether the largest and the smallest channel differ by more than :data:`COLOUR_LEVEL` on
-        average, outside black. The tint that compression leaves in grey images is far below that.
-    """
-    spread = images.amax(1) - images.amin(1)
-    foreground = (images.mean(1) > FOREGROUND_LEVEL).to(images.dtype)
-    mean = (spread * foreground).sum((1, 2)) / foreground.sum((1, 2)).clamp_min(1)
-    return mean > COLOUR_LEVEL
 
 
 def tensors_of(checkpoint: Checkpoint, part: str) -> dict[str, Tensor]:
@@ -95,30 +74,21 @@ def tensors_of(checkpoint: Checkpoint, part: str) -> dict[str, Tensor]:
     }
 
 
-class MedzsadMini(AnomalyDetector):
-    """The embedded default detector.
+class MedzsadMini(RoutedDetector):
+    """The embedded default detector: its networks, what they give, and its checkpoint.
 
     Args:
-        image_size: side of the square input, a multiple of 16.
-        slice_size: the same for slices of volumes (:meth:`for_volume`): there lesions are smaller beside the
-            field of view; None for ``image_size``.
-        threshold: default threshold of the anomaly map, chosen on held-out synthetic images.
-        slice_threshold: the same for slices of volumes; None for ``threshold``.
-        colour_threshold: the threshold for what goes through the second network; None for ``threshold``.
+        image_size, slice_size: multiples of 16. They, the thresholds, ``photographs`` and ``neighbour_mm`` go
+            with the choice of the network, and are described at :class:`RoutedDetector`.
         score_mix: the joint score is ``(1 - score_mix) * p_image + score_mix * max(smoothed map)``.
         smoothing: sigma of the map's Gaussian smoothing, in pixels of the map (half the input's side).
         flip: average each prediction with that of the left-right mirrored image, where the network is one
             for that (``mirrored``).
         network: the sizes of :class:`MiniNetwork`.
-        colour: have a second network for images in colour (:func:`is_colour`): True for one of the same
-            sizes, ``"lite0"`` for :class:`ColourNetwork`.
-        photographs: give the second network grey images, too, that are known to be photographs, and
-            ultrasound (:meth:`for_modality`).
+        colour: have a second network for images in colour: True for one of the same sizes, ``"lite0"`` for
+            :class:`ColourNetwork`.
         ultrasound: have one more network over that encoder, for ultrasound that is known to be some.
-        ultrasound_threshold: its threshold; None for ``threshold``.
         encoder: digest of the encoder that :class:`ColourNetwork` was trained with; None for any.
-        neighbour_mm: have a third network, :class:`SliceNetwork`, for slices of grey volumes, which sees the
-            slices this far below and above, too; None for the network of grey images.
         calibration: for ``"grey"``, ``"colour"`` and ``"ultrasound"`` images and for a volume's ``"slice"``,
             slope and offset (:func:`platt`) of ``"map"``, ``"probability"`` and ``"score"``, so that values
             mean the same everywhere; None leaves them as they are.
@@ -132,11 +102,8 @@ class MedzsadMini(AnomalyDetector):
 
     method: str = "mini"
     framing: str = "foreground"
-    tells_colours: bool = True
     volume_rules: VolumeRules = MEASURED_RULES
     bounded_in_bf16: ClassVar[bool] = False  # scores move by up to 2e-3, most of it from the first stages
-    is_graph: bool = False
-    """Whether this is a copy that a graph is made of, which cannot divide a batch."""
 
     def __init__(
         self,
@@ -162,33 +129,30 @@ class MedzsadMini(AnomalyDetector):
         for side in (image_size, slice_size or image_size):
             if side <= 0 or side % 16:
                 raise ValueError(f"image_size and slice_size must be positive multiples of 16, got {side}")
-        # Mean 0 and std 1: the network standardises each image by itself (input_features).
-        super().__init__(image_size=image_size, mean=(0, 0, 0), std=(1, 1, 1), threshold=threshold)
-        self.flat_size, self.slice_size = self.image_size, int(slice_size or image_size)
-        self.image_threshold = threshold
-        self.slice_threshold = slice_threshold
-        self.colour_threshold = colour_threshold
-        self.kind = "grey"  # whose calibration grey images have
+        super().__init__(
+            image_size=image_size,
+            slice_size=slice_size,
+            threshold=threshold,
+            slice_threshold=slice_threshold,
+            colour_threshold=colour_threshold,
+            ultrasound_threshold=ultrasound_threshold,
+            photographs=photographs,
+            neighbour_mm=neighbour_mm,
+        )
         self.score_mix = float(score_mix)
         self.smoothing = float(smoothing)
         self.flip = bool(flip)
         self.network_settings = dict(network or {})
         self.network = MiniNetwork(**self.network_settings).to(memory_format=torch.channels_last)
-        self.colour, self.photographs, self.encoder_digest = colour, bool(photographs), encoder
-        self.only: int | None = None  # of its networks for images, where the modality decides
-        self.colour_network: MiniNetwork | ColourNetwork | None = None
+        self.colour, self.encoder_digest = colour, encoder
         if colour:
             second = self._build_colour_network()
             self.colour_network = second.to(memory_format=torch.channels_last)
-        self.ultrasound_network: ColourNetwork | None = None
-        self.ultrasound_threshold = ultrasound_threshold
         if ultrasound:
             if not isinstance(self.colour_network, ColourNetwork):
                 raise ValueError("a network for ultrasound goes with colour 'lite0'")
             self.ultrasound_network = ColourNetwork(self.colour_network.encoder)
             self.ultrasound_network.to(memory_format=torch.channels_last)
-        self.slice_network: SliceNetwork | None = None
-        self.slice_neighbour_mm = neighbour_mm
         if neighbour_mm is not None:
             third = SliceNetwork(**self.network_settings)
             self.slice_network = third.to(memory_format=torch.channels_last)
@@ -224,116 +188,6 @@ class MedzsadMini(AnomalyDetector):
             "neighbour_mm": self.slice_neighbour_mm,
             "calibration": self.calibration,
         }
-
-    def for_volume(self, *, colour: bool = False) -> MedzsadMini:
-        """Return the same detector for slices, at ``slice_size``.
-
-        Of grey volumes with their own network if any.
-        """
-        detector = copy.copy(self)
-        detector.image_size = self.slice_size
-        if not colour or self.slice_network is None:
-            detector.kind = "slice"
-            detector.neighbour_mm = self.slice_neighbour_mm
-            if self.slice_threshold is not None and self.threshold == self.image_threshold:
-                # Unless a caller has set another.
-                detector.threshold = self.slice_threshold
-        return detector
-
-    def network_for(self, modality: Modality) -> int | None:
-        """Return 0, 1 for photographs, 2 or 1 for ultrasound; None where the looks decide."""
-        by_itself = self.kind == "slice" and self.slice_network is not None
-        if self.colour_network is None or by_itself or modality is Modality.GREY:
-            return None
-        if not self.photographs:
-            return None if modality is Modality.RGB else 0
-        if modality is Modality.US and self.ultrasound_network is not None:
-            return 2
-        return int(modality in (Modality.US, Modality.RGB))
-
-    def for_modality(self, modality: Modality) -> MedzsadMini:
-        """Return the same detector for images of a modality, which may decide the network."""
-        number = self.network_for(modality)
-        return self if number is None else self.for_network(number)
-
-    def for_images(self, images: Tensor) -> MedzsadMini:
-        """Return the same detector for images that look like these, of which most decide the network."""
-        if len(self.networks_in_use()) == 1:
-            return self
-        colours = self.route(self.preprocess(images.to(self.device, torch.float32)))
-        return self.for_network(int(2 * colours.sum() > len(colours)))
-
-    @property
-    def own_thresholds(self) -> dict[str, float | str]:
-        """Thresholds of ``"colour"`` and ``"ultrasound"``, where they have one of their own."""
-        own = {"colour": self.colour_threshold, "ultrasound": self.ultrasound_threshold}
-        return {kind: threshold for kind, threshold in own.items() if threshold is not None}
-
-    def for_network(self, number: int) -> MedzsadMini:
-        """Return the same detector for the network ``number`` of those for images, with its threshold."""
-        detector = copy.copy(self)
-        detector.only = number
-        own = [self.image_threshold, self.colour_threshold, self.ultrasound_threshold]
-        if self.threshold in own:  # unless a caller has set another
-            chosen = own[number]
-            detector.threshold = self.image_threshold if chosen is None else chosen
-        return detector
-
-    @property
-    def marks_brain(self) -> bool:
-        """Whether it is one for slices of volumes, with a network of their own."""
-        return self.kind == "slice" and self.slice_network is not None
-
-    def networks_in_use(self) -> list[tuple[str, MiniNetwork | ColourNetwork]]:
-        """Kind and network of what it is now used for: one, or that for grey images and that for colours."""
-        if self.kind == "slice" and self.slice_network is not None:
-            return [("slice", self.slice_network)]
-        every = self._networks_of_images()
-        return every[:2] if self.only is None else [every[self.only]]
-
-    def _networks_of_images(self) -> list[tuple[str, MiniNetwork | ColourNetwork]]:
-        """Return kind and network of all that images may go through, in the order of their numbers."""
-        named = (("colour", self.colour_network), ("ultrasound", self.ultrasound_network))
-        others = [(kind, network) for kind, network in named if network is not None]
-        return [(self.kind, self.network), *others]
-
-    def detect(self, inputs: Tensor) -> Prediction | SlicePrediction:
-        """Predicts; the map is half the size of ``inputs``, float32 (B, image_size / 2, image_size / 2).
-
-        Args:
-            inputs: float32 (B, 3, image_size, image_size) in [0, 1].
-        """
-        used = [partial(self._detect, network, kind=kind) for kind, network in self.networks_in_use()]
-        if len(used) == 1:
-            return used[0](inputs)
-        chosen = self.route(inputs)
-        return by_conditions(inputs, chosen, used) if self.is_graph else divided(inputs, chosen, used)
-
-    @staticmethod
-    def route(inputs: Tensor) -> Tensor:
-        """Return 1 for images in colour, else 0: int64 (B,)."""
-        return is_colour(inputs).long()
-
-    def networks(self) -> tuple[MedzsadMini, ...]:
-        """Return a detector for each network that images may go through, with its weights alone."""
-        if not (self.colour_network or self.slice_network):
-            return (self,)
-        parts = []
-        used = self.networks_in_use()
-        for number, (kind, network) in enumerate(used if len(used) == 1 else self._networks_of_images()):
-            for_slices = network is self.slice_network
-            alone = (self if for_slices else self.for_network(self.only or number))._copy()
-            for part in ("network", *PREFIXES):
-                alone._modules[part] = None
-            alone._modules["slice_network" if for_slices else "network"] = network
-            alone.kind, alone.only = kind, None
-            parts.append(alone)
-        return tuple(parts)
-
-    def _prepare_graph(self, source: Self) -> None:
-        if self.image_size % 16:
-            raise ValueError(f"image size {self.image_size} is no multiple of 16")
-        self.is_graph = True
 
     def _detect(
         self, network: MiniNetwork | ColourNetwork, inputs: Tensor, kind: str

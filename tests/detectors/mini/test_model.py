@@ -13,7 +13,7 @@ import torch
 
 import medzsad
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
-from medzsad.detectors.mini.model import MedzsadMini, gaussian_smooth, is_colour, platt
+from medzsad.detectors.mini.model import MedzsadMini, gaussian_smooth, platt
 from medzsad.detectors.mini.network import input_features
 from medzsad.errors import ModelNotReady
 from medzsad.scans.scan import Modality
@@ -86,17 +86,6 @@ def test_the_joint_score_mixes_probability_and_map_maximum(detector: MedzsadMini
     assert slope > 0
 
 
-def test_slices_of_volumes_are_seen_at_their_own_size(detector: MedzsadMini) -> None:
-    slices = detector.for_volume()
-    assert (detector.image_size, slices.image_size) == (144, 192)
-    images = picture(2)[:, :1].expand(-1, 3, -1, -1)
-    assert detector.detect(detector.preprocess(images)).anomaly_map.shape == (2, 72, 72)
-    assert slices.detect(slices.preprocess(images)).anomaly_map.shape == (2, 96, 96)
-    # It is the same detector otherwise, and is saved as it was.
-    assert next(slices.parameters()) is next(detector.parameters())
-    assert slices.to_checkpoint().settings == detector.to_checkpoint().settings
-
-
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_empty_images_stay_finite(detector: MedzsadMini, value: float) -> None:
     for tensor in detector(torch.full((1, 3, 64, 64), value)):
@@ -145,6 +134,7 @@ def test_the_embedded_file_is_small_and_says_where_it_comes_from(detector: Medzs
     assert EMBEDDED.stat().st_size < 25e6
     assert 2e6 < sum(p.numel() for p in detector.parameters()) < 15e6
     assert detector.colour_network is not None
+    assert (detector.image_size, detector.slice_size) == (144, 192)
     grey = read_checkpoint(EMBEDDED).training
     for training in (grey, grey["colour"]):
         assert training["licence"] == "Apache-2.0"
@@ -205,26 +195,3 @@ def test_real_slices_are_used_where_given(synthetic: ModuleType) -> None:
     slices = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
     assert synthetic.load_slices(None) is None
     assert synthetic.generate(7, 16, 64, slices).images.isfinite().all()
-
-
-def test_images_in_colour_have_a_network_of_their_own(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    both = MedzsadMini(image_size=64, colour=True)
-    grey = picture(2)[:, :1].expand(-1, 3, -1, -1)
-    colour = torch.stack([picture(2)[:, 0], 0.3 * picture(2)[:, 1], 0.2 * picture(2)[:, 2]], 1)
-    assert is_colour(torch.cat([grey, colour])).tolist() == [False, False, True, True]
-    tinted = (grey + torch.tensor([0.01, 0.0, -0.01]).view(1, 3, 1, 1)).clamp(0, 1)
-    assert not is_colour(tinted).any()
-    single = MedzsadMini(image_size=64)
-    for images, network in ((grey, both.network), (colour, both.colour_network)):
-        single.network.load_state_dict(network.state_dict())
-        for ours, expected in zip(both(images), single(images), strict=True):
-            torch.testing.assert_close(ours, expected)
-    mixed = torch.stack([grey[0], colour[0], grey[1], colour[1]])
-    for index, image in enumerate(mixed):
-        for ours, expected in zip(both(mixed), both(image[None]), strict=True):
-            torch.testing.assert_close(ours[index], expected[0], atol=1e-5, rtol=1e-4)
-    save_checkpoint(both.to_checkpoint(), tmp_path / "both.safetensors")
-    loaded = MedzsadMini.from_checkpoint(read_checkpoint(tmp_path / "both.safetensors"))
-    torch.testing.assert_close(loaded(mixed).anomaly_map, both(mixed).anomaly_map, atol=2e-3, rtol=0)
-    assert loaded.settings["colour"] is True

@@ -5,31 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
+from mini_cases import SMALL, detector_of_slices, slices
 
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
 from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.detectors.mini.network import MiniNetwork
 from medzsad.detectors.mini.slices import SliceNetwork, slice_features
 from medzsad.detectors.volume_intensity import encode
-
-SMALL = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
-
-
-def slices(batch: int, side: int = 64) -> torch.Tensor:
-    r = torch.Generator().manual_seed(5)
-    inside = torch.zeros(batch, 3, side, side)
-    inside[:, :, 8:-8, 8:-8] = 1
-    return encode(torch.randn(batch, 3, side, side, generator=r), inside)
-
-
-@pytest.fixture(scope="module")
-def detector() -> MedzsadMini:
-    torch.manual_seed(0)
-    return MedzsadMini(
-        image_size=48, slice_size=64, network=SMALL, colour=True, neighbour_mm=3.0, slice_threshold=0.2
-    )
 
 
 def test_features_tell_slices_below_and_above_and_are_0_in_air() -> None:
@@ -83,42 +66,8 @@ def test_the_brain_has_a_map_of_its_own() -> None:
     assert network.brain(decoded).shape == (2, 32, 32)
 
 
-def test_volumes_take_the_third_network_and_images_the_others(detector: MedzsadMini) -> None:
-    volume, film = detector.for_volume(), detector.for_volume(colour=True)
-    assert (detector.neighbour_mm, volume.neighbour_mm, film.neighbour_mm) == (None, 3.0, None)
-    images = slices(2)
-    raw = volume.detect(images)
-    _, image = detector.slice_network(images)
-    torch.testing.assert_close(raw.image_probability, image.softmax(1)[:, 1])
-    assert raw.anomaly_map.shape == (2, 32, 32)
-    # Channels that differ are neighbours there, not colours; elsewhere they are colours.
-    plain = MedzsadMini(image_size=64, network=SMALL, colour=True)
-    plain.network.load_state_dict(detector.network.state_dict())
-    plain.colour_network.load_state_dict(detector.colour_network.state_dict())
-    torch.testing.assert_close(film.detect(images).anomaly_map, plain.detect(images).anomaly_map)
-
-
-def test_images_do_not_know_of_the_third_network(detector: MedzsadMini) -> None:
-    torch.manual_seed(1)
-    images = torch.rand(3, 3, 50, 60)
-    without = MedzsadMini(image_size=48, slice_size=64, network=SMALL, colour=True)
-    without.network.load_state_dict(detector.network.state_dict())
-    without.colour_network.load_state_dict(detector.colour_network.state_dict())
-    for one, other in zip(detector(images), without(images), strict=True):
-        assert torch.equal(one, other)
-
-
-def test_the_threshold_of_volumes_is_their_own_until_a_caller_sets_one(detector: MedzsadMini) -> None:
-    assert (detector.threshold, detector.for_volume().threshold) == (0.5, 0.2)
-    detector.threshold = 0.7
-    try:
-        assert detector.for_volume().threshold == 0.7
-    finally:
-        detector.threshold = 0.5
-    assert MedzsadMini(image_size=48, network=SMALL, threshold=0.4).for_volume().threshold == 0.4
-
-
-def test_checkpoint_round_trip(detector: MedzsadMini, tmp_path: Path) -> None:
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    detector = detector_of_slices()
     save_checkpoint(detector.for_volume().to_checkpoint(), tmp_path / "mini.safetensors")
     again = MedzsadMini.from_checkpoint(read_checkpoint(tmp_path / "mini.safetensors"))
     assert again.settings == detector.settings
