@@ -30,16 +30,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from calibrate_mini import calibrate, calibrate_part, calibrate_slices
 from colour_stage import ULTRASOUND, train_colour
-from combine_mini import (
-    add_slices,
-    add_ultrasound,
-    calibrate,
-    calibrate_part,
-    calibrate_slices,
-    combine,
-    with_one_threshold,
-)
+from combine_mini import add_slices, add_ultrasound, combine, with_one_threshold
 from map_losses import losses
 from slice_stage import train_slices
 from synthetic.planes import NEIGHBOUR_MM

@@ -1,4 +1,4 @@
-"""Small detectors of medzsad-mini's kind with random weights, and what they are shown."""
+"""Small detectors of medzsad-mini's kind with random weights, parts of them, and what they are shown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medzsad.detectors.checkpoint import Checkpoint
+from medzsad.detectors.mini.colour import ColourNetwork, learned
 from medzsad.detectors.mini.model import MedzsadMini
+from medzsad.detectors.mini.slices import SliceNetwork
 from medzsad.detectors.volume_intensity import encode
 
 SMALL = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
@@ -42,3 +45,19 @@ def slices(batch: int, side: int = 64) -> Tensor:
     inside = torch.zeros(batch, 3, side, side)
     inside[:, :, 8:-8, 8:-8] = 1
     return encode(torch.randn(batch, 3, side, side, generator=r), inside)
+
+
+def network_for_slices(**settings: Any) -> Checkpoint:
+    """What the training of a network for slices of 64 pixels writes."""
+    torch.manual_seed(2)
+    tensors = {name: tensor.half() for name, tensor in SliceNetwork(**SMALL).state_dict().items()}
+    return Checkpoint("mini", tensors, {"image_size": 64, "network": SMALL, **settings}, {"seed": 7})
+
+
+def network_for_colours() -> Checkpoint:
+    """What the training of a network for colours or ultrasound writes."""
+    torch.manual_seed(3)
+    network = ColourNetwork()
+    tensors = {name: tensor.half() for name, tensor in learned(network).items()}
+    settings = {"image_size": 48, "colour": "lite0", "encoder": network.encoder.digest}
+    return Checkpoint("mini", tensors, settings, {"seed": 3})

@@ -195,3 +195,12 @@ def test_real_slices_are_used_where_given(synthetic: ModuleType) -> None:
     slices = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
     assert synthetic.load_slices(None) is None
     assert synthetic.generate(7, 16, 64, slices).images.isfinite().all()
+
+
+def test_platt_scaling_that_changes_nothing_changes_nothing() -> None:
+    values = torch.tensor([0.0, 0.3, 1.0])
+    assert platt(values, 1.0, 0.0) is values
+    shifted = platt(values, 2.0, -1.0)
+    assert (shifted.diff() > 0).all()
+    assert shifted.min() >= 0
+    assert shifted.max() <= 1
