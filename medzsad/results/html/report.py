@@ -96,6 +96,7 @@ def render_html_report(
         data=embed_json(_viewer_data(prediction, volumes)),
         scan_volume=volumes.scan,
         anomaly_volume=volumes.anomaly,
+        mask_volume=volumes.mask,
     )
 
 
@@ -126,7 +127,7 @@ def _viewer_data(prediction: ScanPrediction, volumes: ViewerVolumes) -> dict[str
         "has_geometry": scan.has_geometry,
         "window": list(volumes.window),
         "threshold": prediction.threshold,
-        "mask_voxels": int(np.count_nonzero(prediction.above_threshold)),
+        "mask_voxels": int(np.count_nonzero(prediction.mask)),
         "counts_above": np.cumsum(counts[::-1])[::-1].tolist(),
         "voxel_ml": scan.voxel_volume / 1000 if scan.has_geometry else None,
         "start": list(first),

@@ -25,11 +25,12 @@ CT_RANGE = (-1100.0, 6000.0)  # HU, from air to metal
 
 @dataclass(frozen=True)
 class ViewerVolumes:
-    """A scan and its anomaly map as the report's viewer reads them.
+    """A scan, its anomaly map and its mask as the report's viewer reads them.
 
     Attributes:
         scan: gzipped NIfTI in base64: int16 with slope and intercept, or uint8 RGB for colour.
         anomaly: the same grid: uint8, 255 is 1.
+        mask: the same grid and values: 1 where the prediction's mask holds any of a voxel, else 0.
         factors: how many native voxels along each axis make one voxel of these; (1, 1, 1) as a rule.
         shape: voxels along each axis.
         affine: float64 (4, 4), voxel to world mm, RAS+.
@@ -38,6 +39,7 @@ class ViewerVolumes:
 
     scan: str
     anomaly: str
+    mask: str
     factors: tuple[int, int, int]
     shape: tuple[int, int, int]
     affine: np.ndarray
@@ -52,7 +54,7 @@ class ViewerVolumes:
         shape = " x ".join(map(str, self.shape))
         return (
             f"Downsampled for this viewer to {shape} voxels: each shows the mean of {blocks} voxels of the "
-            "scan and the highest value of the map in them. Scores, volumes and the files beside this "
+            "scan and the highest value of the map in them, and is marked if one of them is. Scores, volumes and the files beside this "
             "report are at full resolution."
         )
 
@@ -60,7 +62,7 @@ class ViewerVolumes:
 def viewer_volumes(
     prediction: ScanPrediction, *, max_voxels: int = MAX_VOXELS, max_characters: int = MAX_CHARACTERS
 ) -> ViewerVolumes:
-    """Packs a prediction's scan and map, downsampled as little as the limits allow."""
+    """Pack a prediction's scan, map and mask, downsampled as little as the limits allow."""
     scan = prediction.scan
     factors = _factors(scan.shape, scan.spacing, max_voxels)
     while True:
@@ -75,8 +77,10 @@ def viewer_volumes(
             packed = _pack_grey(prediction, factors, affine)
         levels = np.floor(reduce_blocks(prediction.anomaly_map, factors, "max") * LEVELS).astype(np.uint8)
         anomaly = _encode(levels, affine, slope=1 / LEVELS, intercept=0.0)
-        if len(packed) + len(anomaly) <= max_characters or math.prod(shape) <= 1000:
-            return ViewerVolumes(packed, anomaly, factors, shape, affine, window)
+        marked = reduce_blocks(prediction.mask, factors, "max").astype(np.uint8) * np.uint8(LEVELS)
+        mask = _encode(marked, affine, slope=1 / LEVELS, intercept=0.0)
+        if len(packed) + len(anomaly) + len(mask) <= max_characters or math.prod(shape) <= 1000:
+            return ViewerVolumes(packed, anomaly, mask, factors, shape, affine, window)
         factors = _factors(scan.shape, scan.spacing, math.prod(shape) // 2)
 
 

@@ -26,6 +26,7 @@ from medzsad.detectors.references import Brightness
 from medzsad.results.html.pages import asset
 from medzsad.results.html.report import render_html_report
 from medzsad.results.html.viewer_volumes import viewer_volumes
+from medzsad.results.lesions import CandidateRules
 from medzsad.scans.scan import Modality
 
 HOSTILE = '</script><script>alert(1)</script>"><img src=x onerror=alert(2)>&$data $$'
@@ -171,6 +172,18 @@ def test_counts_at_each_threshold_are_the_full_resolutions():
     assert counts[int(0.5 * 255)] == np.count_nonzero(prediction.mask)
     assert counts[int(0.8 * 255)] == np.count_nonzero(prediction.anomaly_map >= 0.8)
     assert data["start"] == list(prediction.lesions[0].peak_voxel)
+
+
+def test_what_is_hidden_is_not_in_the_mask_of_the_page():
+    prediction = replace(make_volume(), rules=CandidateRules(relative_peak=0.9))
+    page = render_html_report(prediction)
+    data = json.loads(script_of(page, "data"))
+    assert len(prediction.hidden_lesions) == 1
+    assert data["mask_voxels"] == sum(lesion.voxels for lesion in prediction.lesions)
+    assert data["counts_above"][int(0.5 * 255)] == np.count_nonzero(prediction.above_threshold)
+    packed = gzip.decompress(base64.b64decode(script_of(page, "mask-volume")))
+    assert len(packed) - 352 == prediction.mask.size
+    assert packed[352:].count(255) == data["mask_voxels"]
 
 
 def test_stacks_without_geometry_have_slices():

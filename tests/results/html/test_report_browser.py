@@ -16,6 +16,7 @@ from report_cases import make_picture, make_volume
 from medzsad.results.html.index import index_entry, index_page
 from medzsad.results.html.report import save_html_report
 from medzsad.results.html.viewer_volumes import viewer_volumes
+from medzsad.results.lesions import CandidateRules
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (the test extra)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -76,6 +77,11 @@ class Report:
     def outlined(self) -> int:
         """How many pixels have the outline's colour."""
         return int(np.count_nonzero(np.abs(self.picture() - CYAN).max(axis=-1) < 40))
+
+    def coloured(self) -> int:
+        """How many pixels have a colour of the map; the crosshair and the letters are yellow."""
+        picture = self.picture()
+        return int(np.count_nonzero(picture[..., 2] - picture[..., 1] > 12))
 
     def set(self, selector: str, value: str | bool) -> None:
         """Moves a control as a user does, as far as scripts can tell."""
@@ -184,6 +190,57 @@ def test_the_threshold_slider_changes_the_picture(report):
     assert np.abs(report.picture() - before).mean() < 0.5, "something of another threshold is left over"
 
 
+@pytest.fixture(scope="module")
+def with_hidden():
+    return replace(make_volume(), rules=CandidateRules(relative_peak=0.9))
+
+
+@pytest.mark.parametrize("max_voxels", [10_000_000, 12_000])
+def test_what_is_hidden_is_marked_by_other_thresholds_alone(
+    browser, with_hidden, tmp_path, monkeypatch, max_voxels
+):
+    monkeypatch.setattr(
+        "medzsad.results.html.report.viewer_volumes", lambda p: viewer_volumes(p, max_voxels=max_voxels)
+    )
+    save_html_report(with_hidden, tmp_path / "hidden.html")
+    resize(browser, 1400, 900)
+    report = Report(browser, tmp_path / "hidden.html")
+    volumes = [
+        f"{np.count_nonzero(mask) * with_hidden.scan.voxel_volume / 1000:.2f} mL marked"
+        for mask in (with_hidden.mask, with_hidden.above_threshold)
+    ]
+    go_to_hidden = f"medzsadReport.goTo({list(with_hidden.hidden_lesions[0].peak_voxel)})"
+    report.click('[data-view="axial"]')
+    assert report.outlined() > 50, "the candidate is not outlined"
+    for _ in range(2):  # at first, and after a reset
+        browser.execute_script(go_to_hidden)
+        assert report.text("#above") == f"{volumes[0]}; this is the report's threshold"
+        assert report.outlined() == 0
+        report.set("#threshold", "0.505")
+        assert report.text("#above") == f"{volumes[1]}: all that reaches this value; the report's: 0.500"
+        assert report.outlined() > 50
+        report.click("#reset")
+    report.click('[data-view="render"]')
+    candidate = report.coloured()
+    report.set("#threshold", "0.505")
+    assert report.coloured() > 1.1 * candidate > 100
+
+
+def test_without_candidates_nothing_is_marked(browser, tmp_path):
+    prediction = replace(make_volume(), rules=CandidateRules(min_volume_mm3=1e6))
+    assert not prediction.lesions
+    save_html_report(prediction, tmp_path / "none.html")
+    resize(browser, 1400, 900)
+    report = Report(browser, tmp_path / "none.html")
+    assert report.text("#above") == "0.00 mL marked; this is the report's threshold"
+    assert report.outlined() == 0
+    assert report.coloured() > 100, "the rest of the map is not seen"
+    report.set("#rest", False)
+    assert report.coloured() < 20
+    report.set("#threshold", "0.505")
+    assert report.outlined() > 50
+
+
 def test_opacity_outline_and_colours_change_the_picture(report):
     report.click("#reset")
     start = report.picture()
@@ -270,6 +327,8 @@ def test_images_are_the_right_way_round(browser, tmp_path):
     resize(browser, 1400, 900)
     report = Report(browser, tmp_path / "photo.html")
     assert report.here() == prediction.lesions[0].peak_voxel
+    assert report.text("#above") == "100 pixels marked; this is the report's threshold"
+    assert report.outlined() > 50
     report.set("#opacity", "0")
     report.set("#outline", False)
     picture = report.picture()

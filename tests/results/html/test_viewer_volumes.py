@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from report_cases import LESIONS, make_picture, make_volume
 
 from medzsad.results.html.viewer_volumes import block_affine, reduce_blocks, viewer_volumes
+from medzsad.results.lesions import CandidateRules
 
 
 def unpack(text: str) -> nibabel.Nifti1Image:
@@ -20,8 +22,8 @@ def test_small_volumes_keep_their_grid_and_values():
     volumes = viewer_volumes(prediction)
     assert volumes.factors == (1, 1, 1)
     assert volumes.note is None
-    scan, anomaly = unpack(volumes.scan), unpack(volumes.anomaly)
-    for image in (scan, anomaly):
+    scan, anomaly, mask = unpack(volumes.scan), unpack(volumes.anomaly), unpack(volumes.mask)
+    for image in (scan, anomaly, mask):
         np.testing.assert_allclose(image.affine, prediction.affine, atol=1e-4)
         assert image.header["descrip"].tobytes().strip(b"\0") == b""
     low, high = prediction.scaling.low[0], prediction.scaling.high[0]
@@ -32,6 +34,26 @@ def test_small_volumes_keep_their_grid_and_values():
     np.testing.assert_allclose(anomaly.get_fdata(), prediction.anomaly_map, atol=1 / 255)
     # The map is rounded down: no voxel may cross the threshold on its way into the report.
     assert (anomaly.get_fdata() <= prediction.anomaly_map + 1e-6).all()
+
+
+def test_the_mask_is_the_predictions_and_costs_little():
+    prediction = replace(make_volume(), rules=CandidateRules(relative_peak=0.9))
+    assert 0 < prediction.mask.sum() < prediction.above_threshold.sum()
+    volumes = viewer_volumes(prediction)
+    np.testing.assert_allclose(unpack(volumes.mask).get_fdata(), prediction.mask)
+    assert len(volumes.mask) < 0.03 * (len(volumes.scan) + len(volumes.anomaly))
+
+
+def test_a_downsampled_mask_marks_what_holds_any_of_it():
+    prediction = replace(make_volume(), rules=CandidateRules(relative_peak=0.9))
+    volumes = viewer_volumes(prediction, max_voxels=8_000)
+    mask = unpack(volumes.mask)
+    np.testing.assert_allclose(mask.affine, volumes.affine, atol=1e-4)
+    blocks = np.argwhere(prediction.mask) // volumes.factors
+    expected = np.zeros(volumes.shape)
+    expected[tuple(blocks.T)] = 1
+    np.testing.assert_allclose(mask.get_fdata(), expected)
+    assert "is marked if one of them is" in volumes.note
 
 
 def test_whole_values_are_kept_exactly():
@@ -72,9 +94,9 @@ def test_files_stay_small():
     prediction = make_volume()
     prediction.scan.voxels[:] = np.random.default_rng(0).normal(100, 30, prediction.scan.shape)
     whole = viewer_volumes(prediction)
-    limit = (len(whole.scan) + len(whole.anomaly)) // 3
+    limit = (len(whole.scan) + len(whole.anomaly) + len(whole.mask)) // 3
     small = viewer_volumes(prediction, max_characters=limit)
-    assert len(small.scan) + len(small.anomaly) <= limit
+    assert len(small.scan) + len(small.anomaly) + len(small.mask) <= limit
     assert small.note is not None
 
 

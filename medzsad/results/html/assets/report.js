@@ -3,8 +3,8 @@
   const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("data").textContent);
   const all = (selector) => [...document.querySelectorAll(selector)];
-  // Below the threshold the map's alpha stays under EDGE, from the threshold on it is 1: the shader, which sees
-  // colours alone, finds the mask's border where alpha crosses EDGE.
+  // What is marked has an alpha of 1, and that of all else stays under EDGE: the shader, which sees colours alone,
+  // finds the border where alpha crosses EDGE.
   const EDGE = 0.8, FAINTEST = 0.04, STRONGEST = 0.7, ALPHA_POWER = 1.1;
   const OUTLINE = [0, 229, 255];
 
@@ -18,7 +18,7 @@
 
   // NiiVue makes overlays opaque wherever their colour is not fully transparent, and outlines opaque ones in
   // black. Here the opacity grows with the map, and black would not show on a dark scan. In 3D, faint parts
-  // would add up along the line of sight to a fog: there the mask alone is shown.
+  // would add up along the line of sight to a fog: there only what is marked is shown.
   const SHADER_CHANGES = [
     ["FragColor.a = step(0.00001, FragColor.a);", ""],
     ["float val = texture(overlay, samplePos.xyz).a;",
@@ -58,23 +58,27 @@
   });
 
   const threshold = byId("threshold"), opacity = byId("opacity"), colormap = byId("colormap");
-  const below = byId("below"), outline = byId("outline");
+  const rest = byId("rest"), outline = byId("outline");
 
   // The value of the slider snaps to its steps; until it is moved, the report's own value holds.
   let cut = data.threshold;
 
+  // At the report's own threshold its mask is marked, which may hold less than what reaches the threshold: candidates
+  // can be hidden, or cut down to their core. At others, all that reaches them is.
+  const isOwn = () => Math.abs(cut - data.threshold) < 1e-6;
   const isAbove = (level) => level > 0 && level >= Math.floor(cut * 255);
-  const alphaOf = (level) => {
-    if (isAbove(level)) return 1;
-    if (level === 0 || !below.checked) return 0;
+  const restAlpha = (level) => {
+    if (level === 0 || !rest.checked) return 0;
     const alpha = (level / 255) ** ALPHA_POWER;
     return Math.min(STRONGEST, alpha < FAINTEST ? 0 : alpha);
   };
+  const alphaOf = (level) => isAbove(level) ? 1 : restAlpha(level);
+  const markedAlpha = (level) => level > 0 ? 1 : 0;
 
-  function colours() {
+  function colours(alpha) {
     const [R, G, B] = data.colormaps[colormap.value];
     const I = R.map((_, level) => level);
-    return { R, G, B, A: I.map((level) => Math.round(255 * alphaOf(level))), I };
+    return { R, G, B, A: I.map((level) => Math.round(255 * alpha(level))), I };
   }
 
   function paintLegend() {
@@ -94,11 +98,11 @@
     byId("threshold-value").textContent = cut.toFixed(3);
     byId("opacity-value").textContent = `${Math.round(opacity.value * 100)} %`;
     // Of other thresholds, the volume is known to a step of the map that the page holds.
-    const own = Math.abs(cut - data.threshold) < 1e-6;
-    const voxels = own ? data.mask_voxels : data.counts_above[Math.max(1, Math.floor(cut * 255))] ?? 0;
+    const voxels = isOwn() ? data.mask_voxels : data.counts_above[Math.max(1, Math.floor(cut * 255))] ?? 0;
     const amount = data.voxel_ml === null ? `${voxels} pixels` : `${(voxels * data.voxel_ml).toFixed(2)} mL`;
-    byId("above").textContent =
-      `${amount} at or above it` + (own ? "; this is the report's threshold" : `; the report's: ${data.threshold.toFixed(3)}`);
+    byId("above").textContent = `${amount} marked` + (isOwn()
+      ? "; this is the report's threshold"
+      : `: all that reaches this value; the report's: ${data.threshold.toFixed(3)}`);
   }
 
   // In voxels, so that the line is about one and a half pixels wide.
@@ -124,22 +128,25 @@
     bar.textContent = mm < 10 ? `${mm} mm` : `${mm / 10} cm`;
   }
 
+  let mask;  // the volume; with the values of the map, so that it has its colours
   function style() {
     nv.overlayAlphaShader = Number(opacity.value);
     nv.overlayOutlineWidth = outlineWidth();
-    nv.addColormap("medzsad", colours());
+    nv.addColormap("map", colours(isOwn() ? restAlpha : alphaOf));
+    nv.addColormap("mask", colours(markedAlpha));
+    mask.opacity = isOwn() ? 1 : 0;
   }
 
   let scheduled = false;
   function refresh() {
     paintTexts();
     paintLegend();
-    if (scheduled || nv.volumes.length < 2) return;
+    if (scheduled || nv.volumes.length < 3) return;
     scheduled = true;
     requestAnimationFrame(() => {
       scheduled = false;
       style();
-      nv.refreshLayers(nv.volumes[1], 1);  // the map alone: the scan below it has not changed
+      for (const layer of [1, 2]) nv.refreshLayers(nv.volumes[layer], layer);  // the scan below has not changed
       nv.drawScene();
     });
   }
@@ -257,17 +264,17 @@
     setTimeout(paintScaleBar, 100);  // once the viewer has drawn itself anew
   });
   threshold.addEventListener("input", () => { cut = Number(threshold.value); refresh(); });
-  for (const control of [opacity, colormap, below, outline]) control.addEventListener("input", refresh);
+  for (const control of [opacity, colormap, rest, outline]) control.addEventListener("input", refresh);
   byId("reset").addEventListener("click", () => {
     cut = data.threshold;
     threshold.value = cut;
     opacity.value = opacity.defaultValue;
-    below.checked = outline.checked = true;
+    rest.checked = outline.checked = true;
     colormap.selectedIndex = 0;
     if (windowChoice) windowChoice.selectedIndex = 0;
     paintTexts();
     paintLegend();
-    style();
+    if (mask) style();
     showWindow();
     goTo(data.start);
   });
@@ -282,11 +289,15 @@
     await new Promise((done) => setTimeout(done, 30));  // the page is drawn before the volumes are unpacked
     await nv.attachToCanvas(byId("view"));
     nv.setSliceType(data.is_2d ? views[data.plane] : views.multi);
-    style();
     const [low, high] = data.window;
     nv.addVolume(await volumeOf("scan-volume", "scan.nii.gz", { colormap: "gray", cal_min: low, cal_max: high }));
     nv.opts.multiplanarLayout = niivue.MULTIPLANAR_TYPE.GRID;  // not before: it cannot be laid out empty
-    nv.addVolume(await volumeOf("anomaly-volume", "map.nii.gz", { colormap: "medzsad", cal_min: 0, cal_max: 1 }));
+    const map = await volumeOf("anomaly-volume", "map.nii.gz", { colormap: "map", cal_min: 0, cal_max: 1 });
+    mask = await volumeOf("mask-volume", "mask.nii.gz", { colormap: "mask", cal_min: 0, cal_max: 1 });
+    mask.img.forEach((marked, voxel) => { if (marked) mask.img[voxel] = Math.max(1, map.img[voxel]); });
+    style();  // the controls may have been moved by now
+    nv.addVolume(map);
+    nv.addVolume(mask);
     goTo(data.start);
   } catch (error) {
     say(`The viewer cannot start (${error.message || error}). It needs WebGL 2; the tables still hold.`);
