@@ -54,8 +54,8 @@ class ViewerVolumes:
         shape = " x ".join(map(str, self.shape))
         return (
             f"Downsampled for this viewer to {shape} voxels: each shows the mean of {blocks} voxels of the "
-            "scan and the highest value of the map in them, and is marked if one of them is. Scores, volumes and the files beside this "
-            "report are at full resolution."
+            "scan and the highest value of the map in them, and is marked if one of them is. Scores, volumes "
+            "and the files beside this report are at full resolution."
         )
 
 

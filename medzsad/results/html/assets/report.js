@@ -128,7 +128,7 @@
     bar.textContent = mm < 10 ? `${mm} mm` : `${mm / 10} cm`;
   }
 
-  let mask;  // the volume; with the values of the map, so that it has its colours
+  let mask;  // a volume over the map, with the map's values where it marks them: so it has the same colours
   function style() {
     nv.overlayAlphaShader = Number(opacity.value);
     nv.overlayOutlineWidth = outlineWidth();
