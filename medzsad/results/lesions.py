@@ -257,7 +257,8 @@ def _cut_halos(components: np.ndarray, anomaly_map: np.ndarray, voxel_mm3: float
 
     for component, box in enumerate(ndimage.find_objects(components), start=1):
         inside = components[box] == component
-        if np.count_nonzero(inside) * voxel_mm3 >= LARGE_MM3:
+        size = np.count_nonzero(inside)
+        if size > 1 and size * voxel_mm3 >= LARGE_MM3:
             border, share = best_split(anomaly_map[box][inside])
             if share >= two_classes:
                 components[box][inside & (anomaly_map[box] < border)] = 0

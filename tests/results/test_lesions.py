@@ -198,3 +198,11 @@ def test_a_core_is_outlined_without_its_halo_and_what_has_none_is_left_alone():
 )
 def test_how_clear_a_split_is(values, border, share):
     assert best_split(np.array(values)) == pytest.approx((border, share), abs=2e-3)
+
+
+def test_a_large_candidate_of_one_voxel_has_no_halo() -> None:
+    anomaly_map = np.zeros((4, 4, 4), np.float32)
+    anomaly_map[1, 2, 3] = 0.7
+    affine = np.diag([30.0, 30.0, 30.0, 1.0])
+    found = find_lesions(anomaly_map, anomaly_map > 0, affine, rules=CandidateRules(two_classes=0.8))
+    assert [lesion.volume_ml for lesion in found.lesions] == pytest.approx([27.0])
