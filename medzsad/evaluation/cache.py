@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from medzsad.datasets.samples import SampleSet
+from medzsad.detectors.volume_rules import NO_RULES
 from medzsad.errors import certain
 from medzsad.evaluation.outcome import (
     Evaluation,
@@ -182,6 +183,7 @@ def describe_detectors(detectors: Sequence[AnomalyDetector]) -> list[dict[str, A
             "framing": detector.framing,
             "threshold": detector.threshold,
             **({"own_thresholds": own} if (own := detector.own_thresholds) else {}),
+            **({"volume_rules": asdict(rules)} if (rules := detector.volume_rules) != NO_RULES else {}),
             "seen": list(detector.seen),
             "weights": weights_hash(detector),
         }

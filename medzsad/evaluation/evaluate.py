@@ -5,12 +5,14 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.datasets.catalog import entries
 from medzsad.datasets.claims import custom, sets_of
 from medzsad.datasets.samples import SampleSet
+from medzsad.detectors.volume_rules import NO_RULES
 from medzsad.errors import BadInput
 from medzsad.evaluation.cache import PredictionCache
 from medzsad.evaluation.image_sets import evaluate_images, is_shown_grey, modality_of, threshold_for
@@ -205,7 +207,9 @@ def framing_and_cache(
                 f"{one.name} was made of normal images as `framing` {one.framing} shows them, and cannot be "
                 f"shown images as {framing}; give `framing` {one.framing}"
             )
-    key = {"framing": "volume" if samples.is_volumetric else framing}
+    key: dict[str, Any] = {"framing": "volume" if samples.is_volumetric else framing}
+    if samples.is_volumetric and detector.volume_rules != NO_RULES:
+        key["volume_rules"] = asdict(detector.volume_rules)
     if not samples.is_volumetric and is_shown_grey(detector, samples.name):
         ultrasound = modality_of(samples.name) is Modality.US
         key["shown"] = "ultrasound" if ultrasound else "grey"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mini_cases import SMALL
 
+from medzsad.datasets.samples import SampleSet
 from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.detectors.references import Brightness, Darkness
+from medzsad.detectors.volume_rules import MEASURED_RULES, NO_RULES
 from medzsad.errors import OutputNotWritable
 from medzsad.evaluation.cache import PredictionCache, StoredPrediction, describe_detectors, weights_hash
+from medzsad.evaluation.evaluate import framing_and_cache
+from medzsad.evaluation.settings import EvaluationSettings
 
 STORED = StoredPrediction(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), 0.25, 0.75)
 
@@ -70,8 +76,7 @@ def test_a_place_that_cannot_be_written_says_so(tmp_path: Path, brightness: Brig
 
 
 def test_figures_depend_on_the_thresholds_of_all_kinds_of_images() -> None:
-    network = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
-    detector = MedzsadMini(image_size=48, network=network, colour="lite0", photographs=True, ultrasound=True)
+    detector = MedzsadMini(image_size=48, network=SMALL, colour="lite0", photographs=True, ultrasound=True)
     described = [describe_detectors([detector])]
     for kind in ("colour_threshold", "ultrasound_threshold"):
         setattr(detector, kind, 0.3)
@@ -79,3 +84,17 @@ def test_figures_depend_on_the_thresholds_of_all_kinds_of_images() -> None:
     assert "own_thresholds" not in described[0][0]
     assert described[1] != described[2]
     assert described[2][0]["own_thresholds"] == {"colour": 0.3, "ultrasound": 0.3}
+
+
+def test_figures_and_predictions_of_volumes_depend_on_the_rules_for_them(tmp_path: Path) -> None:
+    detector = MedzsadMini(image_size=48, network=SMALL)
+    volumes = SampleSet("custom", tmp_path, "files", "test", "voxel", ())
+    described, folders = [], []
+    for rules in (MEASURED_RULES, replace(MEASURED_RULES, guide_mm=0.0), NO_RULES):
+        detector.volume_rules = rules
+        described.append(describe_detectors([detector])[0])
+        _, cache = framing_and_cache(volumes, detector, EvaluationSettings(), tmp_path)
+        folders.append(cache.folder)
+    assert described[0] != described[1]
+    assert "volume_rules" not in described[2]  # what was kept of models without rules stays
+    assert len(set(folders)) == 3
