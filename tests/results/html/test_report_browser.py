@@ -128,12 +128,26 @@ def prediction():
 
 
 @pytest.fixture(scope="module")
-def report(browser, prediction, tmp_path_factory) -> Report:
+def saved_report(prediction, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("report") / "turned_report.html"
     save_html_report(prediction, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def opened(browser, saved_report) -> Report:
     browser.get_log("browser")
     resize(browser, 1400, 900)
-    return Report(browser, path)
+    return Report(browser, saved_report)
+
+
+@pytest.fixture
+def report(browser, opened, saved_report) -> Report:
+    """The report, opened anew where a test before has left the page."""
+    if browser.current_url == saved_report.as_uri():
+        return opened
+    resize(browser, 1400, 900)
+    return Report(browser, saved_report)
 
 
 def test_is_drawn_offline_without_complaints(report):
