@@ -41,11 +41,13 @@ def test_maps_and_scores_are_those_of_pytorch(backend: str, scans: dict[str, Sca
     torch_detector = load_detector("medzsad-mini", device="cpu", precision="fp32")
     detector = load_detector("medzsad-mini", device="cpu", backend=backend)
     for kind, scan in scans.items():
-        expected, found = predict(scan, torch_detector), predict(scan, detector)
-        assert expected.anomaly_map.max() > 0.1, kind
-        assert np.abs(found.anomaly_map - expected.anomaly_map).max() <= CLOSE, kind
-        assert len(found.slice_scores) == len(expected.slice_scores) > 0
-        for one, other in zip(found.slice_scores, expected.slice_scores, strict=True):
-            assert abs(one.score - other.score) <= CLOSE, kind
-        assert found.settings["detector"]["backend"] == backend
-        assert found.settings["detector"]["image_size"] == (144 if kind == "image" else 192)
+        # The rules for volumes order voxels by value: where few have one, a small difference grows.
+        for rules, close in (("off", CLOSE), ("auto", CLOSE if kind == "image" else 10 * CLOSE)):
+            expected, found = (predict(scan, each, volume_rules=rules) for each in (torch_detector, detector))
+            assert expected.anomaly_map.max() > 0.1, kind
+            assert np.abs(found.anomaly_map - expected.anomaly_map).max() <= close, (kind, rules)
+            assert len(found.slice_scores) == len(expected.slice_scores) > 0
+            for one, other in zip(found.slice_scores, expected.slice_scores, strict=True):
+                assert abs(one.score - other.score) <= CLOSE, (kind, rules)
+            assert found.settings["detector"]["backend"] == backend
+            assert found.settings["detector"]["image_size"] == (144 if kind == "image" else 192)
