@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medzsad.errors import BadInput, certain
+from medzsad.errors import BadInput
 from medzsad.inference.slice_step import parse_slice_step
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.lesions import CandidateChoice, parse_threshold, resolve_threshold, score_of
 from medzsad.results.prediction import ScanPrediction, SliceScore
-from medzsad.scans.intensity import as_shown, window_note
+from medzsad.scans.intensity import window_note
 from medzsad.scans.modality import kind_of
 from medzsad.scans.prepared import PreparedVolume
 from medzsad.scans.readers import read_scan
@@ -24,17 +24,15 @@ from medzsad.scans.region import (
     BRAIN,
     WORDS,
     BrainRegion,
-    brain_region,
     parse_roi,
     region_of_interest,
 )
 from medzsad.scans.scan import Modality, Scan
-from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, other_axes, planes_to_slice
+from medzsad.scans.slices import STACK_AXIS, CanonicalView, Plane, planes_to_slice
 from medzsad.settings import DetectorSpec, Settings
 
 if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
-    from medzsad.detectors.volume_rules import VolumeRules
     from medzsad.inference.slicewise import SliceWiseOutput
 
 # The volume score is the mean of this many highest slice scores: one odd slice alone should not decide.
@@ -161,6 +159,7 @@ def predict(
 
     from medzsad.detectors.normal_scores import context_of
     from medzsad.detectors.volume_rules import NO_RULES, rules_for
+    from medzsad.inference.planes import brain_of, detect_slices, follow_scan, mean_map, threshold_of
     from medzsad.zoo.loading import load_spec
 
     if isinstance(detector, str):
@@ -192,21 +191,21 @@ def predict(
 
     prepared = PreparedVolume.of(scan, plane=plane, window=window)
     region = None if given is None else _inside(given, prepared)
-    outputs = _detect_slices(prepared, detector, rules, region, batch_size=batch_size, progress=progress)
-    brain = _brain_of(outputs, prepared) if detector.marks_brain else None
+    outputs = detect_slices(prepared, detector, rules, region, batch_size=batch_size, progress=progress)
+    brain = brain_of(outputs, prepared) if detector.marks_brain else None
     if brain is not None and _is_region(brain, roi, scan):
         region = brain.mask
         scan = scan.with_notes(
             f"region of interest: the brain ({brain.volume_ml:.0f} mL) and what borders on it"
         )
     if rules.guide_mm and not scan.is_colour:
-        _follow_scan(outputs, prepared, region, rules.guide_mm)
+        follow_scan(outputs, prepared, region, rules.guide_mm)
     if region is not None:
         outputs = [output.within(region) for output in outputs]
-    anomaly_map = _mean([output.anomaly_map for output in outputs])
+    anomaly_map = mean_map([output.anomaly_map for output in outputs])
     inferred = time.perf_counter()
 
-    rule = parse_threshold(_threshold_of(detector, outputs)) if rule is None else rule
+    rule = parse_threshold(threshold_of(detector, outputs)) if rule is None else rule
     prediction = ScanPrediction(
         scan=scan,
         anomaly_map=np.ascontiguousarray(prepared.view.to_native(anomaly_map)),
@@ -275,83 +274,6 @@ def _inside(region: np.ndarray, prepared: PreparedVolume) -> np.ndarray:
     return inside
 
 
-def _detect_slices(
-    prepared: PreparedVolume,
-    detector: AnomalyDetector,
-    rules: VolumeRules,
-    region: np.ndarray | None,
-    *,
-    batch_size: int | None,
-    progress: Callable[..., Any] | None,
-) -> list[SliceWiseOutput]:
-    """Slice a volume along each of its planes and let the detector see the slices."""
-    from medzsad.inference.slicewise import SliceWisePredictor
-
-    scan = prepared.scan
-
-    def output_of(part: AnomalyDetector, plane: Plane) -> SliceWiseOutput:
-        return SliceWisePredictor(
-            plane,
-            scan.spacing,
-            prepare=as_shown(scan, prepared.scaling) if part.tells_colours else prepared.scaling,
-            batch_size=batch_size,
-            progress=progress,
-            # Who gives a region wants all of it seen.
-            least_area=rules.least_area if region is None else 0.0,
-            resolution_mm=rules.resolution_mm,
-            apart_mm=rules.apart_mm,
-        )(scan.voxels, part, prepared.foreground, region=region)
-
-    outputs = [output_of(next(iter(detector.parts), detector), plane) for plane in prepared.planes]
-    for profile in detector.parts[1:]:
-        # Of a volume the map stays the detector's: lesions there are small beside a profile's patches.
-        outputs = [
-            output.joined(output_of(profile, output.plane), prepared.foreground, keeps_map=not scan.is_2d)
-            for output in outputs
-        ]
-    return outputs
-
-
-def _threshold_of(detector: AnomalyDetector, outputs: list[SliceWiseOutput]) -> float | str:
-    """Return the detector's threshold for what the scan looks like, unless a caller has set it another."""
-    first = next(iter(detector.parts), detector)
-    own = outputs[0].threshold
-    return detector.threshold if own is None or detector.threshold != first.threshold else own
-
-
-def _follow_scan(
-    outputs: list[SliceWiseOutput], prepared: PreparedVolume, region: np.ndarray | None, radius_mm: float
-) -> None:
-    """Let each plane's map follow the scan, in place, where it was predicted; 0 outside of the region."""
-    from medzsad.detectors.volume_intensity import HIGHEST, LOWEST, standardised
-    from medzsad.inference.guided import guide_by_scan
-
-    scan = prepared.scan
-    encoded = standardised(prepared.scaling, scan.voxels, prepared.foreground)
-    for output in outputs:
-        shown = np.zeros(scan.shape[STACK_AXIS[output.plane]], dtype=bool)
-        shown[output.indices] = True
-        inside = prepared.foreground & np.expand_dims(shown, other_axes(STACK_AXIS[output.plane]))
-        if region is not None:
-            inside &= region
-        guide_by_scan(
-            output.anomaly_map,
-            # Bone and fat, far brighter than what is looked at, would decide alone.
-            lambda part: np.minimum(encoded(part) * (HIGHEST - LOWEST) + LOWEST, -LOWEST),
-            scan.voxels,
-            inside,
-            scan.spacing,
-            radius_mm,
-        )
-
-
-def _brain_of(outputs: list[SliceWiseOutput], prepared: PreparedVolume) -> BrainRegion:
-    """Return the brain, where most planes see one."""
-    masks = [certain(output.brain) for output in outputs]
-    seen = masks[0] if len(masks) == 1 else np.sum(masks, axis=0) > len(masks) / 2
-    return brain_region(seen, prepared.foreground, prepared.scan.spacing)
-
-
 def _is_region(brain: BrainRegion, roi: str | os.PathLike[str] | np.ndarray, scan: Scan) -> bool:
     """Whether the brain is the region of interest: it is asked for, or not ruled out, and can be trusted.
 
@@ -374,15 +296,6 @@ def score_of_candidates(prediction: ScanPrediction) -> float:
         return prediction.lesions[0].score
     values = prediction.anomaly_map[prediction.anomaly_map > 0]
     return score_of(values, abs(float(np.linalg.det(prediction.affine[:3, :3]))))
-
-
-def _mean(maps: list[np.ndarray]) -> np.ndarray:
-    total = maps[0]
-    for other in maps[1:]:
-        total += other
-    if len(maps) > 1:
-        total /= len(maps)
-    return total
 
 
 def _volume_score(scores: list[float]) -> float:
