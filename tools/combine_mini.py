@@ -108,7 +108,7 @@ def add_slices(detector: Checkpoint, slices: Checkpoint, neighbour_mm: float) ->
 
     Args:
         detector: for images.
-        slices: what the stage "slice" of train_mini wrote.
+        slices: what the stage "slice" of train_mini wrote, or "unet" after it.
         neighbour_mm: distance of the neighbours that it was trained with.
 
     Raises:
@@ -119,6 +119,7 @@ def add_slices(detector: Checkpoint, slices: Checkpoint, neighbour_mm: float) ->
     settings = {
         "slice_size": slices.settings["image_size"],
         "neighbour_mm": neighbour_mm,
+        "slice_unet": bool(slices.settings.get("unet")),
         "normal_scores": slices.settings.get("normal_scores"),  # of the same network, if they were measured
     }
     return _with_network(detector, slices, "slice", settings)

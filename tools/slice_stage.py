@@ -1,21 +1,18 @@
 """The stage of :mod:`train_mini` that makes the network for slices of volumes.
 
-It starts from the network for grey images and learns from :mod:`synthetic_slices`, in one process of one
-thread, in float32. All randomness comes from the seed and the number of the step, so a repetition gives the
-same weights bit for bit on one kind of machine, stopped and resumed or not.
+It starts from the network for grey images and learns from :mod:`synthetic_slices`.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from slice_training import Course, follow
 from synthetic.spots import PATTERN_SHARES
 from synthetic_slices import KIND_SHARES, SHARES, STRIPPED, SliceBatch, Sources, generate, load_sources
 from torch import Tensor
@@ -216,75 +213,37 @@ def train_part(
     for module in network.modules():
         if isinstance(module, MirrorUnit):
             module.dropped = stage.dropped
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": 0.04},
-            {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=stage.rate,
-        betas=(0.9, 0.98),
-    )
-    average = {k: v.clone() for k, v in network.state_dict().items()}
-    step, seconds = 0, 0.0
-    saved = state_file(args, number)
-    if saved.exists():
-        state = torch.load(saved, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        average, step, seconds = state["average"], state["step"], state["seconds"]
-        print(f"slice, part {number}: resumed at step {step}", flush=True)
 
-    def save() -> None:
-        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average}
-        torch.save({**state, "step": step, "seconds": seconds}, f"{saved}.partial")
-        os.replace(f"{saved}.partial", saved)
+    def make(chunk: int) -> SliceBatch:
+        return generate(
+            (args.seed + 1000 * number) * 1_000_003 + chunk,
+            CHUNK * stage.batch,
+            stage.size,
+            sources,
+            shares=stage.shares,
+            kinds=stage.kinds,
+            stripped=stage.stripped,
+            patterns=stage.patterns,
+        )
 
-    begin, running, made_of, made = time.monotonic() - seconds, None, -1, None
-    until = steps if args.stop_after is None else min(steps, args.stop_after)
-    while step < until:
-        chunk, part = divmod(step, CHUNK)
-        if made_of != chunk:
-            made = generate(
-                (args.seed + 1000 * number) * 1_000_003 + chunk,
-                CHUNK * stage.batch,
-                stage.size,
-                sources,
-                shares=stage.shares,
-                kinds=stage.kinds,
-                stripped=stage.stripped,
-                patterns=stage.patterns,
-            )
-            made_of = chunk
-        batch = SliceBatch(*(t[part * stage.batch : (part + 1) * stage.batch] for t in made))
+    def losses(batch: SliceBatch, step: int) -> Tensor:
         torch.manual_seed(args.seed * 1_000_003 + step)  # which samples see their mirror image
-        rate = rate_at(step, stage, steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        decoded, image = network.decode(batch.images.contiguous(memory_format=torch.channels_last))
-        pixel = network.pixel_states(network.pixel_head(decoded))
-        parts = slice_losses(pixel, network.image_states(image), network.brain(decoded), batch)
-        optimiser.zero_grad(set_to_none=True)
-        parts.sum().backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        step, seconds = step + 1, time.monotonic() - begin
-        keep = min(stage.ema, (1 + step) / (20 + step))
-        with torch.no_grad():
-            for key, value in network.state_dict().items():
-                average[key].lerp_(value, 1 - keep)
-        running = parts.detach() if running is None else 0.97 * running + 0.03 * parts.detach()
-        if step % 25 == 0:
-            shown = " ".join(
-                f"{name} {value:.3f}" for name, value in zip(TERMS, running.tolist(), strict=True)
-            )
-            print(
-                f"slice {number}, step {step} of {steps}, {seconds:.0f}s, rate {rate:.1e}, {shown}",
-                flush=True,
-            )
-        if step % args.save_every == 0 and step < steps:
-            save()
-    save()
-    return average, step, seconds
+        seen = network.marks(batch.images.contiguous(memory_format=torch.channels_last))
+        return slice_losses(*seen, batch)
+
+    course = Course(
+        name=f"slice {number}",
+        saved=state_file(args, number),
+        steps=steps,
+        batch=stage.batch,
+        chunk=CHUNK,
+        ema=stage.ema,
+        make=make,
+        rate_at=lambda step: rate_at(step, stage, steps),
+        losses=losses,
+        terms=TERMS,
+    )
+    return follow(course, network, args)
 
 
 def write_stage(

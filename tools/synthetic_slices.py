@@ -94,6 +94,7 @@ def generate(
     kinds: tuple[float, ...] = KIND_SHARES,
     stripped: float = STRIPPED,
     patterns: tuple[float, ...] = PATTERN_SHARES,
+    bodies: bool = False,
 ) -> SliceBatch:
     """Make one batch; the same seed gives the same batch.
 
@@ -107,6 +108,7 @@ def generate(
         kinds: shares of :data:`synthetic.heads.KINDS` among label maps.
         stripped: share of label maps, but for CT, of which the brain alone is shown.
         patterns: shares of :data:`synthetic.spots.PATTERN_SHARES`.
+        bodies: tell of real volumes without a brain that there is none; else that is left open.
     """
     r = np.random.default_rng([seed, size])
     there = [bool(sources.heads), bool(sources.volumes), True, bool(sources.unmarked)]
@@ -127,7 +129,7 @@ def generate(
             )
         else:
             volumes = sources.volumes if chosen[index] == 1 else sources.unmarked
-            scene, inside[index], known = sample_volume(own, size, volumes, sick, patterns)
+            scene, inside[index], known = sample_volume(own, size, volumes, sick, patterns, bodies)
         grey[index], lesions[index] = scene.grey, scene.lesions
         if known is not None:
             brain[index] = known

@@ -5,9 +5,10 @@
 Two stages (:data:`STAGES`): one network learns all looks at a small size; then a copy goes on with the looks
 of radiology in grey, at the size of the detector. A third, "colour" (:mod:`colour_stage`), trains a decoder
 over frozen features with the looks of cameras and endoscopes, and "colour_ultrasound" goes on from it. The
-last, "slice" (:mod:`slice_stage`), goes on from the grey one with slices of volumes. Kill it and start it
-again with the same ``--work``: it goes on from the last saved state. ``--stage`` runs one stage,
-``--steps-factor 0.01`` tries everything in a minute.
+next, "slice" (:mod:`slice_stage`), goes on from the grey one with slices of volumes, and "unet"
+(:mod:`unet_stage`) trains the small network beside it. Kill it and start it again with the same ``--work``:
+it goes on from the last saved state. ``--stage`` runs one stage, ``--steps-factor 0.01`` tries everything in
+a minute.
 
 In the first two, each core is one process of one thread that makes its own images; gradients are averaged
 once a step: a process of several threads mostly waits for the slowest of them. The network computes in
@@ -39,6 +40,7 @@ from synthetic.planes import NEIGHBOUR_MM
 from synthetic_images import SHARES, Batch, generate, load_slices
 from synthetic_slices import load_sources
 from torch import Tensor
+from unet_stage import train_unet
 
 import medzsad
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
@@ -84,6 +86,7 @@ OTHER_STAGES = {
     "colour": train_colour,
     "colour_ultrasound": partial(train_colour, recipe=ULTRASOUND),
     "slice": train_slices,
+    "unet": train_unet,
 }
 HELD_OUT = 900_000_000  # seeds from here on are never trained on
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
@@ -320,7 +323,7 @@ def put_together(args: argparse.Namespace) -> Checkpoint:
 
     Those that held-out images give photographs and ultrasound are worse on real ones (model card).
     """
-    names = ("grey", "colour", "colour_ultrasound", "slice")
+    names = ("grey", "colour", "colour_ultrasound", "unet")
     grey, colour, ultrasound, slices = (read_checkpoint(stage_file(args, name)) for name in names)
     count = 24 * args.held_out
     whole = calibrate(combine(grey, colour, args.shown_size), load_slices(args.data), count)

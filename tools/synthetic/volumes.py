@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ class Volume:
         spacing: in mm.
         place: uint8 (X, Y, Z), where lesions may be: 0 nowhere, 1 anywhere, 2 small ones too.
         head: whether it is one, with the brain as its place.
+        brainless: whether it is known to show none of the brain.
         planes: that it is cut in.
         dark: chance of a lesion darker than what is around.
         share: how often it is drawn.
@@ -44,6 +45,7 @@ class Volume:
     scale: float
     stripped: float = 0.0
     unmarked: np.ndarray | None = None
+    brainless: bool = False
 
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -71,7 +73,7 @@ def load_volumes(root: str | os.PathLike[str] | None) -> list[Volume]:
     for name in ("example_ct.nii.gz", "example_ct_sm.nii.gz", "example_mr_sm.nii.gz"):
         for path in sorted((data / "body_ct_small").rglob(name)):
             for window in (None,) if "mr" in name else ("abdomen", "lung"):
-                found.append(_volume(path, PLANES, 0.5, 1.5, None, window))
+                found.append(replace(_volume(path, PLANES, 0.5, 1.5, None, window), brainless=True))
     return found
 
 
@@ -124,8 +126,6 @@ def _volume(
     stripped: float = 0.0,
     unmarked: bool = False,
 ) -> Volume:
-    from dataclasses import replace
-
     import nibabel as nib
     from nibabel.processing import resample_from_to
 
@@ -173,8 +173,12 @@ def sample_volume(
     volumes: list[Volume],
     sick: bool,
     patterns: tuple[float, ...] = PATTERN_SHARES,
+    bodies: bool = False,
 ) -> tuple[Scene, np.ndarray, np.ndarray | None]:
-    """Return a slice of a real volume; its foreground (3, S, S) and, of heads, the brain (S, S)."""
+    """Return a slice of a real volume; its foreground (3, S, S) and, of heads, the brain (S, S).
+
+    With ``bodies``, of what shows none of the brain an empty one, too.
+    """
     weights = np.array([volume.share for volume in volumes])
     volume = volumes[int(r.choice(len(volumes), p=weights / weights.sum()))]
     box = np.array([(0, n - 1) for n in volume.grey.shape])
@@ -199,4 +203,6 @@ def sample_volume(
     if volume.unmarked is not None:
         doubtful = nearest(volume.unmarked, middle)[0, 0].reshape(size, size)
         scene.lesions[(doubtful > 0) & shown[0] & (scene.lesions == 0)] = -1
+    if bodies and volume.brainless:
+        return scene, shown, np.zeros((size, size), np.float32)
     return scene, shown, (place[0] > 0).astype(np.float32) if volume.head else None

@@ -89,6 +89,7 @@ class MedzsadMini(RoutedDetector):
             :class:`ColourNetwork`.
         ultrasound: have one more network over that encoder, for ultrasound that is known to be some.
         encoder: digest of the encoder that :class:`ColourNetwork` was trained with; None for any.
+        slice_unet: have a :class:`~.slices.SliceUNet` beside the network for slices.
         calibration: for ``"grey"``, ``"colour"`` and ``"ultrasound"`` images and for a volume's ``"slice"``,
             slope and offset (:func:`platt`) of ``"map"``, ``"probability"`` and ``"score"``, so that values
             mean the same everywhere; None leaves them as they are.
@@ -123,6 +124,7 @@ class MedzsadMini(RoutedDetector):
         ultrasound_threshold: float | str | None = None,
         encoder: str | None = None,
         neighbour_mm: float | None = None,
+        slice_unet: bool = False,
         calibration: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
         normal_scores: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
@@ -154,7 +156,7 @@ class MedzsadMini(RoutedDetector):
             self.ultrasound_network = ColourNetwork(self.colour_network.encoder)
             self.ultrasound_network.to(memory_format=torch.channels_last)
         if neighbour_mm is not None:
-            third = SliceNetwork(**self.network_settings)
+            third = SliceNetwork(unet=slice_unet, **self.network_settings)
             self.slice_network = third.to(memory_format=torch.channels_last)
         self.calibration = {
             kind: {name: tuple(pair) for name, pair in pairs.items()}
@@ -186,8 +188,14 @@ class MedzsadMini(RoutedDetector):
             **({"photographs": True} if self.photographs else {}),
             **({"ultrasound": True} if self.ultrasound_network is not None else {}),
             "neighbour_mm": self.slice_neighbour_mm,
+            **({"slice_unet": True} if self.has_slice_unet else {}),
             "calibration": self.calibration,
         }
+
+    @property
+    def has_slice_unet(self) -> bool:
+        """Whether a U-Net stands beside the network for slices."""
+        return self.slice_network is not None and self.slice_network.unet is not None
 
     def _detect(
         self, network: MiniNetwork | ColourNetwork, inputs: Tensor, kind: str
@@ -196,8 +204,11 @@ class MedzsadMini(RoutedDetector):
         flip = self.flip and network.mirrored
         if flip:
             inputs = torch.cat([inputs, inputs.flip(-1)])
-        decoded, image = network.decode(inputs)
-        pixel, image = network.pixel_states(network.pixel_head(decoded)), network.image_states(image)
+        brain = None
+        if isinstance(network, SliceNetwork):
+            pixel, image, brain = network.marks(inputs)
+        else:
+            pixel, image = network(inputs)
         maps, probability = pixel.float().softmax(1)[:, 1], image.float().softmax(1)[:, 1]
         if flip:
             maps = (maps[:batch] + maps[batch:].flip(-1)) / 2
@@ -211,9 +222,7 @@ class MedzsadMini(RoutedDetector):
             platt(score, *pairs["score"]),
             platt(probability, *pairs["probability"]),
         )
-        if not isinstance(network, SliceNetwork):
-            return prediction
-        return SlicePrediction(*prediction, network.brain(decoded).float().sigmoid())
+        return prediction if brain is None else SlicePrediction(*prediction, brain.float().sigmoid())
 
     def to_checkpoint(self) -> Checkpoint:
         """Return the networks' weights in float16 (half the file, no measurable change) and the settings."""
@@ -242,6 +251,7 @@ class MedzsadMini(RoutedDetector):
                 **({"photographs": True} if self.photographs else {}),
                 **({} if self.ultrasound_network is None else ultrasound),
                 "neighbour_mm": self.slice_neighbour_mm,
+                **({"slice_unet": True} if self.has_slice_unet else {}),
                 "calibration": self.calibration,
                 "normal_scores": [asdict(scores) for scores in self.normal_scores],
             },

@@ -3,17 +3,20 @@
 Like the one for images (:class:`~medzsad.detectors.mini.network.MiniNetwork`), with other inputs: three
 slices in standard deviations of their volume (:mod:`medzsad.detectors.volume_intensity`), so that a slice
 is compared with the whole scan and a lesion is seen to end above and below; and a second output: the brain.
+A small U-Net beside it (:class:`SliceUNet`), trained apart from it, errs in other places.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medzsad.detectors.mini.network import MiniNetwork, positions_of
+from medzsad.detectors.mini.network import ConvUnit, MiniNetwork, ResidualUnit, positions_of
 from medzsad.detectors.volume_intensity import decode
 
 SLICE_FEATURES = 9
@@ -59,10 +62,50 @@ def slice_features(images: Tensor) -> Tensor:
     )
 
 
+class SliceUNet(nn.Module):
+    """A small U-Net for lesions and the brain, without attention and without a look at the mirror image.
+
+    Args:
+        widths: channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the side (multiples of 8).
+        width: channels on the way back, a multiple of 8.
+    """
+
+    def __init__(self, widths: Sequence[int] = (24, 40, 64, 96, 128), width: int = 24) -> None:
+        super().__init__()
+        self.first = ConvUnit(SLICE_FEATURES, widths[0], 2)
+        self.down = nn.ModuleList(
+            nn.Sequential(ConvUnit(finer, coarser, 2), ResidualUnit(coarser))
+            for finer, coarser in pairwise(widths)
+        )
+        self.laterals = nn.ModuleList(nn.Conv2d(count, width, 1) for count in widths)
+        self.fuses = nn.ModuleList(ConvUnit(width, width) for _ in widths[1:])
+        self.out = nn.Conv2d(width, 2, 1)
+        with torch.no_grad():
+            self.out.bias[0] = -4  # lesions are rare
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, S/2, S/2) of lesions and of the brain.
+
+        Args:
+            images: float32 (B, 3, S, S) of :func:`~.volume_intensity.encode`.
+        """
+        features = slice_features(images).contiguous(memory_format=torch.channels_last)
+        levels = [self.first(features)]
+        for stage in self.down:
+            levels.append(stage(levels[-1]))
+        x = self.laterals[-1](levels[-1])
+        for level, lateral, fuse in zip(levels[-2::-1], self.laterals[-2::-1], self.fuses, strict=True):
+            x = F.interpolate(x, level.shape[-2:], mode="bilinear", align_corners=False)
+            x = fuse(lateral(level) + x)
+        out = self.out(x)
+        return out[:, 0], out[:, 1]
+
+
 class SliceNetwork(MiniNetwork):
     """:class:`MiniNetwork` on :func:`slice_features`, with a map of the brain beside that of anomalies.
 
     Args:
+        unet: have a :class:`SliceUNet` beside it; logits of pixels and of the brain are the mean of the two.
         settings: the sizes of :class:`MiniNetwork`.
     """
 
@@ -70,13 +113,24 @@ class SliceNetwork(MiniNetwork):
     inputs = SLICE_FEATURES
     features = staticmethod(slice_features)
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, unet: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
         self.brain_head = nn.Conv2d(self.pixel_head.in_channels, 1, 1)
+        self.unet = SliceUNet() if unet else None
 
-    def brain(self, decoded: Tensor) -> Tensor:
-        """Logits (B, S/2, S/2) of the brain, from what :meth:`MiniNetwork.decode` gave."""
-        return self.brain_head(decoded)[:, 0]
+    def marks(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute all logits: of pixels (B, 2, S/2, S/2), images (B, 2) and the brain (B, S/2, S/2).
+
+        Args:
+            images: float32 (B, 3, S, S) of :func:`~.volume_intensity.encode`, S a multiple of 16.
+        """
+        decoded, image = self.decode(images)
+        pixel, brain = self.pixel_states(self.pixel_head(decoded)), self.brain_head(decoded)[:, 0]
+        if self.unet is not None:
+            lesions, its_brain = (logits.float() for logits in self.unet(images))
+            margin = (pixel[:, 1] - pixel[:, 0] + lesions) / 2
+            pixel, brain = torch.stack([torch.zeros_like(margin), margin], 1), (brain + its_brain) / 2
+        return pixel, self.image_states(image), brain
 
     @torch.no_grad()
     def start_from(self, state: dict[str, Tensor]) -> None:

@@ -1,0 +1,122 @@
+"""The stage of :mod:`train_mini` that trains the small U-Net beside the network for slices.
+
+It learns from :mod:`synthetic_slices` what the other one learns, from random weights and at a higher rate;
+the other one stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from slice_stage import MORE_KINDS, TERMS, WHOLE, slice_losses
+from slice_training import Course, follow
+from synthetic_slices import SliceBatch, generate, load_sources
+from torch import Tensor
+
+from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from medzsad.detectors.mini.slices import SliceUNet
+
+
+@dataclass(frozen=True)
+class UNetRecipe:
+    """The settings.
+
+    Attributes:
+        shares: of :data:`synthetic_slices.SHARES`.
+        kinds: shares of the orders of tissues, :data:`synthetic.heads.KINDS`.
+        patterns: of lesions, :data:`synthetic.spots.PATTERN_SHARES`.
+        stripped: share of label maps, but for CT, of which the brain alone is shown.
+        size: of the slices, in pixels.
+        batch: samples per step.
+        steps: of the optimiser.
+        rate: highest learning rate.
+        warm: steps over which it rises; then it falls with a cosine to zero.
+        ema: share of the averaged weights that each step keeps.
+    """
+
+    shares: tuple[float, ...] = WHOLE
+    kinds: tuple[float, ...] = MORE_KINDS
+    patterns: tuple[float, ...] = (0.28, 0.30, 0.10, 0.12, 0.20)
+    stripped: float = 0.5
+    size: int = 192
+    batch: int = 16
+    steps: int = 2200
+    rate: float = 3e-3
+    warm: int = 60
+    ema: float = 0.995
+
+
+RECIPE = UNetRecipe()
+CHUNK = 2  # batches that are generated together
+SEED = 70  # of this stage, so that no two stages see the same samples
+PREFIX = "unet."  # of its tensors among those of the network for slices
+
+
+def train_unet(args: argparse.Namespace, recipe: UNetRecipe = RECIPE) -> bool:
+    """Run the stage, or go on with it; say whether it came to its end.
+
+    Args:
+        args: ``work``, ``data``, ``seed``, ``steps_factor``, ``stop_after`` and ``save_every`` of train_mini.
+        recipe: the settings.
+    """
+    torch.set_num_threads(1)
+    sources = load_sources(args.data)
+    torch.manual_seed(0)
+    network = SliceUNet().to(memory_format=torch.channels_last).train()
+    steps = max(2, round(recipe.steps * args.steps_factor))
+
+    def make(chunk: int) -> SliceBatch:
+        return generate(
+            (args.seed + SEED) * 1_000_003 + chunk,
+            CHUNK * recipe.batch,
+            recipe.size,
+            sources,
+            shares=recipe.shares,
+            kinds=recipe.kinds,
+            stripped=recipe.stripped,
+            patterns=recipe.patterns,
+            bodies=True,
+        )
+
+    def rate_at(step: int) -> float:
+        rising = min(1, (step + 1) / recipe.warm)
+        return recipe.rate * rising * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+    def losses(batch: SliceBatch, step: int) -> Tensor:
+        lesions, brain = network(batch.images.contiguous(memory_format=torch.channels_last))
+        pixel = torch.stack([torch.zeros_like(lesions), lesions], 1)
+        return slice_losses(pixel, torch.zeros(len(pixel), 2), brain, batch)[1:]  # it judges no images
+
+    course = Course(
+        name="unet",
+        saved=Path(args.work) / "unet-state.pt",
+        steps=steps,
+        batch=recipe.batch,
+        chunk=CHUNK,
+        ema=recipe.ema,
+        make=make,
+        rate_at=rate_at,
+        losses=losses,
+        terms=TERMS[1:],
+    )
+    average, step, seconds = follow(course, network, args)
+    if step == steps:
+        record = {"steps": step, "images_seen": step * recipe.batch, "seconds": round(seconds)}
+        write_stage(average, args, record)
+    return step == steps
+
+
+def write_stage(state: dict[str, Tensor], args: argparse.Namespace, record: dict[str, int]) -> None:
+    """Write ``unet.safetensors``: the network of ``slice.safetensors`` with this one, for combine_mini."""
+    start = read_checkpoint(Path(args.work) / "slice.safetensors")
+    kept = {name: tensor for name, tensor in start.tensors.items() if not name.startswith(PREFIX)}
+    added = {f"{PREFIX}{name}": tensor.half().contiguous() for name, tensor in state.items()}
+    training = {**start.training, "unet": {"seed": args.seed, "precision": "fp32", **record}}
+    settings = {**start.settings, "unet": True}
+    save_checkpoint(
+        Checkpoint("mini", kept | added, settings, training), Path(args.work) / "unet.safetensors"
+    )
