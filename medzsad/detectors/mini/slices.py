@@ -118,6 +118,10 @@ class SliceNetwork(MiniNetwork):
         self.brain_head = nn.Conv2d(self.pixel_head.in_channels, 1, 1)
         self.unet = SliceUNet() if unet else None
 
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the logits of pixels and images as :meth:`MiniNetwork.forward` does."""
+        return self.marks(images)[:2]
+
     def marks(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute all logits: of pixels (B, 2, S/2, S/2), images (B, 2) and the brain (B, S/2, S/2).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from mini_cases import SMALL, detector_of_slices, slices
 
@@ -60,10 +61,42 @@ def test_mirrored_features_are_dropped_in_training_only() -> None:
     assert (without - seen).abs().max() > 1e-4
 
 
-def test_the_brain_has_a_map_of_its_own() -> None:
-    network = SliceNetwork(**SMALL).eval()
-    decoded, _ = network.decode(slices(2))
-    assert network.brain(decoded).shape == (2, 32, 32)
+@pytest.mark.parametrize("unet", [False, True])
+def test_the_brain_has_a_map_of_its_own(unet: bool) -> None:
+    network = SliceNetwork(unet=unet, **SMALL).eval()
+    pixel, image, brain = network.marks(slices(2))
+    assert (pixel.shape, image.shape, brain.shape) == ((2, 2, 32, 32), (2, 2), (2, 32, 32))
+    for each, same in zip(network(slices(2)), (pixel, image), strict=True):
+        assert torch.equal(each, same)
+
+
+def test_a_unet_beside_it_has_half_of_the_say_about_pixels_and_brain() -> None:
+    torch.manual_seed(0)
+    plain, both = SliceNetwork(**SMALL).eval(), SliceNetwork(unet=True, **SMALL).eval()
+    both.load_state_dict({**both.state_dict(), **plain.state_dict()})
+    pixel, image, brain = plain.marks(slices(2))
+    lesions, its_brain = both.unet(slices(2))
+    margin, same, mean = both.marks(slices(2))
+    torch.testing.assert_close(
+        margin.softmax(1)[:, 1], ((pixel[:, 1] - pixel[:, 0] + lesions) / 2).sigmoid(), atol=1e-6, rtol=1e-5
+    )
+    torch.testing.assert_close(mean, (brain + its_brain) / 2)
+    assert torch.equal(image, same)
+    for tensor in both.marks(torch.zeros(1, 3, 48, 48)):  # an empty slice; 48 is no multiple of 32
+        assert tensor.isfinite().all()
+
+
+def test_a_unet_survives_its_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    known = MedzsadMini(image_size=48, slice_size=64, network=SMALL, neighbour_mm=3.0, slice_unet=True)
+    save_checkpoint(known.to_checkpoint(), tmp_path / "mini.safetensors")
+    again = MedzsadMini.from_checkpoint(read_checkpoint(tmp_path / "mini.safetensors"))
+    assert again.settings["slice_unet"]
+    assert again.settings == known.settings
+    with torch.no_grad():
+        found, expected = (d.for_volume().detect(slices(2)) for d in (again, known))
+    np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=2e-3)
+    np.testing.assert_allclose(found.brain, expected.brain, atol=2e-3)
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
