@@ -66,7 +66,8 @@ def main() -> None:
     """Read the command line, measure, and write the checkpoints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoints", nargs="+", type=Path, help="DETECTOR, others of its network")
-    parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
+    shared = os.environ.get("MEDZSAD_SHARED")
+    parser.add_argument("--data", default=shared, required=shared is None, help="folder that holds data/")
     parser.add_argument("--made", type=int, default=80, help="seeds of made heads")
     args = parser.parse_args()
     torch.set_num_threads(1)

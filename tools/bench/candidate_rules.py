@@ -47,7 +47,8 @@ def measure(case: Case, detector: AnomalyDetector) -> dict[str, np.ndarray]:
 def main() -> None:
     """Read the command line and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
+    shared = os.environ.get("MEDZSAD_SHARED")
+    parser.add_argument("--data", default=shared, required=shared is None, help="folder that holds data/")
     parser.add_argument("--model", default="medzsad-mini")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--half", choices=HALVES, default="even")

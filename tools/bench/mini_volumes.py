@@ -193,7 +193,8 @@ def main() -> None:
     """Read the command line and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="+", type=Path, help="checkpoints of medzsad-mini")
-    parser.add_argument("--data", default=os.environ.get("MEDZSAD_SHARED"), help="folder that holds data/")
+    shared = os.environ.get("MEDZSAD_SHARED")
+    parser.add_argument("--data", default=shared, required=shared is None, help="folder that holds data/")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--half", choices=HALVES, default="even")
     parser.add_argument("--most", type=int, help="volumes of each set")
