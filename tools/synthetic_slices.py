@@ -37,6 +37,7 @@ SHARES = (0.64, 0.16, 0.20, 0.0)  # label maps, real volumes, looks, real volume
 # brain, abstract, body, real, endoscopy, ultrasound, surface, objects, skin
 LOOK_SHARES = (0.55, 0.10, 0.10, 0.17, 0.0, 0.08, 0.0, 0.0, 0.0)
 STRIPPED, STRIPPED_CT = 0.55, 0.15  # share of heads of which the brain alone is shown
+LOWER_END = 20  # of the brain, in slices of 1 mm
 FULL = 0.85  # share of whole heads that keep their lesions: most of a head is normal
 DARK = {"random": 0.4, "flair": 0.06, "t1": 0.6, "t2": 0.08, "ct": 0.5}
 
@@ -95,6 +96,7 @@ def generate(
     stripped: float = STRIPPED,
     patterns: tuple[float, ...] = PATTERN_SHARES,
     bodies: bool = False,
+    below: float = 0.0,
 ) -> SliceBatch:
     """Make one batch; the same seed gives the same batch.
 
@@ -109,6 +111,7 @@ def generate(
         stripped: share of label maps, but for CT, of which the brain alone is shown.
         patterns: shares of :data:`synthetic.spots.PATTERN_SHARES`.
         bodies: tell of real volumes without a brain that there is none; else that is left open.
+        below: share of whole heads that are cut below the brain or at its lower end.
     """
     r = np.random.default_rng([seed, size])
     there = [bool(sources.heads), bool(sources.volumes), True, bool(sources.unmarked)]
@@ -125,7 +128,7 @@ def generate(
         sick = own.random() < abnormal
         if chosen[index] == 0:
             scene, inside[index], known = sample_head(
-                own, size, sources.heads, sick, kinds, stripped, patterns
+                own, size, sources.heads, sick, kinds, stripped, patterns, below
             )
         else:
             volumes = sources.volumes if chosen[index] == 1 else sources.unmarked
@@ -162,6 +165,7 @@ def sample_head(
     kinds: tuple[float, ...] = KIND_SHARES,
     stripped: float = STRIPPED,
     patterns: tuple[float, ...] = PATTERN_SHARES,
+    below: float = 0.0,
 ) -> tuple[Scene, np.ndarray, np.ndarray]:
     """Return a slice of a head with tissues of random intensity.
 
@@ -176,7 +180,12 @@ def sample_head(
         if r.random() < 0.2:
             box[2, 1] = int(r.uniform(head.brain_box[2, 1] - 35, box[2, 1]))
         sick = sick and r.random() < FULL
-    cut = draw_cut(r, size, box, head.brain_box, np.ones(3), planes=PLANES, shares=(0.7, 0.15, 0.15))
+    where, core, planes = box, head.brain_box, (0.7, 0.15, 0.15)
+    if below and not stripped and r.random() < below:
+        where = core = box.copy()
+        where[2, 1] = max(box[2, 0] + 1, head.brain_box[2, 0] + LOWER_END)
+        planes = (1.0, 0.0, 0.0)
+    cut = draw_cut(r, size, where, core, np.ones(3), planes=PLANES, shares=planes)
     tissues = nearest(head.tissues, cut.points)  # (3, K, N)
     mean, texture = draw_tissues(r, kind)
     counts = head.counts.astype(float)

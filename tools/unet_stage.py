@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from slice_stage import MORE_KINDS, TERMS, WHOLE, slice_losses
 from slice_training import Course, follow
-from synthetic_slices import SliceBatch, generate, load_sources
+from synthetic_slices import SliceBatch, Sources, generate, load_sources
 from torch import Tensor
 
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
@@ -22,14 +22,15 @@ from medzsad.detectors.mini.slices import SliceUNet
 
 
 @dataclass(frozen=True)
-class UNetRecipe:
-    """The settings.
+class UNetPart:
+    """One part of the training.
 
     Attributes:
         shares: of :data:`synthetic_slices.SHARES`.
         kinds: shares of the orders of tissues, :data:`synthetic.heads.KINDS`.
         patterns: of lesions, :data:`synthetic.spots.PATTERN_SHARES`.
         stripped: share of label maps, but for CT, of which the brain alone is shown.
+        below: share of whole heads that are cut below the brain or at its lower end.
         size: of the slices, in pixels.
         batch: samples per step.
         steps: of the optimiser.
@@ -42,6 +43,7 @@ class UNetRecipe:
     kinds: tuple[float, ...] = MORE_KINDS
     patterns: tuple[float, ...] = (0.28, 0.30, 0.10, 0.12, 0.20)
     stripped: float = 0.5
+    below: float = 0.0
     size: int = 192
     batch: int = 16
     steps: int = 2200
@@ -50,41 +52,75 @@ class UNetRecipe:
     ema: float = 0.995
 
 
-RECIPE = UNetRecipe()
+# What lies below a brain is a small part of the first one's samples, and a third of many scans.
+PARTS = (UNetPart(), UNetPart(stripped=0.4, below=0.4, steps=600, rate=1e-3, warm=20))
 CHUNK = 2  # batches that are generated together
-SEED = 70  # of this stage, so that no two stages see the same samples
+SEED = 70  # of this stage, so that no two stages or parts see the same samples
 PREFIX = "unet."  # of its tensors among those of the network for slices
 
 
-def train_unet(args: argparse.Namespace, recipe: UNetRecipe = RECIPE) -> bool:
+def train_unet(args: argparse.Namespace, parts: tuple[UNetPart, ...] = PARTS) -> bool:
     """Run the stage, or go on with it; say whether it came to its end.
 
     Args:
         args: ``work``, ``data``, ``seed``, ``steps_factor``, ``stop_after`` and ``save_every`` of train_mini.
-        recipe: the settings.
+        parts: the settings.
     """
     torch.set_num_threads(1)
     sources = load_sources(args.data)
+    record: dict[str, int] = {"steps": 0, "images_seen": 0, "seconds": 0}
+    for number, part in enumerate(parts):
+        average, step, seconds = train_part(number, part, args, sources)
+        if step < steps_of(part, args):
+            return False
+        for key, more in (("steps", step), ("images_seen", step * part.batch), ("seconds", round(seconds))):
+            record[key] += more
+    write_stage(average, args, record)
+    return True
+
+
+def steps_of(part: UNetPart, args: argparse.Namespace) -> int:
+    """Return the steps of a part, shortened as asked."""
+    return max(2, round(part.steps * args.steps_factor))
+
+
+def state_file(args: argparse.Namespace, number: int) -> Path:
+    """Return the file of a part's state."""
+    return Path(args.work) / f"unet-{number}-state.pt"
+
+
+def train_part(
+    number: int, part: UNetPart, args: argparse.Namespace, sources: Sources
+) -> tuple[dict[str, Tensor], int, float]:
+    """Run one part, or go on with it; the first starts from random weights, others from the part before.
+
+    Returns:
+        The averaged weights, the step that was reached and the seconds that it took.
+    """
     torch.manual_seed(0)
-    network = SliceUNet().to(memory_format=torch.channels_last).train()
-    steps = max(2, round(recipe.steps * args.steps_factor))
+    network = SliceUNet()
+    if number:
+        network.load_state_dict(torch.load(state_file(args, number - 1), weights_only=True)["network"])
+    network = network.to(memory_format=torch.channels_last).train()
+    steps = steps_of(part, args)
 
     def make(chunk: int) -> SliceBatch:
         return generate(
-            (args.seed + SEED) * 1_000_003 + chunk,
-            CHUNK * recipe.batch,
-            recipe.size,
+            (args.seed + SEED + 1000 * number) * 1_000_003 + chunk,
+            CHUNK * part.batch,
+            part.size,
             sources,
-            shares=recipe.shares,
-            kinds=recipe.kinds,
-            stripped=recipe.stripped,
-            patterns=recipe.patterns,
+            shares=part.shares,
+            kinds=part.kinds,
+            stripped=part.stripped,
+            patterns=part.patterns,
             bodies=True,
+            below=part.below,
         )
 
     def rate_at(step: int) -> float:
-        rising = min(1, (step + 1) / recipe.warm)
-        return recipe.rate * rising * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        rising = min(1, (step + 1) / part.warm)
+        return part.rate * rising * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
     def losses(batch: SliceBatch, step: int) -> Tensor:
         lesions, brain = network(batch.images.contiguous(memory_format=torch.channels_last))
@@ -92,22 +128,18 @@ def train_unet(args: argparse.Namespace, recipe: UNetRecipe = RECIPE) -> bool:
         return slice_losses(pixel, torch.zeros(len(pixel), 2), brain, batch)[1:]  # it judges no images
 
     course = Course(
-        name="unet",
-        saved=Path(args.work) / "unet-state.pt",
+        name=f"unet {number}",
+        saved=state_file(args, number),
         steps=steps,
-        batch=recipe.batch,
+        batch=part.batch,
         chunk=CHUNK,
-        ema=recipe.ema,
+        ema=part.ema,
         make=make,
         rate_at=rate_at,
         losses=losses,
         terms=TERMS[1:],
     )
-    average, step, seconds = follow(course, network, args)
-    if step == steps:
-        record = {"steps": step, "images_seen": step * recipe.batch, "seconds": round(seconds)}
-        write_stage(average, args, record)
-    return step == steps
+    return follow(course, network, args)
 
 
 def write_stage(state: dict[str, Tensor], args: argparse.Namespace, record: dict[str, int]) -> None:

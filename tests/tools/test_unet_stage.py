@@ -32,11 +32,12 @@ def threads() -> object:
 def run(tool: ModuleType, work: Path, stop_after: int | None = None, seed: int = 7) -> Path:
     work.mkdir(exist_ok=True)
     save_checkpoint(network_for_slices(), work / "slice.safetensors")
-    recipe = tool.UNetRecipe(shares=(0, 0, 1, 0), size=64, batch=2, steps=4, rate=1e-2, warm=1)
+    common = {"shares": (0, 0, 1, 0), "size": 64, "batch": 2, "rate": 1e-2, "warm": 1}
+    parts = (tool.UNetPart(steps=4, **common), tool.UNetPart(steps=2, below=0.4, **common))
     args = SimpleNamespace(
         work=str(work), data=None, seed=seed, steps_factor=1.0, stop_after=stop_after, save_every=100
     )
-    assert tool.train_unet(args, recipe) == (stop_after is None)
+    assert tool.train_unet(args, parts) == (stop_after is None)
     return work / "unet.safetensors"
 
 
@@ -60,7 +61,7 @@ def test_the_network_beside_it_stays_as_it_was(tool: ModuleType, tmp_path: Path)
     start = read_checkpoint(tmp_path / "slice.safetensors")
     assert made.settings == {**start.settings, "unet": True}
     assert made.training["seed"] == start.training["seed"]
-    assert made.training["unet"]["images_seen"] == 8
+    assert made.training["unet"]["images_seen"] == 12
     assert all(torch.equal(made.tensors[name], tensor) for name, tensor in start.tensors.items())
     assert all(name.startswith("unet.") for name in set(made.tensors) - set(start.tensors))
     network = SliceNetwork(unet=True, **SMALL)
