@@ -53,7 +53,11 @@ class UNetPart:
 
 
 # What lies below a brain is a small part of the first one's samples, and a third of many scans.
-PARTS = (UNetPart(), UNetPart(stripped=0.4, below=0.4, steps=600, rate=1e-3, warm=20))
+PARTS = (
+    UNetPart(),
+    UNetPart(stripped=0.4, below=0.4, steps=600, rate=1e-3, warm=20),
+    UNetPart(below=0.2, steps=2400, rate=2e-3, warm=40, ema=0.998),
+)
 CHUNK = 2  # batches that are generated together
 SEED = 70  # of this stage, so that no two stages or parts see the same samples
 PREFIX = "unet."  # of its tensors among those of the network for slices
