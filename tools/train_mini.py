@@ -33,7 +33,7 @@ import torch
 import torch.distributed as dist
 from calibrate_mini import calibrate, calibrate_part, calibrate_slices
 from colour_stage import ULTRASOUND, train_colour
-from combine_mini import add_slices, add_ultrasound, combine, with_one_threshold
+from combine_mini import add_slices, add_ultrasound, combine, with_one_threshold, with_slice_threshold
 from map_losses import losses
 from slice_stage import train_slices
 from synthetic.planes import NEIGHBOUR_MM
@@ -329,7 +329,7 @@ def put_together(args: argparse.Namespace) -> Checkpoint:
     whole = calibrate(combine(grey, colour, args.shown_size), load_slices(args.data), count)
     whole = calibrate_part(add_ultrasound(whole, ultrasound), "ultrasound", count)
     whole = calibrate_slices(add_slices(whole, slices, NEIGHBOUR_MM), load_sources(args.data), count)
-    return with_one_threshold(whole)
+    return with_one_threshold(with_slice_threshold(whole))
 
 
 if __name__ == "__main__":

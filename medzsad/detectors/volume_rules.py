@@ -33,6 +33,7 @@ class VolumeRules:
             (:mod:`medzsad.inference.guided`).
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
+        least_peak: candidates whose highest value is below this are hidden, also where no other is higher.
         one_slice_width: candidates that lie in one slice alone and are wider than this many times its
             thickness are hidden: a lesion does not end so soon above and below.
         two_classes: of candidates of 10 mL and more whose values fall into two clear classes, the upper is
@@ -48,6 +49,7 @@ class VolumeRules:
     guide_mm: float = 0.0
     least_area: float = 0.0
     relative_peak: float = 0.0
+    least_peak: float = 0.0
     one_slice_width: float | None = None
     two_classes: float | None = None
     min_volume_mm3: float | None = None
@@ -62,6 +64,7 @@ MEASURED_RULES = VolumeRules(
     guide_mm=8.0,
     least_area=0.2,
     relative_peak=0.5,
+    least_peak=0.5,
     one_slice_width=4.0,
     two_classes=0.8,
     min_volume_mm3=10.0,

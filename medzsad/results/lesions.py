@@ -90,6 +90,7 @@ class CandidateRules:
     Attributes:
         min_volume_mm3: smaller ones are hidden; None hides none.
         relative_peak: those whose highest value is below this part of the highest of all are hidden.
+        least_peak: those whose highest value is below this are hidden, whatever the others are.
         max_candidates: those beyond so many are hidden; None hides none.
         one_slice_width: those that lie in one slice alone (along the axis of the widest spacing) and are
             wider than this many times its thickness are hidden; None hides none.
@@ -99,6 +100,7 @@ class CandidateRules:
 
     min_volume_mm3: float | None = None
     relative_peak: float = 0.0
+    least_peak: float = 0.0
     max_candidates: int | None = None
     one_slice_width: float | None = None
     two_classes: float | None = None
@@ -150,8 +152,14 @@ class CandidateChoice:
                 )
             least = 1000 * self.min_volume
         width = rules.one_slice_width if has_geometry else None
-        peak, most, clear = rules.relative_peak, self.max_candidates, rules.two_classes
-        return CandidateRules(least, peak, most, one_slice_width=width, two_classes=clear)
+        return CandidateRules(
+            min_volume_mm3=least,
+            relative_peak=rules.relative_peak,
+            least_peak=rules.least_peak,
+            max_candidates=self.max_candidates,
+            one_slice_width=width,
+            two_classes=rules.two_classes,
+        )
 
 
 class LesionCandidates(NamedTuple):
@@ -233,7 +241,7 @@ def find_lesions(
         if lesion.voxels * voxel_mm3 >= least and not _is_flat(lesion, affine, rules.one_slice_width)
     }
     peaks = [lesion.maximum for lesion, component in found if component in likely]
-    faint = rules.relative_peak * max(peaks, default=0.0)
+    faint = max(rules.relative_peak * max(peaks, default=0.0), rules.least_peak)
     shown: list[tuple[Lesion, int]] = []
     hidden: list[tuple[Lesion, int]] = []
     for lesion, component in found:

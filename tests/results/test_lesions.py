@@ -166,6 +166,17 @@ def test_percentiles_and_otsu_look_at_the_values():
     assert resolve_threshold("p50", np.array([])) == 1.0
 
 
+def test_candidates_that_reach_no_least_value_are_hidden_also_alone():
+    values, _ = four_boxes()
+    values[values == np.float32(0.8)] = 0
+    shown, labels, hidden = find_lesions(
+        values, values > 0.2, np.eye(4), rules=CandidateRules(10.0, least_peak=0.5)
+    )
+    assert (shown, len(hidden), labels.any()) == ([], 1, False)
+    rules = CandidateRules(10.0, least_peak=0.3)  # of float32 0.3, a little more
+    assert len(find_lesions(values, values > 0.2, np.eye(4), rules=rules).lesions) == 1
+
+
 def test_what_is_wide_and_lies_in_one_slice_is_hidden_and_decides_about_no_other():
     anomaly_map = np.zeros((30, 30, 10), np.float32)
     anomaly_map[2:14, 2:14, 3] = 0.9  # 24 mm wide, 5 mm thick

@@ -64,5 +64,5 @@ def test_the_network_beside_it_stays_as_it_was(tool: ModuleType, tmp_path: Path)
     assert made.training["unet"]["images_seen"] == 12
     assert all(torch.equal(made.tensors[name], tensor) for name, tensor in start.tensors.items())
     assert all(name.startswith("unet.") for name in set(made.tensors) - set(start.tensors))
-    network = SliceNetwork(unet=True, **SMALL)
+    network = SliceNetwork(unet_share=0.5, **SMALL)
     network.load_state_dict({name: tensor.float() for name, tensor in made.tensors.items()})

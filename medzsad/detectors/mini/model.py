@@ -89,7 +89,8 @@ class MedzsadMini(RoutedDetector):
             :class:`ColourNetwork`.
         ultrasound: have one more network over that encoder, for ultrasound that is known to be some.
         encoder: digest of the encoder that :class:`ColourNetwork` was trained with; None for any.
-        slice_unet: have a :class:`~.slices.SliceUNet` beside the network for slices.
+        slice_unet: have a :class:`~.slices.SliceUNet` beside the network for slices, with this share in the
+            mean of the two, in (0, 1]; 0 is without one.
         calibration: for ``"grey"``, ``"colour"`` and ``"ultrasound"`` images and for a volume's ``"slice"``,
             slope and offset (:func:`platt`) of ``"map"``, ``"probability"`` and ``"score"``, so that values
             mean the same everywhere; None leaves them as they are.
@@ -97,8 +98,8 @@ class MedzsadMini(RoutedDetector):
             the network for slices; None where they are not known.
 
     Raises:
-        ValueError: if a size is not a positive multiple of 16, ``colour`` is unknown, or the encoder in
-            the package is another one.
+        ValueError: if a size is not a positive multiple of 16, ``colour`` is unknown, the encoder in the
+            package is another one, or a share is none.
     """
 
     method: str = "mini"
@@ -124,13 +125,15 @@ class MedzsadMini(RoutedDetector):
         ultrasound_threshold: float | str | None = None,
         encoder: str | None = None,
         neighbour_mm: float | None = None,
-        slice_unet: bool = False,
+        slice_unet: float = 0.0,
         calibration: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
         normal_scores: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         for side in (image_size, slice_size or image_size):
             if side <= 0 or side % 16:
                 raise ValueError(f"image_size and slice_size must be positive multiples of 16, got {side}")
+        if not 0 <= slice_unet <= 1:
+            raise ValueError(f"slice_unet must lie in [0, 1], got {slice_unet}")
         super().__init__(
             image_size=image_size,
             slice_size=slice_size,
@@ -156,7 +159,7 @@ class MedzsadMini(RoutedDetector):
             self.ultrasound_network = ColourNetwork(self.colour_network.encoder)
             self.ultrasound_network.to(memory_format=torch.channels_last)
         if neighbour_mm is not None:
-            third = SliceNetwork(unet=slice_unet, **self.network_settings)
+            third = SliceNetwork(unet_share=float(slice_unet), **self.network_settings)
             self.slice_network = third.to(memory_format=torch.channels_last)
         self.calibration = {
             kind: {name: tuple(pair) for name, pair in pairs.items()}
@@ -188,14 +191,14 @@ class MedzsadMini(RoutedDetector):
             **({"photographs": True} if self.photographs else {}),
             **({"ultrasound": True} if self.ultrasound_network is not None else {}),
             "neighbour_mm": self.slice_neighbour_mm,
-            **({"slice_unet": True} if self.has_slice_unet else {}),
+            **({"slice_unet": self.slice_unet} if self.slice_unet else {}),
             "calibration": self.calibration,
         }
 
     @property
-    def has_slice_unet(self) -> bool:
-        """Whether a U-Net stands beside the network for slices."""
-        return self.slice_network is not None and self.slice_network.unet is not None
+    def slice_unet(self) -> float:
+        """The share of a U-Net beside the network for slices; 0 without one."""
+        return 0.0 if self.slice_network is None else self.slice_network.unet_share
 
     def _detect(
         self, network: MiniNetwork | ColourNetwork, inputs: Tensor, kind: str
@@ -251,7 +254,7 @@ class MedzsadMini(RoutedDetector):
                 **({"photographs": True} if self.photographs else {}),
                 **({} if self.ultrasound_network is None else ultrasound),
                 "neighbour_mm": self.slice_neighbour_mm,
-                **({"slice_unet": True} if self.has_slice_unet else {}),
+                **({"slice_unet": self.slice_unet} if self.slice_unet else {}),
                 "calibration": self.calibration,
                 "normal_scores": [asdict(scores) for scores in self.normal_scores],
             },

@@ -105,7 +105,8 @@ class SliceNetwork(MiniNetwork):
     """:class:`MiniNetwork` on :func:`slice_features`, with a map of the brain beside that of anomalies.
 
     Args:
-        unet: have a :class:`SliceUNet` beside it; logits of pixels and of the brain are the mean of the two.
+        unet_share: have a :class:`SliceUNet` beside it, with this share in the mean of the pixels' logits, in
+            (0, 1]; those of the brain are the plain mean. 0 is without one.
         settings: the sizes of :class:`MiniNetwork`.
     """
 
@@ -113,10 +114,11 @@ class SliceNetwork(MiniNetwork):
     inputs = SLICE_FEATURES
     features = staticmethod(slice_features)
 
-    def __init__(self, *, unet: bool = False, **settings: Any) -> None:
+    def __init__(self, *, unet_share: float = 0.0, **settings: Any) -> None:
         super().__init__(**settings)
         self.brain_head = nn.Conv2d(self.pixel_head.in_channels, 1, 1)
-        self.unet = SliceUNet() if unet else None
+        self.unet_share = unet_share
+        self.unet = SliceUNet() if unet_share else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the logits of pixels and images as :meth:`MiniNetwork.forward` does."""
@@ -132,7 +134,7 @@ class SliceNetwork(MiniNetwork):
         pixel, brain = self.pixel_states(self.pixel_head(decoded)), self.brain_head(decoded)[:, 0]
         if self.unet is not None:
             lesions, its_brain = (logits.float() for logits in self.unet(images))
-            margin = (pixel[:, 1] - pixel[:, 0] + lesions) / 2
+            margin = torch.lerp(pixel[:, 1] - pixel[:, 0], lesions, self.unet_share)
             pixel, brain = torch.stack([torch.zeros_like(margin), margin], 1), (brain + its_brain) / 2
         return pixel, self.image_states(image), brain
 

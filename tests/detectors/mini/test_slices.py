@@ -61,24 +61,27 @@ def test_mirrored_features_are_dropped_in_training_only() -> None:
     assert (without - seen).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("unet", [False, True])
-def test_the_brain_has_a_map_of_its_own(unet: bool) -> None:
-    network = SliceNetwork(unet=unet, **SMALL).eval()
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_brain_has_a_map_of_its_own(share: float) -> None:
+    network = SliceNetwork(unet_share=share, **SMALL).eval()
     pixel, image, brain = network.marks(slices(2))
     assert (pixel.shape, image.shape, brain.shape) == ((2, 2, 32, 32), (2, 2), (2, 32, 32))
     for each, same in zip(network(slices(2)), (pixel, image), strict=True):
         assert torch.equal(each, same)
 
 
-def test_a_unet_beside_it_has_half_of_the_say_about_pixels_and_brain() -> None:
+def test_a_unet_beside_it_has_its_share_of_pixels_and_half_of_the_brain() -> None:
     torch.manual_seed(0)
-    plain, both = SliceNetwork(**SMALL).eval(), SliceNetwork(unet=True, **SMALL).eval()
+    plain, both = SliceNetwork(**SMALL).eval(), SliceNetwork(unet_share=0.3, **SMALL).eval()
     both.load_state_dict({**both.state_dict(), **plain.state_dict()})
     pixel, image, brain = plain.marks(slices(2))
     lesions, its_brain = both.unet(slices(2))
     margin, same, mean = both.marks(slices(2))
     torch.testing.assert_close(
-        margin.softmax(1)[:, 1], ((pixel[:, 1] - pixel[:, 0] + lesions) / 2).sigmoid(), atol=1e-6, rtol=1e-5
+        margin.softmax(1)[:, 1],
+        (0.7 * (pixel[:, 1] - pixel[:, 0]) + 0.3 * lesions).sigmoid(),
+        atol=1e-6,
+        rtol=1e-5,
     )
     torch.testing.assert_close(mean, (brain + its_brain) / 2)
     assert torch.equal(image, same)
@@ -88,10 +91,10 @@ def test_a_unet_beside_it_has_half_of_the_say_about_pixels_and_brain() -> None:
 
 def test_a_unet_survives_its_checkpoint(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    known = MedzsadMini(image_size=48, slice_size=64, network=SMALL, neighbour_mm=3.0, slice_unet=True)
+    known = MedzsadMini(image_size=48, slice_size=64, network=SMALL, neighbour_mm=3.0, slice_unet=0.3)
     save_checkpoint(known.to_checkpoint(), tmp_path / "mini.safetensors")
     again = MedzsadMini.from_checkpoint(read_checkpoint(tmp_path / "mini.safetensors"))
-    assert again.settings["slice_unet"]
+    assert again.settings["slice_unet"] == 0.3
     assert again.settings == known.settings
     with torch.no_grad():
         found, expected = (d.for_volume().detect(slices(2)) for d in (again, known))
