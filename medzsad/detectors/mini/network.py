@@ -209,8 +209,11 @@ class MiniNetwork(nn.Module):
 
     def decoder(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the decoder's features at 1/16, 1/8, 1/4 and 1/2 of the side, and the image's (B, D)."""
-        x = self.features(images).contiguous(memory_format=torch.channels_last)
-        half = self.stage_2(x)
+        return self.decoder_of(self.features(images))
+
+    def decoder_of(self, seen: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the same from what the network sees, (B, inputs, S, S)."""
+        half = self.stage_2(seen.contiguous(memory_format=torch.channels_last))
         quarter = self.stage_4(half)
         eighth = self.stage_8(quarter)
         deep = self.stage_16(eighth)

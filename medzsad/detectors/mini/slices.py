@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from medzsad.detectors.mini.network import ConvUnit, MiniNetwork, ResidualUnit, positions_of
 from medzsad.detectors.volume_intensity import decode
+from medzsad.errors import certain
 
 SLICE_FEATURES = 9
 BODY = 0.05  # encoded values above it are no air
@@ -81,7 +82,7 @@ class SliceUNet(nn.Module):
         self.fuses = nn.ModuleList(ConvUnit(width, width) for _ in widths[1:])
         self.out = nn.Conv2d(width, 2, 1)
         with torch.no_grad():
-            self.out.bias[0] = -4  # lesions are rare
+            certain(self.out.bias)[0] = -4  # lesions are rare
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, S/2, S/2) of lesions and of the brain.
@@ -89,8 +90,11 @@ class SliceUNet(nn.Module):
         Args:
             images: float32 (B, 3, S, S) of :func:`~.volume_intensity.encode`.
         """
-        features = slice_features(images).contiguous(memory_format=torch.channels_last)
-        levels = [self.first(features)]
+        return self.marks_of(slice_features(images))
+
+    def marks_of(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same from :func:`slice_features`, (B, 9, S, S)."""
+        levels = [self.first(seen.contiguous(memory_format=torch.channels_last))]
         for stage in self.down:
             levels.append(stage(levels[-1]))
         x = self.laterals[-1](levels[-1])
@@ -130,10 +134,11 @@ class SliceNetwork(MiniNetwork):
         Args:
             images: float32 (B, 3, S, S) of :func:`~.volume_intensity.encode`, S a multiple of 16.
         """
-        decoded, image = self.decode(images)
+        seen = slice_features(images)
+        (*_, decoded), image = self.decoder_of(seen)
         pixel, brain = self.pixel_states(self.pixel_head(decoded)), self.brain_head(decoded)[:, 0]
         if self.unet is not None:
-            lesions, its_brain = (logits.float() for logits in self.unet(images))
+            lesions, its_brain = (logits.float() for logits in self.unet.marks_of(seen))
             margin = torch.lerp(pixel[:, 1] - pixel[:, 0], lesions, self.unet_share)
             pixel, brain = torch.stack([torch.zeros_like(margin), margin], 1), (brain + its_brain) / 2
         return pixel, self.image_states(image), brain
