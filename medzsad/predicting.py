@@ -185,7 +185,7 @@ def predict(
     rules = NO_RULES if scan.is_2d else rules_for(detector, volume_rules)
     if step_mm is not None and not scan.is_2d:
         rules = replace(rules, apart_mm=step_mm)
-    candidate_rules = choice.rules(rules, has_geometry=scan.has_geometry)
+    candidate_rules = choice.rules(rules, has_geometry=scan.has_geometry, own_threshold=rule is None)
     given = _given_region(roi, scan, detector)
     loaded = time.perf_counter()
 

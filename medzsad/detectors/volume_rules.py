@@ -33,7 +33,8 @@ class VolumeRules:
             (:mod:`medzsad.inference.guided`).
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
-        least_peak: candidates whose highest value is below this are hidden, also where no other is higher.
+        least_peak: candidates whose highest value is below this are hidden, also where no other is higher,
+            unless a caller gives a threshold.
         one_slice_width: candidates that lie in one slice alone and are wider than this many times its
             thickness are hidden: a lesion does not end so soon above and below.
         two_classes: of candidates of 10 mL and more whose values fall into two clear classes, the upper is

@@ -136,8 +136,14 @@ class CandidateChoice:
         if self.all_candidates and (self.min_volume is not None or self.max_candidates is not None):
             raise BadInput("all candidates are asked for, and a limit to them; leave out one of the two")
 
-    def rules(self, rules: VolumeRules, *, has_geometry: bool) -> CandidateRules:
+    def rules(self, rules: VolumeRules, *, has_geometry: bool, own_threshold: bool = True) -> CandidateRules:
         """Return the rules for a scan, from those that a detector has for volumes.
+
+        Args:
+            rules: of the detector.
+            has_geometry: whether mm mean something.
+            own_threshold: whether the mask is cut at the detector's threshold; who gives another one decides
+                what is too faint, and there is no least peak.
 
         Raises:
             BadInput: a minimum volume, where the voxel size is not known.
@@ -155,7 +161,7 @@ class CandidateChoice:
         return CandidateRules(
             min_volume_mm3=least,
             relative_peak=rules.relative_peak,
-            least_peak=rules.least_peak,
+            least_peak=rules.least_peak if own_threshold else 0.0,
             max_candidates=self.max_candidates,
             one_slice_width=width,
             two_classes=rules.two_classes,
