@@ -21,7 +21,7 @@ from torch import Tensor
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.mini.model import MedzsadMini, platt
 
-HELD_OUT = 950_000_000  # seeds from here on are never trained on
+HELD_OUT = 950_000_000  # seeds from here to 1,000,000,000 are never trained on
 KINDS = {  # looks that each network serves, all alike
     "grey": ("brain", "abstract", "body", "real", "ultrasound", "surface"),
     "colour": ("endoscopy", "surface", "objects", "skin", "colon", "ultrasound"),

@@ -8,8 +8,10 @@
 One network serves grey images, one images in colour, one slices of volumes. Images are shown at
 ``--image-size``, slices of volumes at the size of the training. The other commands give a finished detector
 another network for slices, colours or ultrasound, and leave all else as it is; all options may be given.
-What is new is calibrated on held-out synthetic images, and gets a threshold of its own (but with
-``--one-threshold``); that of slices is :data:`SLICE_THRESHOLD`.
+SLICE is what the stage "slice" of train_mini wrote, or "unet" after it. What is new is calibrated on held-out
+synthetic images, and gets a threshold of its own (but with ``--one-threshold``); of slices with a U-Net
+:data:`SLICE_THRESHOLD` is it. Scores of normal heads do not outlive another network for slices:
+``tools/normal_scores.py`` measures them anew.
 """
 
 from __future__ import annotations
@@ -185,7 +187,9 @@ def main() -> None:
             print(f"{look}, {kind}: calibration error: score {error['score']:.3f}, map {error['map']:.4f}")
     if args.slices:
         whole = add_slices(checkpoint, read_checkpoint(args.slices), NEIGHBOUR_MM)
-        checkpoint = with_slice_threshold(calibrate_slices(whole, load_sources(args.data), args.count))
+        checkpoint = calibrate_slices(whole, load_sources(args.data), args.count)
+        if checkpoint.settings.get("slice_unet"):
+            checkpoint = with_slice_threshold(checkpoint)
         for look, error in checkpoint.training["slice"]["calibration_error"].items():
             print(f"{look}, slices: calibration error: score {error['score']:.3f}, map {error['map']:.4f}")
     if args.one_threshold:

@@ -24,7 +24,7 @@ from medzsad.detectors.base import AnomalyDetector
 from medzsad.scans.scan import Modality
 from medzsad.zoo.loading import load_detector
 
-HELD_OUT = 970_000_000  # seeds from here on are never trained on
+HELD_OUT = 970_000_000  # seeds from here to 1,000,000,000 are never trained on
 LOOKS = {  # and what their images are said to be
     "brain": Modality.MR,
     "body": Modality.MR,

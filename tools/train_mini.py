@@ -88,7 +88,7 @@ OTHER_STAGES = {
     "slice": train_slices,
     "unet": train_unet,
 }
-HELD_OUT = 900_000_000  # seeds from here on are never trained on
+HELD_OUT = 900_000_000  # seeds from here to 1,000,000,000 are never trained on
 CHUNK = 4  # batches that are generated together: the generator has a cost per call
 REUSE = 2  # times that a chunk is used
 

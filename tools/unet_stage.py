@@ -71,6 +71,7 @@ def train_unet(args: argparse.Namespace, parts: tuple[UNetPart, ...] = PARTS) ->
         parts: the settings.
     """
     torch.set_num_threads(1)
+    beside = read_checkpoint(Path(args.work) / "slice.safetensors")  # now, not after hours
     sources = load_sources(args.data)
     record: dict[str, int] = {"steps": 0, "images_seen": 0, "seconds": 0}
     for number, part in enumerate(parts):
@@ -79,7 +80,7 @@ def train_unet(args: argparse.Namespace, parts: tuple[UNetPart, ...] = PARTS) ->
             return False
         for key, more in (("steps", step), ("images_seen", step * part.batch), ("seconds", round(seconds))):
             record[key] += more
-    write_stage(average, args, record)
+    write_stage(average, beside, args, record)
     return True
 
 
@@ -146,9 +147,10 @@ def train_part(
     return follow(course, network, args)
 
 
-def write_stage(state: dict[str, Tensor], args: argparse.Namespace, record: dict[str, int]) -> None:
-    """Write ``unet.safetensors``: the network of ``slice.safetensors`` with this one, for combine_mini."""
-    start = read_checkpoint(Path(args.work) / "slice.safetensors")
+def write_stage(
+    state: dict[str, Tensor], start: Checkpoint, args: argparse.Namespace, record: dict[str, int]
+) -> None:
+    """Write ``unet.safetensors``: the network for slices with this one, for combine_mini."""
     kept = {name: tensor for name, tensor in start.tensors.items() if not name.startswith(PREFIX)}
     added = {f"{PREFIX}{name}": tensor.half().contiguous() for name, tensor in state.items()}
     training = {**start.training, "unet": {"seed": args.seed, "precision": "fp32", **record}}

@@ -81,7 +81,8 @@ if TYPE_CHECKING:
 @click.option(
     "--threshold",
     metavar="RULE",
-    help="Of the map: a number from 0 to 1, a percentile such as p99.5, or otsu [default: the model's own].",
+    help="Of the map: a number from 0 to 1, a percentile such as p99.5, or otsu [default: the model's own, "
+    "at which faint candidates of volumes are hidden].",
 )
 @click.option(
     "--roi",

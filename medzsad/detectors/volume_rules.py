@@ -34,7 +34,7 @@ class VolumeRules:
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
         least_peak: candidates whose highest value is below this are hidden, also where no other is higher,
-            unless a caller gives a threshold.
+            unless a caller gives a threshold; of volumes in colour none is.
         one_slice_width: candidates that lie in one slice alone and are wider than this many times its
             thickness are hidden: a lesion does not end so soon above and below.
         two_classes: of candidates of 10 mL and more whose values fall into two clear classes, the upper is
@@ -59,13 +59,13 @@ class VolumeRules:
 
 NO_RULES = VolumeRules()
 # Chosen with medzsad-mini on even volumes of shared data: tools/bench/candidate_rules.py prints the figures.
+# A least peak depends on what values mean, so only the detector that it was chosen with has one.
 MEASURED_RULES = VolumeRules(
     resolution_mm=3.0,
     apart_mm=3.0,
     guide_mm=8.0,
     least_area=0.2,
     relative_peak=0.5,
-    least_peak=0.5,
     one_slice_width=4.0,
     two_classes=0.8,
     min_volume_mm3=10.0,
@@ -80,9 +80,14 @@ def parse_choice(choice: str) -> str:
 
 
 def rules_for(detector: AnomalyDetector, choice: str = "auto") -> VolumeRules:
-    """Return the rules for a volume: ``"auto"`` (the detector's own), ``"on"`` or ``"off"``.
+    """Return the rules for a volume.
+
+    ``"auto"`` are the detector's own, ``"on"`` those, too, or, where it has none, the measured ones;
+    ``"off"`` are none.
 
     Raises:
         BadInput: if ``choice`` is none of these.
     """
-    return {"auto": detector.volume_rules, "on": MEASURED_RULES, "off": NO_RULES}[parse_choice(choice)]
+    own = detector.volume_rules
+    on = MEASURED_RULES if own == NO_RULES else own
+    return {"auto": own, "on": on, "off": NO_RULES}[parse_choice(choice)]

@@ -113,13 +113,15 @@ def modality_of(dataset: str) -> Modality | None:
 def threshold_for(detector: AnomalyDetector, samples: SampleSet) -> float | str:
     """Return the threshold that a detector has for a set: one, whatever networks its images go through.
 
-    That for the modality that the catalogue knows; of images of one's own, that for what most of a few of
-    them, from the whole set, look like.
+    That for slices of volumes; else that for the modality that the catalogue knows; of images of one's own,
+    that for what most of a few of them, from the whole set, look like.
 
     Raises:
         BadInput: if an image cannot be read.
     """
-    if samples.is_volumetric or not detector.tells_colours:
+    if samples.is_volumetric:
+        return detector.for_volume().threshold
+    if not detector.tells_colours:
         return detector.threshold
     modality = modality_of(samples.name)
     if modality is not None:

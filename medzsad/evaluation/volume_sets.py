@@ -66,7 +66,7 @@ def evaluate_volumes(
         draws, own = settings.draws(len(members)), cache.of(told[name])
         pool = PixelPool(settings, threshold, unit="voxel", regions=False, draws=draws)
         candidate_rules = CandidateChoice().rules(
-            told[name].volume_rules, has_geometry=True, own_threshold=settings.threshold is None
+            told[name].for_volume().volume_rules, has_geometry=True, own_threshold=settings.threshold is None
         )
         rule = LesionRule(threshold, min_lesion_mm3=1000 * settings.minimum_lesion_ml)
         cases: list[dict[str, Any]] = []

@@ -274,6 +274,7 @@ def metadata(contents: Contents) -> dict[str, Any]:
         "medzsad": {
             "method": detector.method,
             "threshold": detector.threshold,
+            "threshold_of_volumes": detector.for_volume().threshold,
             "settings": detector.settings,
         },
         "network_data_format": {
@@ -299,7 +300,7 @@ def readme_fields(contents: Contents) -> dict[str, str]:
         "TITLE": metadata(contents)["description"],
         "VERSION": __version__,
         "NEEDS": needs,
-        "THRESHOLD": str(detector.threshold),
+        "THRESHOLD": str(detector.for_volume().threshold),
         "PARTS": "\n".join(f"- `models/{file}`: {what}" for file, what in contents.licences().items()),
     }
 

@@ -66,7 +66,10 @@ def anomaly_map(
 
 
 def _mean(predictions: list[ScanPrediction]) -> ScanPrediction:
-    """Return the mean over contrasts; of a slice, over those in which it was computed."""
+    """Return the mean over contrasts; of a slice, over those in which it was computed.
+
+    What one contrast alone shows has a low mean, so candidates need no least peak.
+    """
     first = predictions[0]
     if len(predictions) == 1:
         return first
@@ -89,6 +92,7 @@ def _mean(predictions: list[ScanPrediction]) -> ScanPrediction:
         slice_scores=scores,
         threshold=float(np.mean([prediction.threshold for prediction in predictions])),
         settings=first.settings | {"channels": len(predictions)},
+        rules=replace(first.rules, least_peak=0.0),
         brain=None,
     )
 
@@ -211,6 +215,6 @@ def scores_and_labels(output: list[dict[str, Any]]) -> tuple[list[torch.Tensor],
 
 
 def fixed_threshold(threshold: float | str | None, detector: AnomalyDetector) -> float | None:
-    """Return the threshold of the map, by default the detector's own; None if it differs between scans."""
-    rule = parse_threshold(detector.threshold if threshold is None else threshold)
+    """Return the threshold of maps of volumes, by default the detector's; None if scans differ in it."""
+    rule = parse_threshold(detector.for_volume().threshold if threshold is None else threshold)
     return rule if isinstance(rule, float) else None

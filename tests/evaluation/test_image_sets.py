@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mini_cases import detector_of_slices
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -257,3 +258,10 @@ def test_a_mask_that_is_missing_is_named(blobs_root, brightness: Brightness) -> 
     victim.mask.write_bytes(b"")
     with pytest.raises(BadInput, match=victim.mask.name):
         run(samples, brightness)
+
+
+def test_a_set_of_volumes_has_the_threshold_of_volumes(volumes: SampleSet) -> None:
+    detector = detector_of_slices()
+    assert (detector.threshold, threshold_for(detector, volumes)) == (0.5, 0.2)
+    detector.threshold = 0.3  # a caller's
+    assert threshold_for(detector, volumes) == 0.3

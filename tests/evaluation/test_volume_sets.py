@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from medzsad.datasets.samples import SampleSet
 from medzsad.detectors.references import Brightness
+from medzsad.detectors.volume_rules import VolumeRules
 from medzsad.evaluation.cache import PredictionCache
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.evaluation.volume_sets import evaluate_volumes
@@ -55,6 +56,26 @@ def test_lesions_are_counted(volumes: SampleSet, brightness: Brightness) -> None
     none, _ = run(volumes, brightness, replace(SETTINGS, minimum_lesion_ml=0.6))
     assert none.figures["lesion"]["lesion_sensitivity"].value is None
     assert none.figures["lesion"]["lesion_sensitivity"].reason == "no lesion in any scan"
+
+
+class Faint(Brightness):
+    """Of its candidates all are too faint, unless a caller gives a threshold."""
+
+    volume_rules = VolumeRules(least_peak=1.1)
+
+
+def test_a_threshold_of_the_callers_lifts_the_least_peak_as_in_predict(volumes: SampleSet) -> None:
+    detector = Faint().eval()
+    own, _ = run(volumes, detector)
+    given, _ = run(volumes, detector, replace(SETTINGS, threshold=0.7))
+    assert own.figures["lesion"]["lesion_sensitivity"].value == 0.0
+    assert given.figures["lesion"]["lesion_sensitivity"].value == 1.0
+    scan = next(iter(volumes)).read_scan()
+    hidden = predict(scan, detector)
+    assert (hidden.lesions, hidden.mask.any()) == ([], False)
+    assert hidden.hidden_lesions
+    shown = predict(scan, detector, threshold=hidden.threshold)
+    assert shown.lesions == hidden.hidden_lesions
 
 
 def test_counted_voxels_bound_the_exact_ones(volumes: SampleSet, brightness: Brightness) -> None:

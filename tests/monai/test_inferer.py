@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from made_scans import AFFINE, small_head
+from mini_cases import detector_of_slices
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.handlers import from_engine
@@ -140,6 +141,7 @@ def test_it_runs_in_an_evaluator_over_volumes_of_different_shape(
 def test_a_threshold_that_depends_on_the_scan_is_no_fixed_one() -> None:
     detector = Brightness()
     assert fixed_threshold(None, detector) == 0.5
+    assert fixed_threshold(None, detector_of_slices()) == 0.2  # that of volumes
     assert fixed_threshold(0.25, detector) == 0.25
     assert fixed_threshold("p99", detector) is None
     detector.threshold = "otsu"

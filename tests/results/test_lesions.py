@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -119,8 +121,9 @@ def test_what_a_caller_asks_for_is_checked():
     with pytest.raises(BadInput, match="leave out one"):
         CandidateChoice(min_volume=1.0, all_candidates=True)
     assert CandidateChoice(all_candidates=True).rules(MEASURED_RULES, has_geometry=True) == CandidateRules()
-    assert CandidateChoice().rules(MEASURED_RULES, has_geometry=True).least_peak == 0.5
-    assert CandidateChoice().rules(MEASURED_RULES, has_geometry=True, own_threshold=False).least_peak == 0
+    rules = replace(MEASURED_RULES, least_peak=0.4)
+    assert CandidateChoice().rules(rules, has_geometry=True).least_peak == 0.4
+    assert CandidateChoice().rules(rules, has_geometry=True, own_threshold=False).least_peak == 0
     assert CandidateChoice(min_volume=0.5).rules(MEASURED_RULES, has_geometry=True).min_volume_mm3 == 500
     with pytest.raises(BadInput, match="voxel size is not known"):
         CandidateChoice(min_volume=0.5).rules(MEASURED_RULES, has_geometry=False)

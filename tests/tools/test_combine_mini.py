@@ -14,6 +14,7 @@ from mini_cases import SMALL, detector_of_images, network_for_colours, network_f
 
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from medzsad.detectors.mini.model import MedzsadMini
+from medzsad.detectors.mini.slices import SliceUNet
 from medzsad.detectors.normal_scores import NormalScores
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -82,6 +83,18 @@ def test_a_network_for_slices_is_added_and_images_stay(tool: ModuleType) -> None
         tool.add_slices(MedzsadMini(image_size=48).to_checkpoint(), part, 3.0)
 
 
+def test_a_unet_beside_the_network_for_slices_has_its_share_and_goes_with_it(tool: ModuleType) -> None:
+    part = network_for_slices(unet=True)
+    torch.manual_seed(0)
+    unet = {f"unet.{name}": tensor.half() for name, tensor in SliceUNet().state_dict().items()}
+    whole = tool.add_slices(finished(), replace(part, tensors={**part.tensors, **unet}), 3.0)
+    assert MedzsadMini.from_checkpoint(whole).slice_unet == tool.UNET_SHARE
+    assert tool.with_slice_threshold(whole).settings["slice_threshold"] == tool.SLICE_THRESHOLD
+    without = tool.add_slices(whole, network_for_slices(), 3.0)
+    assert not any("unet" in name for name in without.tensors)
+    assert MedzsadMini.from_checkpoint(without).slice_unet == 0
+
+
 def test_networks_for_photographs_and_ultrasound_are_added_and_scans_stay(tool: ModuleType) -> None:
     start, part = finished(neighbour_mm=3.0), network_for_colours()
     with pytest.raises(ValueError, match="different encoders"):
@@ -137,4 +150,4 @@ def test_the_command_adds_calibrates_and_writes(
     detector = MedzsadMini.from_checkpoint(written)
     assert detector.slice_threshold is not None
     assert own.own_thresholds == {"colour": 0.3, "ultrasound": 0.6}
-    assert detector.own_thresholds == {}  # --one-threshold
+    assert detector.own_thresholds == {"slice": detector.slice_threshold}  # --one-threshold

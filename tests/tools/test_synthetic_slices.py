@@ -119,6 +119,23 @@ def test_the_brain_of_a_head_without_labels_lies_in_the_skull(kind: str, tool: M
     assert found[distance < 48].mean() > 0.99
 
 
+def test_heads_can_be_cut_below_the_brain(tool: ModuleType, sources) -> None:
+    def brain(below: float) -> float:
+        options = {"shares": (1, 0, 0), "stripped": 0.0, "kinds": (0, 1, 0, 0, 0)}
+        return float(tool.generate(5, 24, 64, sources, below=below, **options).brain.mean())
+
+    assert 0 < brain(1.0) < 0.8 * brain(0.0)
+
+
+def test_bodies_are_told_to_show_no_brain_where_that_is_asked_for(tool: ModuleType, sources) -> None:
+    (volume,) = sources.volumes
+    body = tool.Sources([], [replace(volume, brainless=True)], None)
+    for bodies, known in ((False, -1), (True, 0)):
+        assert (tool.generate(5, 4, 64, body, shares=(0, 1, 0), bodies=bodies).brain == known).all()
+    unknown = tool.generate(5, 4, 64, sources, shares=(0, 1, 0), bodies=True)  # may be a head
+    assert (unknown.brain == -1).all()
+
+
 def test_beyond_the_end_of_a_volume_is_its_last_slice_again(tool: ModuleType) -> None:
     from synthetic.planes import draw_cut
 

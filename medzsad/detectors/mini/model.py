@@ -14,7 +14,7 @@ said in :mod:`medzsad.detectors.mini.routing`. It is trained on synthetic anomal
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 import torch
@@ -37,6 +37,8 @@ PREFIXES = {  # of their tensors in a checkpoint
     "slice_network": "slice.",
 }
 KINDS = ("grey", "colour", "ultrasound", "slice")  # of images, as far as calibration is concerned
+# Of candidates in maps with the U-Net: chosen on even volumes of shared data and normal scans.
+LEAST_PEAK = 0.5
 AS_IT_IS = {"map": (1.0, 0.0), "probability": (1.0, 0.0), "score": (1.0, 0.0)}
 
 
@@ -99,7 +101,7 @@ class MedzsadMini(RoutedDetector):
 
     Raises:
         ValueError: if a size is not a positive multiple of 16, ``colour`` is unknown, the encoder in the
-            package is another one, or a share is none.
+            package is another one, or ``slice_unet`` is outside [0, 1] or without ``neighbour_mm``.
     """
 
     method: str = "mini"
@@ -134,6 +136,8 @@ class MedzsadMini(RoutedDetector):
                 raise ValueError(f"image_size and slice_size must be positive multiples of 16, got {side}")
         if not 0 <= slice_unet <= 1:
             raise ValueError(f"slice_unet must lie in [0, 1], got {slice_unet}")
+        if slice_unet and neighbour_mm is None:
+            raise ValueError("slice_unet goes with a network for slices: give neighbour_mm")
         super().__init__(
             image_size=image_size,
             slice_size=slice_size,
@@ -161,6 +165,8 @@ class MedzsadMini(RoutedDetector):
         if neighbour_mm is not None:
             third = SliceNetwork(unet_share=float(slice_unet), **self.network_settings)
             self.slice_network = third.to(memory_format=torch.channels_last)
+        if slice_unet:
+            self.volume_rules = replace(MEASURED_RULES, least_peak=LEAST_PEAK)
         self.calibration = {
             kind: {name: tuple(pair) for name, pair in pairs.items()}
             for kind, pairs in (calibration or {kind: AS_IT_IS for kind in KINDS}).items()

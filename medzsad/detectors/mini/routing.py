@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import copy
+from dataclasses import replace
 from functools import partial
 from typing import Self
 
@@ -110,10 +111,13 @@ class RoutedDetector(AnomalyDetector):
         """Return the same detector for slices of one volume, at ``slice_size``.
 
         Where there is a network for slices they go through it, but for those of a volume in ``colour``,
-        which go the way of images.
+        which go the way of images. A least peak of candidates holds for grey volumes at the detector's own
+        threshold alone.
         """
         detector = copy.copy(self)
         detector.image_size = self.slice_size
+        if colour or self.threshold not in (self.image_threshold, self.slice_threshold):
+            detector.volume_rules = replace(self.volume_rules, least_peak=0.0)
         if not colour or self.slice_network is None:
             detector.kind = "slice"
             detector.neighbour_mm = self.slice_neighbour_mm
@@ -156,8 +160,12 @@ class RoutedDetector(AnomalyDetector):
 
     @property
     def own_thresholds(self) -> dict[str, float | str]:
-        """Thresholds of ``"colour"`` and ``"ultrasound"``, where they have one of their own."""
-        own = {"colour": self.colour_threshold, "ultrasound": self.ultrasound_threshold}
+        """Thresholds of ``"colour"``, ``"ultrasound"`` and ``"slice"``, where they have one of their own."""
+        own = {
+            "colour": self.colour_threshold,
+            "ultrasound": self.ultrasound_threshold,
+            "slice": self.slice_threshold,
+        }
         return {kind: threshold for kind, threshold in own.items() if threshold is not None}
 
     @property

@@ -102,6 +102,23 @@ def test_a_unet_survives_its_checkpoint(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.brain, expected.brain, atol=2e-3)
 
 
+def test_candidates_need_a_least_peak_with_a_unet_in_grey_volumes_at_its_own_threshold() -> None:
+    assert detector_of_slices().for_volume().volume_rules.least_peak == 0
+    settings = {"image_size": 48, "slice_size": 64, "network": SMALL, "colour": True, "slice_threshold": 0.2}
+    detector = MedzsadMini(neighbour_mm=3.0, slice_unet=0.3, **settings)
+    volume = detector.for_volume()
+    for seen in (detector, volume, volume.for_volume()):
+        assert seen.volume_rules.least_peak == 0.5
+    assert detector.for_volume(colour=True).volume_rules.least_peak == 0
+    detector.threshold = 0.3  # a caller's
+    assert detector.for_volume().threshold == 0.3
+    assert detector.for_volume().volume_rules.least_peak == 0
+    with pytest.raises(ValueError, match="neighbour_mm"):
+        MedzsadMini(slice_unet=0.3, **settings)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        MedzsadMini(neighbour_mm=3.0, slice_unet=1.5, **settings)
+
+
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
     detector = detector_of_slices()
     save_checkpoint(detector.for_volume().to_checkpoint(), tmp_path / "mini.safetensors")
