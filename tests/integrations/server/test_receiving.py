@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Iterator[PrivateFolder]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiving, "IDLE_S", 0.2)
+    monkeypatch.setattr(receiving, "IDLE_S", 1.0)
     monkeypatch.setattr(receiving, "_DRAIN_S", 0.2)
 
 
@@ -74,7 +74,7 @@ def test_an_upload_that_falls_silent_is_given_up(folder: PrivateFolder) -> None:
         await asyncio.sleep(60)
 
     before = files_in(folder)
-    assert upload(folder, silent()) == (408, "nothing came for 0 s; send the upload again")
+    assert upload(folder, silent()) == (408, "nothing came for 1 s; send the upload again")
     assert files_in(folder) == before
 
 
@@ -99,8 +99,10 @@ def test_a_disk_that_fills_up_meanwhile(folder: PrivateFolder, monkeypatch: pyte
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(server_app, "receive", full)
+    before = files_in(folder)
     status, reason = upload(folder, whole())
     assert status == 507
+    assert files_in(folder) == before
     assert reason == "the server cannot store the upload (No space left on device); try again later"
 
 
