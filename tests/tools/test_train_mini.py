@@ -77,6 +77,8 @@ def test_a_later_stage_starts_from_the_earlier_ones_weights(tool: ModuleType, tm
 
 @pytest.mark.slow
 def test_the_whole_recipe_gives_ultrasound_a_network_of_its_own(tool: ModuleType, tmp_path: Path) -> None:
+    from combine_mini import SLICE_THRESHOLD, UNET_SHARE  # beside the tool
+
     small = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
     torch.manual_seed(0)
     save_checkpoint(MedzsadMini(image_size=48, network=small).to_checkpoint(), tmp_path / "grey.safetensors")
@@ -86,11 +88,15 @@ def test_the_whole_recipe_gives_ultrasound_a_network_of_its_own(tool: ModuleType
         parts[name] = {key: tensor.half() for key, tensor in learned(network).items()}
         settings = {"image_size": 48, "colour": "lite0", "encoder": network.encoder.digest}
         save_checkpoint(Checkpoint("mini", parts[name], settings, {}), tmp_path / f"{name}.safetensors")
-    slices = {key: tensor.half() for key, tensor in SliceNetwork(**small).state_dict().items()}
-    settings = {"image_size": 48, "network": small}
-    save_checkpoint(Checkpoint("mini", slices, settings, {}), tmp_path / "slice.safetensors")
+    network = SliceNetwork(unet_share=0.5, **small)  # what the stage "unet" writes holds both
+    slices = {key: tensor.half() for key, tensor in network.state_dict().items()}
+    settings = {"image_size": 48, "network": small, "unet": True}
+    save_checkpoint(Checkpoint("mini", slices, settings, {}), tmp_path / "unet.safetensors")
     made = tool.put_together(SimpleNamespace(work=tmp_path, data=None, shown_size=48, held_out=1))
     for prefix, name in (("colour", "colour"), ("ultrasound", "colour_ultrasound")):
         assert all(torch.equal(made.tensors[f"{prefix}.{key}"], t) for key, t in parts[name].items())
     assert made.settings["ultrasound"]
-    assert MedzsadMini.from_checkpoint(made).own_thresholds == {}
+    assert all(torch.equal(made.tensors[f"slice.{key}"], tensor) for key, tensor in slices.items())
+    detector = MedzsadMini.from_checkpoint(made)
+    assert detector.own_thresholds == {"slice": SLICE_THRESHOLD}
+    assert detector.slice_unet == UNET_SHARE
