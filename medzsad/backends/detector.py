@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -78,7 +79,8 @@ class GraphDetector(AnomalyDetector):
         # By whether the volume is one in colour; functions, to be no part of this module's state.
         self._volumes: dict[bool, Callable[[], GraphDetector]] = {}
         self.neighbour_mm, self.tells_colours = source.neighbour_mm, source.tells_colours
-        self.volume_rules, self._marks_brain = source.volume_rules, source.marks_brain
+        self.volume_rules = self._volume_rules = source.volume_rules
+        self._marks_brain = source.marks_brain
         self.normal_scores = source.normal_scores
         self.eval()
         if use == "images" and source.for_volume() is not source:
@@ -148,6 +150,8 @@ class GraphDetector(AnomalyDetector):
         detector.name, detector.seen = self.name, self.seen
         changed = self.threshold != self._threshold
         detector.threshold = self.threshold if changed else detector._threshold
+        rules = detector._volume_rules
+        detector.volume_rules = replace(rules, least_peak=0.0) if changed else rules
         return detector
 
     def for_modality(self, modality: Modality) -> AnomalyDetector:

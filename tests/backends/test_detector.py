@@ -7,6 +7,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,8 +146,12 @@ def test_callers_see_the_detector(graphs) -> None:
     with pytest.raises(ValueError, match="in \\[0, 1\\]"):
         graph(torch.full((1, 3, 42, 42), 2.0))
     mini = graphs("mini", "onnx")
+    volume = mini.for_volume()
+    volume._volume_rules = replace(volume._volume_rules, least_peak=0.5)
+    own = mini.for_volume().volume_rules
     mini.threshold, mini.name = 0.7, "renamed"
     assert (mini.for_volume().threshold, mini.for_volume().name) == (0.7, "renamed")
+    assert (own.least_peak, mini.for_volume().volume_rules.least_peak) == (0.5, 0.0)
 
 
 def test_the_state_tells_weights_apart(graphs) -> None:
