@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from slice_training import Course, follow
+from slice_training import Course, Trained, follow, run_parts, state_file, steps_of, weights_after
 from synthetic.spots import PATTERN_SHARES
 from synthetic_slices import KIND_SHARES, SHARES, STRIPPED, SliceBatch, Sources, generate, load_sources
 from torch import Tensor
@@ -173,30 +174,17 @@ def train_slices(args: argparse.Namespace, parts: tuple[SlicePart, ...] = PARTS)
     torch.set_num_threads(1)
     sources = load_sources(args.data)
     start = read_checkpoint(Path(args.work) / "grey.safetensors")
-    record: dict[str, int] = {"steps": 0, "images_seen": 0, "seconds": 0}
-    for number, part in enumerate(parts):
-        average, step, seconds = train_part(number, part, args, sources, start)
-        if step < steps_of(part, args):
-            return False
-        for key, more in (("steps", step), ("images_seen", step * part.batch), ("seconds", round(seconds))):
-            record[key] += more
+    trained = run_parts(parts, args, partial(train_part, args=args, sources=sources, start=start))
+    if trained is None:
+        return False
+    average, record = trained
     write_stage(average, start, args, parts[-1], record)
     return True
 
 
-def steps_of(part: SlicePart, args: argparse.Namespace) -> int:
-    """Return the steps of a part, shortened as asked."""
-    return max(2, round(part.steps * args.steps_factor))
-
-
-def state_file(args: argparse.Namespace, number: int) -> Path:
-    """Return the file of a part's state."""
-    return Path(args.work) / f"slice-{number}-state.pt"
-
-
 def train_part(
     number: int, stage: SlicePart, args: argparse.Namespace, sources: Sources, start: Checkpoint
-) -> tuple[dict[str, Tensor], int, float]:
+) -> Trained:
     """Run one part, or go on with it; the first starts from ``start``, others from the part before.
 
     Returns:
@@ -206,7 +194,7 @@ def train_part(
     torch.manual_seed(args.seed)
     network = SliceNetwork(**start.settings["network"])
     if number:
-        network.load_state_dict(torch.load(state_file(args, number - 1), weights_only=True)["network"])
+        network.load_state_dict(weights_after(args, "slice", number - 1))
     else:
         network.start_from(tensors_of(start, "network"))
     network = network.to(memory_format=torch.channels_last).train()
@@ -233,7 +221,7 @@ def train_part(
 
     course = Course(
         name=f"slice {number}",
-        saved=state_file(args, number),
+        saved=state_file(args, "slice", number),
         steps=steps,
         batch=stage.batch,
         chunk=CHUNK,

@@ -1,4 +1,4 @@
-"""The loop that the stages of :mod:`train_mini` for slices share.
+"""The loops that the stages of :mod:`train_mini` for slices share: over parts, and over steps.
 
 One process of one thread, in float32. All randomness comes from the seed and the number of the step, so a
 repetition gives the same weights bit for bit on one kind of machine, stopped and resumed or not.
@@ -9,13 +9,63 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from synthetic_slices import SliceBatch
 from torch import Tensor, nn
+
+
+class Part(Protocol):
+    """What every part of a stage says of itself."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+
+SomePart = TypeVar("SomePart", bound=Part)
+Trained = tuple[dict[str, Tensor], int, float]  # averaged weights, the step that was reached, seconds
+
+
+def steps_of(part: Part, args: argparse.Namespace) -> int:
+    """Return the steps of a part, shortened as asked."""
+    return max(2, round(part.steps * args.steps_factor))
+
+
+def state_file(args: argparse.Namespace, stage: str, number: int) -> Path:
+    """Return the file of the state of a stage's part."""
+    return Path(args.work) / f"{stage}-{number}-state.pt"
+
+
+def weights_after(args: argparse.Namespace, stage: str, number: int) -> dict[str, Tensor]:
+    """Return the weights that a part of a stage ended with, for the next one to go on from."""
+    state: dict[str, Tensor] = torch.load(state_file(args, stage, number), weights_only=True)["network"]
+    return state
+
+
+def run_parts(
+    parts: Sequence[SomePart], args: argparse.Namespace, train_part: Callable[[int, SomePart], Trained]
+) -> tuple[dict[str, Tensor], dict[str, int]] | None:
+    """Run the parts of a stage one after the other, or go on with them.
+
+    Returns:
+        The averaged weights of the last and a record of all, or None if the run stopped early, as asked.
+    """
+    average: dict[str, Tensor] = {}
+    record = {"steps": 0, "images_seen": 0, "seconds": 0}
+    for number, part in enumerate(parts):
+        average, step, seconds = train_part(number, part)
+        if step < steps_of(part, args):
+            return None
+        for key, more in (("steps", step), ("images_seen", step * part.batch), ("seconds", round(seconds))):
+            record[key] += more
+    return average, record
 
 
 @dataclass(frozen=True)
@@ -47,9 +97,7 @@ class Course:
     terms: tuple[str, ...]
 
 
-def follow(
-    course: Course, network: nn.Module, args: argparse.Namespace
-) -> tuple[dict[str, Tensor], int, float]:
+def follow(course: Course, network: nn.Module, args: argparse.Namespace) -> Trained:
     """Train a network, or go on with it.
 
     Args:

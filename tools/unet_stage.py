@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from slice_stage import MORE_KINDS, TERMS, WHOLE, slice_losses
-from slice_training import Course, follow
+from slice_training import Course, Trained, follow, run_parts, state_file, steps_of, weights_after
 from synthetic_slices import SliceBatch, Sources, generate, load_sources
 from torch import Tensor
 
@@ -73,30 +74,15 @@ def train_unet(args: argparse.Namespace, parts: tuple[UNetPart, ...] = PARTS) ->
     torch.set_num_threads(1)
     beside = read_checkpoint(Path(args.work) / "slice.safetensors")  # now, not after hours
     sources = load_sources(args.data)
-    record: dict[str, int] = {"steps": 0, "images_seen": 0, "seconds": 0}
-    for number, part in enumerate(parts):
-        average, step, seconds = train_part(number, part, args, sources)
-        if step < steps_of(part, args):
-            return False
-        for key, more in (("steps", step), ("images_seen", step * part.batch), ("seconds", round(seconds))):
-            record[key] += more
+    trained = run_parts(parts, args, partial(train_part, args=args, sources=sources))
+    if trained is None:
+        return False
+    average, record = trained
     write_stage(average, beside, args, record)
     return True
 
 
-def steps_of(part: UNetPart, args: argparse.Namespace) -> int:
-    """Return the steps of a part, shortened as asked."""
-    return max(2, round(part.steps * args.steps_factor))
-
-
-def state_file(args: argparse.Namespace, number: int) -> Path:
-    """Return the file of a part's state."""
-    return Path(args.work) / f"unet-{number}-state.pt"
-
-
-def train_part(
-    number: int, part: UNetPart, args: argparse.Namespace, sources: Sources
-) -> tuple[dict[str, Tensor], int, float]:
+def train_part(number: int, part: UNetPart, args: argparse.Namespace, sources: Sources) -> Trained:
     """Run one part, or go on with it; the first starts from random weights, others from the part before.
 
     Returns:
@@ -105,7 +91,7 @@ def train_part(
     torch.manual_seed(0)
     network = SliceUNet()
     if number:
-        network.load_state_dict(torch.load(state_file(args, number - 1), weights_only=True)["network"])
+        network.load_state_dict(weights_after(args, "unet", number - 1))
     network = network.to(memory_format=torch.channels_last).train()
     steps = steps_of(part, args)
 
@@ -134,7 +120,7 @@ def train_part(
 
     course = Course(
         name=f"unet {number}",
-        saved=state_file(args, number),
+        saved=state_file(args, "unet", number),
         steps=steps,
         batch=part.batch,
         chunk=CHUNK,
@@ -151,10 +137,9 @@ def write_stage(
     state: dict[str, Tensor], start: Checkpoint, args: argparse.Namespace, record: dict[str, int]
 ) -> None:
     """Write ``unet.safetensors``: the network for slices with this one, for combine_mini."""
-    kept = {name: tensor for name, tensor in start.tensors.items() if not name.startswith(PREFIX)}
     added = {f"{PREFIX}{name}": tensor.half().contiguous() for name, tensor in state.items()}
     training = {**start.training, "unet": {"seed": args.seed, "precision": "fp32", **record}}
     settings = {**start.settings, "unet": True}
     save_checkpoint(
-        Checkpoint("mini", kept | added, settings, training), Path(args.work) / "unet.safetensors"
+        Checkpoint("mini", start.tensors | added, settings, training), Path(args.work) / "unet.safetensors"
     )

@@ -118,7 +118,9 @@ def test_the_metadata_has_every_mandatory_field(bundle: Path) -> None:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({key: value for key, value in facts.items() if key != field}, SCHEMA)
     assert facts["name"] == "medzsad-mini"
-    assert facts["medzsad"]["threshold"] == load_detector("medzsad-mini", device="cpu").threshold
+    detector = load_detector("medzsad-mini", device="cpu")
+    assert facts["medzsad"]["threshold"] == detector.threshold
+    assert facts["medzsad"]["threshold_of_volumes"] == detector.for_volume().threshold != detector.threshold
 
 
 def test_the_weights_are_those_of_the_package(bundle: Path) -> None:
@@ -187,9 +189,9 @@ def test_evaluate_gives_the_figures_of_our_metrics(bundle: Path, scans: Path, tm
         maps.append(np.asarray(nibabel.load(tmp_path / f"{name}_anomaly.nii.gz").dataobj))
         labels.append(np.asarray(nibabel.load(scans / "labels" / f"{name}.nii.gz").dataobj) > 0)
         scores.append(json.loads((tmp_path / f"{name}.json").read_text())["score"])
-    threshold = load_detector("medzsad-mini", device="cpu").threshold
+    threshold = load_detector("medzsad-mini", device="cpu").for_volume().threshold
     expected = volume_metrics(maps, labels, threshold=threshold)
-    for key in ("case_auroc", "case_ap", "case_dice_best"):
+    for key in ("case_auroc", "case_ap", "case_dice", "case_dice_best"):
         assert found[key] == pytest.approx(float(expected[key]), abs=1e-9)
     assert found["voxel_auroc"] == pytest.approx(float(expected["voxel_auroc"]), abs=1e-4)
     assert found["image_auroc"] == image_metrics(scores, [1, 0])["image_auroc"]
