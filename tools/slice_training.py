@@ -43,10 +43,20 @@ def state_file(args: argparse.Namespace, stage: str, number: int) -> Path:
     return Path(args.work) / f"{stage}-{number}-state.pt"
 
 
-def weights_after(args: argparse.Namespace, stage: str, number: int) -> dict[str, Tensor]:
-    """Return the weights that a part of a stage ended with, for the next one to go on from."""
-    state: dict[str, Tensor] = torch.load(state_file(args, stage, number), weights_only=True)["network"]
-    return state
+def weights_after(
+    args: argparse.Namespace, stage: str, number: int, *, averaged: bool = False
+) -> dict[str, Tensor]:
+    """Return the weights that a part of a stage ended with, for the next one to go on from.
+
+    Args:
+        args: ``work`` of train_mini.
+        stage: its name.
+        number: of the part.
+        averaged: the averaged ones, rounded as a checkpoint holds them, in place of the last ones.
+    """
+    state = torch.load(state_file(args, stage, number), weights_only=True)
+    weights: dict[str, Tensor] = state["average" if averaged else "network"]
+    return {name: tensor.half().float() for name, tensor in weights.items()} if averaged else weights
 
 
 def run_parts(

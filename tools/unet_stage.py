@@ -38,6 +38,7 @@ class UNetPart:
         rate: highest learning rate.
         warm: steps over which it rises; then it falls with a cosine to zero.
         ema: share of the averaged weights that each step keeps.
+        averaged: start from the averaged weights of the part before, as they are written, not its last ones.
     """
 
     shares: tuple[float, ...] = WHOLE
@@ -51,6 +52,7 @@ class UNetPart:
     rate: float = 3e-3
     warm: int = 60
     ema: float = 0.995
+    averaged: bool = False
 
 
 # What lies below a brain is a small part of the first one's samples, and a third of many scans.
@@ -58,6 +60,7 @@ PARTS = (
     UNetPart(),
     UNetPart(stripped=0.4, below=0.4, steps=600, rate=1e-3, warm=20),
     UNetPart(below=0.2, steps=2400, rate=2e-3, warm=40, ema=0.998),
+    UNetPart(below=0.2, steps=6400, rate=2e-3, warm=40, ema=0.999, averaged=True),
 )
 CHUNK = 2  # batches that are generated together
 SEED = 70  # of this stage, so that no two stages or parts see the same samples
@@ -91,7 +94,7 @@ def train_part(number: int, part: UNetPart, args: argparse.Namespace, sources: S
     torch.manual_seed(0)
     network = SliceUNet()
     if number:
-        network.load_state_dict(weights_after(args, "unet", number - 1))
+        network.load_state_dict(weights_after(args, "unet", number - 1, averaged=part.averaged))
     network = network.to(memory_format=torch.channels_last).train()
     steps = steps_of(part, args)
 

@@ -3,8 +3,11 @@ r"""Ways to compute the two costly parts of a block, one beside the other: atten
     python tools/bench/levers.py --precision bf16
 
 Of a ViT-L/14 at 518 px: 1370 tokens, 16 heads of 64. "filled up" attends to keys filled up to a multiple of
-16 without correcting the result, so it is a bound. "packed" multiplies by weights that oneDNN reordered
-before, with operators that PyTorch keeps to itself; a block's four products, with the weights of 12 blocks.
+16 without correcting the result, so it is a bound. "oneDNN's layout" is :mod:`medzsad.detectors.products`,
+which is used where :func:`~medzsad.detectors.products.prefers_onednn` says so; in bf16 its attention is
+float32, and products stay PyTorch's. "packed" multiplies by weights that oneDNN reordered before, with
+operators that PyTorch keeps to itself; a block's four products, with the weights of 12 blocks. QuickGELU is
+what CLIPs of OpenAI have in place of GELU.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from machine import DTYPES, best, describe
 from torch import Tensor
+
+from medzsad.detectors import products as ours
 
 TOKENS, WIDTH, HEADS = 1370, 1024, 16
 WEIGHTS = {"qkv": (3072, 1024), "out": (1024, 1024), "mlp up": (4096, 1024), "mlp down": (1024, 4096)}
@@ -33,7 +38,8 @@ def attention(precision: str, repeats: int, compiled: bool) -> dict[str, float]:
     query, key, value = (part[:, :, :TOKENS].contiguous() for part in parts)
     fused = F.scaled_dot_product_attention
     calls = {
-        "PyTorch's fused (used)": lambda: fused(query, key, value),
+        "PyTorch's fused": lambda: fused(query, key, value),
+        "oneDNN's layout": lambda: ours.attention(query, key, value),
         "the same, keys filled up": lambda: fused(query, parts[1], parts[2]),
         "written out": lambda: written_out(query, key, value),
     }
@@ -48,14 +54,15 @@ def attention(precision: str, repeats: int, compiled: bool) -> dict[str, float]:
 def products(precision: str, repeats: int) -> dict[str, float]:
     """Seconds for the products of one block."""
     pointwise = torch.ops.mkldnn._linear_pointwise
-    found = {"linear (used)": 0.0, "linear, packed": 0.0}
+    found = {"linear": 0.0, "oneDNN's layout": 0.0, "linear, packed": 0.0}
     for rows, columns in WEIGHTS.values():
         x = torch.randn(1, TOKENS, columns).to(DTYPES[precision])
         bias = torch.randn(rows).to(DTYPES[precision])
         plain = [torch.randn(rows, columns).to(DTYPES[precision]) for _ in range(BLOCKS)]
         packed = [torch.ops.mkldnn._reorder_linear_weight(weight, TOKENS) for weight in plain]
         calls = {
-            "linear (used)": lambda x=x, b=bias, w=plain: [F.linear(x, one, b) for one in w],
+            "linear": lambda x=x, b=bias, w=plain: [F.linear(x, one, b) for one in w],
+            "oneDNN's layout": lambda x=x, b=bias, w=plain: [ours.linear(x, one, b) for one in w],
             "linear, packed": lambda x=x, b=bias, w=packed: [
                 pointwise(x, one, b, "none", [], "") for one in w
             ],
@@ -63,6 +70,19 @@ def products(precision: str, repeats: int) -> dict[str, float]:
         for name, call in calls.items():
             found[name] += best(call, repeats) / BLOCKS
     return found
+
+
+def quick_gelu(precision: str, repeats: int) -> dict[str, float]:
+    """Seconds a call."""
+    from open_clip.transformer import QuickGELU
+
+    hidden = torch.randn(1, TOKENS, 4 * WIDTH).to(DTYPES[precision])
+    theirs = QuickGELU()
+    calls = {
+        "open_clip's": lambda: theirs(hidden),
+        "by SiLU (used)": lambda: ours.quick_gelu(hidden),
+    }
+    return {name: best(call, repeats) for name, call in calls.items()}
 
 
 @torch.inference_mode()
@@ -74,11 +94,14 @@ def main() -> None:
     parser.add_argument("--compiled", action="store_true", help="also flex_attention (needs a C++ compiler)")
     args = parser.parse_args()
     print(describe())
+    print(f"oneDNN's layout is used here: {'yes' if ours.prefers_onednn() else 'no'}")
+    ours.prefers_onednn = lambda: True  # so that both are measured
     print("| part of a block | how | ms | times as fast |")
     print("|---|---|---|---|")
     for part, results in (
         ("attention", attention(args.precision, args.repeats, args.compiled)),
         ("products", products(args.precision, args.repeats)),
+        ("QuickGELU", quick_gelu(args.precision, args.repeats)),
     ):
         first = next(iter(results.values()))
         for name, seconds in results.items():

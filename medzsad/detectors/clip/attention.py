@@ -6,9 +6,9 @@ The tower's own parameters are used (``in_proj_weight``, ``out_proj``), but not
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medzsad.detectors import products
 from medzsad.detectors.clip.towers import Attention, Block
 
 
@@ -25,11 +25,11 @@ def split_heads(attention: Attention, x: Tensor, read: int | None = None) -> tup
     """
     weight, bias, width = attention.in_proj_weight, attention.in_proj_bias, x.shape[2]
     if read is None:
-        query, key, value = _heads(attention, F.linear(x, weight, bias), 3)
+        query, key, value = _heads(attention, products.linear(x, weight, bias), 3)
         return query, key, value
     ask, answer = (None, None) if bias is None else (bias[:width], bias[width:])
-    (query,) = _heads(attention, F.linear(x[:, :read], weight[:width], ask), 1)
-    key, value = _heads(attention, F.linear(x, weight[width:], answer), 2)
+    (query,) = _heads(attention, products.linear(x[:, :read], weight[:width], ask), 1)
+    key, value = _heads(attention, products.linear(x, weight[width:], answer), 2)
     return query, key, value
 
 
@@ -52,7 +52,7 @@ def merge_heads(attention: Attention, attended: Tensor, head_scale: Tensor | Non
     """
     if head_scale is not None:
         attended = attended * head_scale.to(attended.dtype).view(1, -1, 1, 1)
-    return attention.out_proj(attended.transpose(1, 2).flatten(2))
+    return products.apply(attention.out_proj, attended.transpose(1, 2).flatten(2))
 
 
 def self_attention(
@@ -68,9 +68,7 @@ def self_attention(
     ``read`` is :func:`split_heads`'s: so many tokens come out.
     """
     query, key, value = split_heads(attention, x, read)
-    return merge_heads(
-        attention, F.scaled_dot_product_attention(query, key, value, is_causal=causal), head_scale
-    )
+    return merge_heads(attention, products.attention(query, key, value, causal=causal), head_scale)
 
 
 def dual_attention(
@@ -96,8 +94,8 @@ def dual_attention(
         Two tensors, ordinary (B, read, C) and V-V attention (B, N, C), both after the output projection.
     """
     query, key, value = split_heads(attention, x, read)
-    ordinary = merge_heads(attention, F.scaled_dot_product_attention(query, key, value), head_scale)
-    vv = merge_heads(attention, F.scaled_dot_product_attention(value, value, value), vv_head_scale)
+    ordinary = merge_heads(attention, products.attention(query, key, value), head_scale)
+    vv = merge_heads(attention, products.attention(value, value, value), vv_head_scale)
     return ordinary, vv
 
 
@@ -149,4 +147,4 @@ def dual_block(
 def rest_of_block(block: Block, tokens: Tensor, attended: Tensor) -> Tensor:
     """Return what a block of either tower makes of its tokens and its attention's output, both (B, N, C)."""
     tokens = tokens + block.ls_1(attended)
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+    return tokens + block.ls_2(products.mlp(block.mlp, block.ln_2(tokens)))

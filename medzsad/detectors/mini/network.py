@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medzsad.detectors import products
+
 FOREGROUND_LEVEL = 0.03  # grey values up to this count as the black around a scan
 INPUT_FEATURES = 7
 POSITION_GRID = 12  # side of the stored grid of position embeddings; other sizes are interpolated
@@ -116,7 +118,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        qkv = self.qkv(self.norm_1(x)).view(batch, tokens, 3, self.heads, width // self.heads)
+        qkv = products.apply(self.qkv, self.norm_1(x)).view(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         if torch.is_grad_enabled():
             # Written out: for so few tokens the fused kernel costs a third more of a training step on a CPU.
@@ -124,8 +126,8 @@ class Block(nn.Module):
             attended = weights @ value
         else:
             attended = F.scaled_dot_product_attention(query, key, value)
-        x = x + self.out(attended.transpose(1, 2).reshape(batch, tokens, width))
-        return x + self.mlp(self.norm_2(x))
+        x = x + products.apply(self.out, attended.transpose(1, 2).reshape(batch, tokens, width))
+        return x + products.mlp(self.mlp, self.norm_2(x))
 
 
 class StatePair(nn.Module):
