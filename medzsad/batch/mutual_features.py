@@ -18,6 +18,7 @@ from medzsad.batch.store import open_store
 from medzsad.batch.worker import Job, Watch, Worker
 from medzsad.detectors.mutual.settings import MutualSettings
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, certain, explained
+from medzsad.heap import keep_freed_memory
 from medzsad.results.ranking import shortened
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class RayCollector:
         from medzsad.zoo.loading import load_features
 
         if self._worker is None or self._features is None:
+            keep_freed_memory()
             self._worker = Worker(self._job)
             check_shared(self._worker.store, BEGUN)
             self._features = CohortFeatures(

@@ -18,6 +18,7 @@ from medzsad.batch.records import Row
 from medzsad.batch.store import SETTINGS, ResultStore
 from medzsad.batch.worker import Job, Worker
 from medzsad.errors import BadInput, MedzsadError, ModelNotReady, OutputNotWritable
+from medzsad.heap import keep_freed_memory
 
 AUTO = "auto"
 CPUS = 4  # of a worker without GPU; more do not speed one scan up by much
@@ -236,6 +237,7 @@ class RayWorker:
 
     def _begun(self) -> Worker:
         if self._worker is None:
+            keep_freed_memory()
             worker = Worker(self._job)
             check_shared(worker.store, SETTINGS)
             self._worker = worker

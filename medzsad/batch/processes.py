@@ -26,6 +26,7 @@ from medzsad.batch.manifest import ScanItem
 from medzsad.batch.records import Row, failure
 from medzsad.batch.worker import ATTEMPTS, Job, Watch, Worker
 from medzsad.errors import certain
+from medzsad.heap import keep_freed_memory
 from medzsad.threads import share_of_threads
 
 STOP_S = 10.0  # that a worker has to stop by itself
@@ -107,6 +108,7 @@ def _begin(job: Job) -> None:
     # What is told to stop takes back its marker of an attempt, which is for workers that are killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_freed_memory()
     _worker = Worker(job)
 
 

@@ -13,6 +13,7 @@ from medzsad import __version__
 from medzsad.cli.options import tell
 from medzsad.cli.terminal import guard, show_log
 from medzsad.errors import BadInput, MedzsadError, explained
+from medzsad.heap import keep_freed_memory
 
 # Command -> (module, one line for --help).
 COMMANDS = {
@@ -116,6 +117,7 @@ def _refuse_empty(arguments: list[str]) -> None:
 def main() -> None:
     """Entry point of the console script."""
     guard()
+    keep_freed_memory()
     sys.exit(run())
 
 

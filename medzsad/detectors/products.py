@@ -160,10 +160,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False
         return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
     with torch.autocast("cpu", enabled=False):
         scaled = (query.float() * query.shape[-1] ** -0.5).flatten(0, 1)
-        keys, values = key.float().flatten(0, 1), value.float().flatten(0, 1).transpose(1, 2).contiguous()
+        keys, values = key.float().flatten(0, 1), value.float().flatten(0, 1)
         batch, heads, _, width = query.shape
         attended = torch.empty(batch, asks, heads, width, dtype=query.dtype)  # as heads are merged
         for number, (ask, one, its) in enumerate(zip(scaled, keys, values, strict=True)):
             sample, head = divmod(number, heads)
-            attended[sample, :, head] = F.linear(F.linear(ask.to_mkldnn(), one).softmax(-1), its).to_dense()
+            weights = F.linear(ask.to_mkldnn(), one).softmax(-1)
+            # Contiguous, a matrix is turned five times as fast.
+            attended[sample, :, head] = F.linear(weights, its.contiguous().t()).to_dense()
     return attended.transpose(1, 2)

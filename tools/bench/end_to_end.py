@@ -27,6 +27,7 @@ PARTS = ("read", "prepare", "model", "the rest", "write")
 def measure(scan: str, model: str, precision: str) -> dict[str, Any]:
     """Seconds by part, for one prediction in this process."""
     import medzsad
+    from medzsad.heap import keep_freed_memory
     from medzsad.inference import slicewise
     from medzsad.scans import prepared
 
@@ -44,6 +45,7 @@ def measure(scan: str, model: str, precision: str) -> dict[str, Any]:
 
         setattr(owner, name, call)
 
+    keep_freed_memory()  # as the command does
     begin = time.perf_counter()
     detector = _detector(model, precision)
     spent["load"] = time.perf_counter() - begin

@@ -18,9 +18,15 @@ Forward = Callable[[Tensor], object]
 
 
 def ours(options: dict[str, Any]) -> Forward:
-    """Return a detector of medzsad as ``load_detector`` leaves it, with random weights."""
+    """Return a detector of medzsad as ``load_detector`` leaves it, with random weights.
+
+    With ``heap`` false in a process that gives freed memory back, as any is; else in one like the command's.
+    """
+    from medzsad.heap import keep_freed_memory
     from medzsad.zoo.loading import load_detector
 
+    if options.get("heap", True):
+        keep_freed_memory()
     precision, device = options["precision"], options.get("device", "cpu")
     if options["method"] == "mini":
         return load_detector("medzsad-mini", precision=precision, device=device)
