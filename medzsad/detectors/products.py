@@ -1,10 +1,9 @@
 """Products of float32 matrices, attention among them, by the faster of a CPU's two libraries.
 
-PyTorch multiplies float32 matrices with MKL. On processors that are not Intel's MKL keeps to AVX2, where
-oneDNN, which PyTorch has for convolutions, uses AVX-512: a product of a ViT-L/14 takes half of the time
-(``tools/bench/levers.py``). Tensors in oneDNN's layout (:meth:`torch.Tensor.to_mkldnn`) are its to multiply;
-with ordinary strides the layout is a copy of some tenths of a millisecond. Both give float32 products, summed
-in another order.
+PyTorch multiplies float32 matrices with MKL. On AMD's processors MKL keeps to AVX2, where oneDNN, which
+PyTorch has for convolutions, uses AVX-512: a product of a ViT-L/14 takes half of the time. Tensors in
+oneDNN's layout (:meth:`torch.Tensor.to_mkldnn`) are its to multiply. Both give float32 products, summed in
+another order. ``tools/bench/levers.py`` compares the two.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ from torch import Tensor, nn
 LEAST_WORK = 16_000_000  # multiplications of a product below which a change of layout does not pay
 LEAST_TOKENS = 400  # of an attention, likewise: each head is a product of its own
 MOST_THREADS = 8  # heads come one after the other, where PyTorch's kernel spreads them; measured with 1 and 2
+BLOCK_BYTES = 2 * 2**20  # of scores that are held at once: they stay in the cache, and memory does not grow
+MAKERS = ("AuthenticAMD", "HygonGenuine")
 QUICK_GELU = 1.702
 
 Layer = Callable[[Tensor], Tensor]
@@ -34,41 +35,56 @@ def prefers_onednn() -> bool:
         torch.backends.mkldnn.is_available()
         and torch.backends.mkl.is_available()
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and "GenuineIntel" not in _vendor()
+        and any(maker in _vendor() for maker in MAKERS)
     )
 
 
 def _vendor() -> str:
-    """Return what tells the processor's maker; "GenuineIntel" where that is unknown, so nothing changes."""
+    """Return a text that names the processor's maker, where that is known."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").splitlines()
     except OSError:
-        return platform.processor() or "GenuineIntel"
-    return next((line for line in lines if line.startswith("vendor_id")), "GenuineIntel")
+        return platform.processor()
+    return next((line for line in lines if line.startswith("vendor_id")), "")
 
 
-def _for_onednn(*tensors: Tensor | None, cast: bool = False) -> bool:
-    """Whether these go to oneDNN: plain float32 on a CPU (with ``cast`` bfloat16, too), nothing to record."""
+def _records() -> bool:
+    """Whether a graph is made, of whatever size: it gets PyTorch's own operators."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def _for_onednn(*tensors: Tensor | None, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether these go to oneDNN: ordinary tensors with something in them, nothing for autograd to record."""
     given = [tensor for tensor in tensors if tensor is not None]
-    dtypes = (torch.float32, torch.bfloat16) if cast else (torch.float32,)
     return (
         prefers_onednn()
+        and bool(torch.backends.mkldnn.enabled)
         and all(
             type(tensor) in (Tensor, nn.Parameter)
             and tensor.device.type == "cpu"
             and tensor.layout == torch.strided
-            and tensor.dtype in dtypes
+            and tensor.dtype == dtype
+            and tensor.numel() > 0
             for tensor in given
         )
         and not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given))
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
     )
 
 
 def _product_for_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    work = x.numel() * weight.shape[0]
-    return work >= LEAST_WORK and not torch.is_autocast_enabled("cpu") and _for_onednn(x, weight, bias)
+    return (
+        not _records()
+        and x.numel() * weight.shape[0] >= LEAST_WORK
+        and not torch.is_autocast_enabled("cpu")
+        and 2 <= x.ndim <= 4
+        and _fits(weight, bias)
+        and _for_onednn(x, weight, bias)
+    )
+
+
+def _fits(weight: Tensor, bias: Tensor | None) -> bool:
+    # oneDNN takes a bias as it lies in memory, whatever its strides.
+    return weight.ndim == 2 and (bias is None or (bias.shape == weight.shape[:1] and bias.is_contiguous()))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -95,11 +111,13 @@ def apply(layer: Layer, x: Tensor) -> Tensor:
 
 
 def _is_linear(layer: Layer) -> TypeGuard[nn.Linear]:
-    return isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward and _unhooked(layer)
+    return isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward and _is_plain(layer)
 
 
-def _unhooked(layer: nn.Module) -> bool:
-    return not layer._forward_hooks and not layer._forward_pre_hooks
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether calling the layer does what its class does, and tells nobody."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" not in vars(layer) and not any(getattr(layer, name) for name in hooks)
 
 
 def mlp(layers: Layer, x: Tensor) -> Tensor:
@@ -112,60 +130,70 @@ def mlp(layers: Layer, x: Tensor) -> Tensor:
     Returns:
         (B, N, C).
     """
-    if not isinstance(layers, nn.Sequential) or len(layers) != 3 or not _unhooked(layers):
+    if type(layers) is not nn.Sequential or len(layers) != 3 or not _is_plain(layers):
         return layers(x)
     up, activation, down = layers
-    if not (_is_linear(up) and _is_linear(down)):
+    if not (_is_linear(up) and _is_linear(down) and _is_plain(activation)):
         return layers(x)
-    exact = type(activation) is nn.GELU and activation.approximate == "none" and _unhooked(activation)
-    if exact and _product_for_onednn(x, up.weight, up.bias) and _for_onednn(down.weight, down.bias):
+    exact = type(activation) is nn.GELU and activation.approximate == "none"
+    both = _product_for_onednn(x, up.weight, up.bias) and _for_onednn(down.weight, down.bias)
+    if exact and both and _fits(down.weight, down.bias):
         # Its hidden layer stays in oneDNN's layout.
         hidden = F.gelu(F.linear(x.to_mkldnn(), up.weight, up.bias))
         return F.linear(hidden, down.weight, down.bias).to_dense()
-    hidden = apply(up, x)
-    return apply(down, quick_gelu(hidden) if _is_quick_gelu(activation) else activation(hidden))
-
-
-def _is_quick_gelu(activation: nn.Module) -> bool:
-    return type(activation).__name__ == "QuickGELU" and _unhooked(activation)
+    hidden = linear(x, up.weight, up.bias)
+    quick = type(activation).__name__ == "QuickGELU"
+    return linear(quick_gelu(hidden) if quick else activation(hidden), down.weight, down.bias)
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """Return ``x * sigmoid(1.702 x)``, with one new tensor in place of three where nothing is recorded."""
+    """Return ``x * sigmoid(1.702 x)``, open_clip's numbers, with one new tensor where nothing is recorded."""
     if torch.is_grad_enabled() and x.requires_grad:
         return x * torch.sigmoid(QUICK_GELU * x)
-    return F.silu(QUICK_GELU * x, inplace=True).mul_(1 / QUICK_GELU)
+    return (QUICK_GELU * x).sigmoid_().mul_(x)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
     """Scaled dot-product attention, as :func:`torch.nn.functional.scaled_dot_product_attention` gives it.
 
+    By oneDNN it is computed in float32, also for bfloat16: PyTorch's kernel multiplies these by MKL, too, and
+    no faster.
+
     Args:
-        query: (B, heads, M, D), float32 or bfloat16.
+        query: (B, heads, M, D).
         key: (B, heads, N, D).
         value: (B, heads, N, D).
         causal: a token attends to those before it, and to itself.
 
     Returns:
-        (B, heads, M, D) in the inputs' type. By oneDNN it is computed in float32 for both: PyTorch's kernel
-        multiplies bfloat16 by MKL, too, and no faster.
+        (B, heads, M, D).
     """
-    asks = query.shape[-2]
-    if (
-        causal
-        or asks < LEAST_TOKENS
-        or torch.get_num_threads() > MOST_THREADS
-        or not _for_onednn(query, key, value, cast=True)
-    ):
+    if causal or _records() or not _attention_for_onednn(query, key, value):
         return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+    batch, heads, asks, width = query.shape
+    block = max(64, BLOCK_BYTES // (4 * key.shape[2]))
     with torch.autocast("cpu", enabled=False):
-        scaled = (query.float() * query.shape[-1] ** -0.5).flatten(0, 1)
+        scaled = (query.float() * width**-0.5).flatten(0, 1)
         keys, values = key.float().flatten(0, 1), value.float().flatten(0, 1)
-        batch, heads, _, width = query.shape
         attended = torch.empty(batch, asks, heads, width, dtype=query.dtype)  # as heads are merged
         for number, (ask, one, its) in enumerate(zip(scaled, keys, values, strict=True)):
             sample, head = divmod(number, heads)
-            weights = F.linear(ask.to_mkldnn(), one).softmax(-1)
-            # Contiguous, a matrix is turned five times as fast.
-            attended[sample, :, head] = F.linear(weights, its.contiguous().t()).to_dense()
+            turned = its.contiguous().t().contiguous()  # contiguous before it is turned: far faster
+            for start in range(0, asks, block):
+                weights = F.linear(ask[start : start + block].to_mkldnn(), one).softmax(-1)
+                attended[sample, start : start + block, head] = F.linear(weights, turned).to_dense()
     return attended.transpose(1, 2)
+
+
+def _attention_for_onednn(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    dtype = query.dtype
+    cast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else dtype
+    return (
+        query.ndim == 4
+        and query.shape[2] >= LEAST_TOKENS
+        and key.shape == value.shape == (*query.shape[:2], key.shape[2], query.shape[3])
+        and torch.get_num_threads() <= MOST_THREADS
+        and dtype in (torch.float32, torch.bfloat16)
+        and dtype == cast  # else PyTorch's kernel would round its inputs first
+        and _for_onednn(query, key, value, dtype=dtype)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.data import MetaTensor
 from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "prefers_onednn", lambda: True)
     monkeypatch.setattr(products, "LEAST_WORK", 0)
     monkeypatch.setattr(products, "LEAST_TOKENS", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     torch.manual_seed(0)
 
 
@@ -54,12 +56,15 @@ def test_linear_of_parts_and_transposed_tensors() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 9, 130])
-@pytest.mark.parametrize("asks", [1, 9])
-def test_attention(tokens: int, asks: int, layouts: list[tuple[int, ...]]) -> None:
+@pytest.mark.parametrize("asks", [1, 9, 130])
+def test_attention(
+    tokens: int, asks: int, layouts: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "BLOCK_BYTES", 4 * 100 * tokens)
     query, key, value = torch.randn(2, 3, asks, 16), *torch.randn(2, 2, 3, tokens, 16)
     expected = F.scaled_dot_product_attention(query, key, value)
     torch.testing.assert_close(products.attention(query, key, value), expected)
-    assert layouts == [(asks, 16)] * 6
+    assert layouts == ([(asks, 16)] if asks < 100 else [(100, 16), (30, 16)]) * 6
 
 
 def test_attention_of_large_scores() -> None:
@@ -87,18 +92,63 @@ def test_mlp(activation: nn.Module, layouts: list[tuple[int, ...]]) -> None:
     assert layouts
 
 
-def test_other_layers_than_those_of_an_mlp_are_called_as_they_are(layouts: list[tuple[int, ...]]) -> None:
+def test_layers_that_do_more_than_an_mlp_are_called_as_they_are(layouts: list[tuple[int, ...]]) -> None:
     class Doubled(nn.Linear):
         def forward(self, input: Tensor) -> Tensor:
             return 2 * super().forward(input)
 
+    class Shifted(nn.Sequential):
+        def forward(self, input: Tensor) -> Tensor:
+            return 1 + super().forward(input)
+
+    def parts(first: nn.Module | None = None) -> list[nn.Module]:
+        return [first or nn.Linear(24, 24), nn.GELU(), nn.Linear(24, 24)]
+
     x = torch.randn(2, 7, 24)
-    two = nn.Sequential(nn.Linear(24, 24), nn.GELU())
-    hooked = nn.Sequential(nn.Linear(24, 24), nn.GELU(), nn.Linear(24, 24))
-    hooked[2].register_forward_hook(lambda module, given, result: result + 1)
-    for layers in (two, nn.Sequential(Doubled(24, 24), nn.GELU(), nn.Linear(24, 24)), nn.Identity(), hooked):
+    replaced = nn.Sequential(*parts())
+    replaced[2].forward = lambda given: 3 * given
+    hooked = [nn.Sequential(*parts()) for _ in range(4)]
+    for layers, place in zip(hooked, (*hooked[0], hooked[3]), strict=False):
+        target = layers if place is hooked[3] else layers[list(hooked[0]).index(place)]
+        target.register_forward_hook(lambda module, given, result: result + 1)
+    for layers in (
+        nn.Sequential(*parts()[:2]),
+        nn.Sequential(*parts(Doubled(24, 24))),
+        Shifted(*parts()),
+        nn.Identity(),
+        replaced,
+        *hooked,
+    ):
         torch.testing.assert_close(products.mlp(layers.requires_grad_(False), x), layers(x))
     assert layouts == []
+
+
+def test_odd_shapes_are_pytorchs(layouts: list[tuple[int, ...]]) -> None:
+    x, weight = torch.randn(2, 5, 24), torch.randn(40, 24)
+    strided, wide = torch.randn(80)[::2], torch.randn(1).expand(40)
+    for bias in (strided, wide, torch.randn(())):
+        assert torch.equal(products.linear(x, weight, bias), F.linear(x, weight, bias))
+    for empty in (x[:0], x[:, :0]):
+        assert torch.equal(products.linear(empty, weight, None), F.linear(empty, weight, None))
+    many = torch.randn(1, 1, 2, 2, 5, 24)
+    assert torch.equal(products.linear(many, weight, None), F.linear(many, weight, None))
+    query, key, value = torch.randn(3, 2, 3, 9, 16)
+    for parts in (
+        (query[0], key[0], value[0]),
+        (query, key, value[..., :8]),
+        (query[:1], key, value),
+        (query, key[:, :1], value[:, :1]),
+    ):
+        assert torch.equal(products.attention(*parts), F.scaled_dot_product_attention(*parts))
+    assert layouts == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_quick_gelu_gives_open_clips_numbers(dtype: torch.dtype) -> None:
+    x = torch.linspace(-30, 30, 4001).to(dtype)
+    kept = x.clone()
+    assert torch.equal(products.quick_gelu(x), QuickGELU()(x))
+    assert torch.equal(x, kept)
 
 
 def test_gradients_are_those_of_pytorch(layouts: list[tuple[int, ...]]) -> None:
@@ -140,20 +190,44 @@ def test_many_threads_share_the_heads_of_pytorchs_kernel(
     assert layouts == []
 
 
-def test_graphs_hold_ordinary_operators() -> None:
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_onednn_can_be_switched_off(layouts: list[tuple[int, ...]]) -> None:
+    x, layer = torch.randn(2, 5, 24), nn.Linear(24, 40).requires_grad_(False)
+    with torch.backends.mkldnn.flags(enabled=False):
+        products.apply(layer, x)
+    assert layouts == []
+
+
+def test_subclasses_of_tensors_are_left_to_themselves(layouts: list[tuple[int, ...]]) -> None:
+    layer = nn.Linear(24, 40).requires_grad_(False)
+    seen = products.apply(layer, MetaTensor(torch.randn(2, 5, 24), meta={"name": "scan"}))
+    assert isinstance(seen, MetaTensor)
+    assert layouts == []
+
+
+def test_graphs_hold_ordinary_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     class Tower(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.mlp = nn.Sequential(nn.Linear(24, 48), QuickGELU(), nn.Linear(48, 24))
 
         def forward(self, x: Tensor) -> Tensor:
-            parts = products.linear(x, self.mlp[0].weight, None).view(1, 9, 2, 24).transpose(1, 2)
+            parts = products.linear(x, self.mlp[0].weight, None).view(-1, 9, 2, 24).transpose(1, 2)
             return products.mlp(self.mlp, x) + products.attention(parts, parts, parts).transpose(1, 2).mean(2)
 
-    tower, x = Tower().eval().requires_grad_(False), torch.randn(1, 9, 24)
-    graph = torch.export.export(tower, (x,), strict=False)
-    assert "mkldnn" not in graph.graph_module.code
-    torch.testing.assert_close(graph.module()(x), tower(x))
+    tower, x = Tower().eval().requires_grad_(False), torch.randn(3, 9, 24)
+    expected = tower(x)
+    for least in (0, 10**9):  # of what is small and of what is not, at any number of images
+        monkeypatch.setattr(products, "LEAST_WORK", least)
+        monkeypatch.setattr(products, "LEAST_TOKENS", least)
+        sizes = {"x": {0: torch.export.Dim("batch", min=1, max=4096)}}
+        graph = torch.export.export(tower, (x,), strict=False, dynamic_shapes=sizes)
+        assert "mkldnn" not in graph.graph_module.code
+        torch.testing.assert_close(graph.module()(x), expected)
+        traced = torch.jit.trace(tower, (x,))
+        assert "mkldnn" not in str(traced.inlined_graph)
+        torch._dynamo.reset()
+        torch.testing.assert_close(torch.compile(tower, backend="eager", fullgraph=True)(x), expected)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +236,9 @@ def test_graphs_hold_ordinary_operators() -> None:
         ("vendor_id\t: AuthenticAMD", "AVX512", True),
         ("vendor_id\t: AuthenticAMD", "AVX2", False),
         ("vendor_id\t: GenuineIntel", "AVX512", False),
+        ("x86_64", "AVX512", False),
+        ("AMD64 Family 26 Model 2 Stepping 1, AuthenticAMD", "AVX512", True),
+        ("", "AVX512", False),
     ],
 )
 def test_machines(monkeypatch: pytest.MonkeyPatch, vendor: str, capability: str, expected: bool) -> None:

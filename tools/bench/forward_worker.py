@@ -89,17 +89,19 @@ def main() -> None:
     for line in sys.stdin:
         if line.strip() == "end":
             return
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         begin = time.perf_counter()
         with contextlib.redirect_stdout(sys.stderr):
             forward(images)
             if options.get("device", "cpu").startswith("cuda"):
                 torch.cuda.synchronize()
         seconds = time.perf_counter() - begin
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
         if options.get("device", "cpu").startswith("cuda"):
             memory = torch.cuda.max_memory_allocated()
         else:
             memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps({"seconds": seconds, "memory": memory}), flush=True)
+        print(json.dumps({"seconds": seconds, "memory": memory, "faults": faults}), flush=True)
 
 
 if __name__ == "__main__":

@@ -25,12 +25,14 @@ class Result:
     Attributes:
         seconds: of each forward pass, without the first, which warms up.
         memory: the process's peak, in bytes.
+        faults: pages that the last forward pass took from the system.
         note: what went wrong, if it did.
         facts: what the worker told of itself.
     """
 
     seconds: list[float]
     memory: float = 0.0
+    faults: int = 0
     note: str = ""
     facts: dict[str, Any] | None = None
 
@@ -62,7 +64,7 @@ class Worker:
         answer = self._answer()
         if answer:
             self.result.seconds.append(answer["seconds"])
-            self.result.memory = answer["memory"]
+            self.result.memory, self.result.faults = answer["memory"], answer.get("faults", 0)
 
     def end(self) -> Result:
         """End the process; the first pass does not count if there are more."""
