@@ -32,8 +32,8 @@ from medzsad.detectors.mini.model import AS_IT_IS, KINDS, PREFIXES, MedzsadMini
 # Of the U-Net beside the network for slices: chosen on even volumes of shared data and the normal ones, where
 # a half gives no better maps of lesions and marks twice as much of a normal T1.
 UNET_SHARE = 0.35
-# Of maps of slices, chosen in the same way: on held-out synthetic slices the best Dice is at 0.2.
-SLICE_THRESHOLD = 0.25
+# Of maps of slices, chosen in the same way: on held-out synthetic slices the best Dice is at 0.25.
+SLICE_THRESHOLD = 0.3
 
 
 def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None) -> Checkpoint:

@@ -56,6 +56,20 @@ def test_a_repetition_and_a_stopped_run_give_the_same_weights_bit_for_bit(
     assert any(not torch.equal(t, other.tensors[name]) for name, t in first.tensors.items())
 
 
+def test_a_part_can_start_from_the_averaged_weights_as_a_file_holds_them(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    run(tool, tmp_path)
+    args = SimpleNamespace(work=str(tmp_path))
+    state = torch.load(tmp_path / "unet-1-state.pt", weights_only=True)
+    last, averaged = (tool.weights_after(args, "unet", 1, averaged=averaged) for averaged in (False, True))
+    written = read_checkpoint(tmp_path / "unet.safetensors").tensors
+    for name, tensor in averaged.items():
+        assert torch.equal(tensor, written[f"{tool.PREFIX}{name}"].float())
+        assert torch.equal(last[name], state["network"][name])
+    assert any(not torch.equal(last[name], tensor) for name, tensor in averaged.items())
+
+
 def test_the_network_beside_it_stays_as_it_was(tool: ModuleType, tmp_path: Path) -> None:
     made = read_checkpoint(run(tool, tmp_path))
     start = read_checkpoint(tmp_path / "slice.safetensors")
