@@ -21,7 +21,7 @@ from torch import Tensor, nn
 LEAST_WORK = 16_000_000  # multiplications of a product below which a change of layout does not pay
 LEAST_TOKENS = 400  # of an attention, likewise: each head is a product of its own
 MOST_THREADS = 8  # heads come one after the other, where PyTorch's kernel spreads them; measured with 1 and 2
-BLOCK_BYTES = 2 * 2**20  # of scores that are held at once: they stay in the cache, and memory does not grow
+BLOCK_BYTES = 4 * 2**20  # of scores that are held at once: they stay in the cache, and memory does not grow
 MAKERS = ("AuthenticAMD", "HygonGenuine")
 QUICK_GELU = 1.702
 
