@@ -41,7 +41,7 @@ def test_pages_are_not_taken_anew() -> None:
     kept, faults = run("keep")
     assert kept
     assert faults < 50
-    assert run()[1] > 1000
+    assert run()[1] > 100  # of 4 kB or 2 MB each
 
 
 @glibc
