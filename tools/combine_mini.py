@@ -30,7 +30,7 @@ from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_check
 from medzsad.detectors.mini.model import AS_IT_IS, KINDS, PREFIXES, MedzsadMini
 
 # Of the U-Net beside the network for slices: chosen on even volumes of shared data and the normal ones, where
-# a half gives no better maps of lesions and marks twice as much of a normal T1.
+# a half gives no better maps of small lesions and has candidates in a normal T1.
 UNET_SHARE = 0.35
 # Of maps of slices, chosen in the same way: on held-out synthetic slices the best Dice is at 0.25.
 SLICE_THRESHOLD = 0.3
