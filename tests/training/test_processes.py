@@ -12,8 +12,6 @@ import pytest
 import torch
 
 from medzsad.detectors.checkpoint import read_checkpoint
-from medzsad.training.recipe import read_recipe
-from medzsad.training.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +34,8 @@ ADACLIP = (
 )
 
 
+# Wider instructions sum batches of different sizes in another order, and differences of last digits grow.
+SAME_SUMS = {"MKL_CBWR": "AVX2,STRICT", "ATEN_CPU_CAPABILITY": "avx2"}
 METHODS = {"headclip": (), "adaclip": ADACLIP}
 
 
@@ -44,7 +44,7 @@ def command(folder: Path, *changes: str) -> list[str]:
 
 
 def run(*command: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **SAME_SUMS}
     return subprocess.run(
         [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300
     )
@@ -69,13 +69,13 @@ def log(folder: Path) -> list[dict]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_are_one_with_twice_the_batch(two: Path, tmp_path: Path, method: str) -> None:
-    train(read_recipe(SMOKE, [*CHANGES, *METHODS[method], "batch_size=4"]), tmp_path, device="cpu")
-    one, other = log(tmp_path), log(two / method)
+    single = tmp_path / "one"
+    done = run("-m", "medzsad", *command(single, *METHODS[method], "batch_size=4"))
+    assert done.returncode == 0, done.stderr
+    one, other = log(single), log(two / method)
     assert [line["step"] for line in one] == [line["step"] for line in other]
     for name in ("loss", "image_loss", "focal", "dice_abnormal", "gradient"):
-        # AdaCLIP multiplies cosines by 100, and sums of other sizes are made in another order.
-        first = 1e-5 if method == "adaclip" else 2e-6
-        assert other[0][name] == pytest.approx(one[0][name], rel=first)
+        assert other[0][name] == pytest.approx(one[0][name], rel=2e-6)
     # AdaCLIP's steps move more; sums in another order change its later losses by 1.05e-4 on some CPUs.
     later = 1e-3 if method == "adaclip" else 1e-4
     for first, second in zip(one, other, strict=True):
@@ -83,12 +83,9 @@ def test_two_processes_are_one_with_twice_the_batch(two: Path, tmp_path: Path, m
             assert second["loss"] == pytest.approx(first["loss"], rel=later)
         else:  # both share the images, and put their results together
             assert second["chosen"] == pytest.approx(first["chosen"], abs=2e-3)
-    tensors = [read_checkpoint(run / "adapter.safetensors").tensors for run in (tmp_path, two / method)]
-    close = [torch.isclose(tensors[0][name], tensors[1][name], atol=2e-3, rtol=2e-3) for name in tensors[0]]
-    # Adam's step does not depend on the size of a gradient: one that is almost nothing may turn it around.
-    assert torch.cat([part.flatten() for part in close]).float().mean() > 0.999
+    tensors = [read_checkpoint(run / "adapter.safetensors").tensors for run in (single, two / method)]
     for name in tensors[0]:
-        torch.testing.assert_close(tensors[0][name], tensors[1][name], atol=2e-2, rtol=2e-3)
+        torch.testing.assert_close(tensors[0][name], tensors[1][name], atol=2e-3, rtol=2e-3)
     environment = json.loads((two / method / "environment.json").read_text())
     assert environment["processes"] == 2
 
