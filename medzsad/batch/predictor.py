@@ -219,7 +219,8 @@ class Predictor:
         self.settings = settings
         self.formats = settings.formats()
         self._detector = detector
-        self._seconds: dict[str, float] = {}  # spent for the scan at hand, before it is predicted
+        self._reading_s: dict[str, float] = {}  # of scans by name: one is read ahead
+        self._loading_s: float | None = None  # until the first prediction has it
 
     def read(
         self, source: Path, name: str, *, series: str | None = None, modality: str | None = None
@@ -245,7 +246,7 @@ class Predictor:
             volume=settings.volume,
             modality=modality or settings.modality,
         )
-        self._seconds["read_s"] = round(time.perf_counter() - began, 3)
+        self._reading_s[name] = round(time.perf_counter() - began, 3)
         dicom = [name.removeprefix(PREFIX) for name in self.formats if name.startswith(PREFIX)]
         if dicom:
             check_source(scan, dicom)
@@ -264,7 +265,7 @@ class Predictor:
             began = time.perf_counter()
             spec = DetectorSpec(**{name: getattr(self.settings, name) for name in OF_DETECTORS})
             self._detector = load_spec(spec, say=log.info)
-            self._seconds["load_detector_s"] = round(time.perf_counter() - began, 3)
+            self._loading_s = round(time.perf_counter() - began, 3)
         return self._detector
 
     def predict(
@@ -280,9 +281,12 @@ class Predictor:
 
         options: dict[str, Any] = {name: getattr(self.settings, name) for name in OF_PREDICTIONS}
         options["plane"] = plane or self.settings.plane
+        read_s = self._reading_s.pop(scan.name, None)
         prediction = predict(scan, self.load(), progress=progress, **options)
-        prediction.timings.update(self._seconds)  # for predict() was given a scan and a detector
-        self._seconds = {}
+        # predict() was given a scan and a detector, so these two are not among its own.
+        spent = {"read_s": read_s, "load_detector_s": self._loading_s}
+        prediction.timings.update({key: value for key, value in spent.items() if value is not None})
+        self._loading_s = None
         return prediction
 
     def save(self, prediction: ScanPrediction, folder: Path) -> dict[str, Path]:

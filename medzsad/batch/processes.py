@@ -23,6 +23,7 @@ from dataclasses import replace
 from itertools import islice
 
 from medzsad.batch.manifest import ScanItem
+from medzsad.batch.overlap import overlapped
 from medzsad.batch.records import Row, failure
 from medzsad.batch.worker import ATTEMPTS, Job, Watch, Worker
 from medzsad.errors import certain
@@ -34,8 +35,9 @@ _worker: Worker | None = None  # of a process of the pool
 
 
 def in_this_process(items: Iterable[ScanItem], job: Job, watch: Watch | None = None) -> Generator[Row]:
-    """Do the scans one after another, here."""
-    yield from map(Worker(job, watch), items)
+    """Do the scans one after another, here; reading and writing go on beside (:mod:`.overlap`)."""
+    watch = watch or Watch()
+    yield from overlapped(Worker(job, watch), items, watch)
 
 
 def in_processes(items: Iterable[ScanItem], job: Job, jobs: int) -> Generator[Row]:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from medzsad.threads import limit_threads
 
 if TYPE_CHECKING:
     from medzsad.results.prediction import ScanPrediction
+    from medzsad.scans.scan import Scan
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,49 @@ def settled(store: ResultStore, item: ScanItem, digest: str, mark: str | None = 
     return row if not isinstance(store, FlatStore) or store.holds(files) else None
 
 
+@dataclass
+class Task:
+    """A scan on its way through the three stages of a :class:`Worker`.
+
+    Attributes:
+        item: the scan.
+        mark: its :func:`~medzsad.batch.predictor.fingerprint`.
+        attempt: which one this is, from 1 on.
+        name: what its results are called.
+        hidden: temporary paths, which no reason of a failure may name.
+        scan: as it was read.
+        prediction: of it.
+        error: of a stage, for the last one to tell of.
+        row: what became of it, once that is known.
+        held: what ends with it: the marker of its attempt, the temporary files of a scan of a server.
+    """
+
+    item: ScanItem
+    mark: str
+    attempt: int = 0
+    name: str = ""
+    hidden: list[Path] = field(default_factory=list)
+    scan: Scan | None = None
+    prediction: ScanPrediction | None = None
+    error: Exception | None = None
+    row: Row | None = None
+    held: ExitStack = field(default_factory=ExitStack)
+    _seconds: float = 0.0
+    _began: float | None = None
+
+    def begin(self) -> None:
+        """Note that a stage begins."""
+        self._began = time.perf_counter()
+
+    def end(self) -> None:
+        """Note that it ends."""
+        self._seconds, self._began = self.spent(), None
+
+    def spent(self) -> float:
+        """Return the seconds that were spent for the scan; what it waited for others counts not."""
+        return self._seconds + (0.0 if self._began is None else time.perf_counter() - self._began)
+
+
 class Worker:
     """Holds one detector and does one scan at a time.
 
@@ -165,54 +209,88 @@ class Worker:
             ModelNotReady: if the detector cannot be loaded.
             OutputNotWritable: if results cannot be written. Either way no other scan can be done.
         """
-        mark = fingerprint(item)  # before it is read: what changes meanwhile is done again
-        row = settled(self.store, item, self.job.digest, mark)
-        if row is not None:
-            return row
-        began = time.perf_counter()
-        with self._attempt(item) as attempt:
-            if attempt > ATTEMPTS:
-                reason = (
-                    f"the worker process died {ATTEMPTS} times at this scan: not enough memory, or a crash "
-                    "of a library that reads it"
-                )
-                row = failure(item, reason, "crash", self.job.about(attempts=ATTEMPTS))
-                return self._commit_failure(item, row, mark)
-            hidden: list[Path] = []
-            try:
-                return self._done(item, mark, began, attempt, hidden)
-            except self._fatal:
-                raise
-            except Exception as error:
-                about = self.job.about(time.perf_counter() - began, attempt)
-                subject = item.source if self.job.flat else item.id
-                row = failed_row(
-                    item, explained(error, subject), about, lambda text: self._told(text, item, hidden)
-                )
-                return self._commit_failure(item, row, mark)
+        task = self.read(item)
+        self.predict(task)
+        return self.write(task)
 
-    def _done(self, item: ScanItem, mark: str, began: float, attempt: int, hidden: list[Path]) -> Row:
-        predictor, watch, shown = self._predictor, self._watch, shortened(item.id)
-        if item.fault:
-            raise BadInput(item.fault)
-        watch.phase(f"reading {shown}")
-        with self.at_hand(item, hidden) as (source, name):
-            shown = shortened(name)
-            scan = predictor.read(source, name, series=item.series, modality=item.modality)
+    def read(self, item: ScanItem, *, told: bool = True) -> Task:
+        """Begin a scan: the first of three stages, which a thread of its own may do for the next scan.
+
+        Args:
+            item: the scan.
+            told: whether the watch is told; it is for one thread.
+        """
+        task = Task(item, fingerprint(item))  # before it is read: what changes meanwhile is done again
+        task.row = settled(self.store, item, self.job.digest, task.mark)
+        if task.row is not None:
+            return task
+        task.attempt = task.held.enter_context(self._attempt(item))
+        if task.attempt > ATTEMPTS:
+            task.row = self._gave_up(task)
+            return task
+        with self._stage(task):
+            if item.fault:
+                raise BadInput(item.fault)
+            if told:
+                self._watch.phase(f"reading {shortened(item.id)}")
+            source, task.name = task.held.enter_context(self.at_hand(item, task.hidden))
+            task.scan = self._predictor.read(source, task.name, series=item.series, modality=item.modality)
+        return task
+
+    def predict(self, task: Task) -> None:
+        """Predict what was read: the second stage.
+
+        Raises:
+            ModelNotReady: if the detector cannot be loaded.
+        """
+        if task.scan is None:
+            return
+        with self._stage(task):
+            predictor, watch, shown = self._predictor, self._watch, shortened(task.name)
             watch.phase(f"loading {self.job.settings.model}")
             predictor.load()
             self._use_threads()
-            watch.note(name, scan.notes)
+            watch.note(task.name, task.scan.notes)
             watch.phase(f"predicting {shown}")
-            prediction = predictor.predict(scan, plane=item.plane, progress=watch.slices(shown))
-            watch.note(name, prediction.scan.notes[len(scan.notes) :])
+            task.prediction = predictor.predict(
+                task.scan, plane=task.item.plane, progress=watch.slices(shown)
+            )
+            watch.note(task.name, task.prediction.scan.notes[len(task.scan.notes) :])
             watch.phase(f"writing {shown}")
-            return self._written(item, prediction, mark, began, attempt)
 
-    def _written(
-        self, item: ScanItem, prediction: ScanPrediction, mark: str, began: float, attempt: int
-    ) -> Row:
-        store = self.store
+    def write(self, task: Task) -> Row:
+        """Write what was predicted, or that it failed: the last stage, which another thread may do.
+
+        Raises:
+            OutputNotWritable: if results cannot be written.
+        """
+        if task.row is None and task.prediction is not None and task.error is None:
+            with self._stage(task):
+                task.row = self._written(task, task.prediction)
+        with task.held:
+            if task.row is None:
+                task.row = self._failed(task)
+        return task.row
+
+    @contextmanager
+    def _stage(self, task: Task) -> Iterator[None]:
+        """Keep a scan's error for its last stage, and count the time; what concerns all scans is raised."""
+        task.begin()
+        try:
+            yield
+        except self._fatal:
+            task.held.close()
+            raise
+        except Exception as error:
+            task.error = error
+        except BaseException:  # the run is stopped
+            task.held.close()
+            raise
+        finally:
+            task.end()
+
+    def _written(self, task: Task, prediction: ScanPrediction) -> Row:
+        store, item = self.store, task.item
         with store.staging() as staging:
             files = self._predictor.save(
                 prediction, store.folder if isinstance(store, FlatStore) else staging
@@ -222,10 +300,25 @@ class Worker:
 
                 (staging / THUMBNAIL).write_bytes(index_entry(prediction, files["html"]).picture)
             results = FLAT if self.job.flat else place_of(item.id)
-            row = done_row(item, prediction, results, self.job.about(time.perf_counter() - began, attempt))
+            row = done_row(item, prediction, results, self.job.about(task.spent(), task.attempt))
             names = {kind: path.name for kind, path in files.items()} if self.job.flat else None
-            store.commit(item.id, staging, _outcome(row, mark, names))
+            store.commit(item.id, staging, _outcome(row, task.mark, names))
         return row
+
+    def _failed(self, task: Task) -> Row:
+        item, hidden = task.item, task.hidden
+        error = explained(certain(task.error), item.source if self.job.flat else item.id)
+        about = self.job.about(task.spent(), task.attempt)
+        row = failed_row(item, error, about, lambda text: self._told(text, item, hidden))
+        return self._commit_failure(item, row, task.mark)
+
+    def _gave_up(self, task: Task) -> Row:
+        reason = (
+            f"the worker process died {ATTEMPTS} times at this scan: not enough memory, or a crash of a "
+            "library that reads it"
+        )
+        row = failure(task.item, reason, "crash", self.job.about(attempts=ATTEMPTS))
+        return self._commit_failure(task.item, row, task.mark)
 
     @contextmanager
     def at_hand(self, item: ScanItem, hidden: list[Path]) -> Iterator[tuple[Path, str]]:

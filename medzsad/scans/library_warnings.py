@@ -1,4 +1,4 @@
-"""What a reading library says of a file, as notes instead of lines on stderr."""
+"""What libraries say of files: as notes instead of lines on stderr, or nothing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _lock = threading.Lock()
 _listening = 0
 _before = warnings.catch_warnings()
 _mine = threading.local()
+_muted: dict[str, tuple[int, int]] = {}  # loggers, their levels before, and how many blocks mute them
 
 
 @contextlib.contextmanager
@@ -47,6 +48,30 @@ def heard(*loggers: str) -> Iterator[list[str]]:
     notes += dict.fromkeys(f"Its reader warns: {one_line(message)}." for message in messages)
 
 
+@contextlib.contextmanager
+def hushed(*loggers: str) -> Iterator[None]:
+    """Show no warnings of libraries, and nothing that these loggers say, which may quote patient data.
+
+    Unlike ``warnings.catch_warnings``, this is for several threads at once: one that leaves does not let
+    another's warnings out.
+
+    Args:
+        loggers: names of loggers; those below them say nothing either.
+    """
+    stack = _mine.__dict__.setdefault("lists", [])
+    _listen()
+    stack.append(None)
+    for name in loggers:
+        _mute(name)
+    try:
+        yield
+    finally:
+        for name in loggers:
+            _unmute(name)
+        stack.pop()
+        _stop_listening()
+
+
 def one_line(message: object) -> str:
     """Return a library's message, or an error's, as a piece of a line."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(message))
@@ -72,10 +97,27 @@ def _stop_listening() -> None:
             _before.__exit__(None, None, None)
 
 
+def _mute(name: str) -> None:
+    logger = logging.getLogger(name)
+    with _lock:
+        before, muted = _muted.get(name, (logger.level, 0))
+        _muted[name] = (before, muted + 1)
+        logger.setLevel(logging.CRITICAL + 1)
+
+
+def _unmute(name: str) -> None:
+    with _lock:
+        before, muted = _muted.pop(name)
+        if muted > 1:
+            _muted[name] = (before, muted - 1)
+        else:
+            logging.getLogger(name).setLevel(before)
+
+
 def _show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Keep a warning for the thread that it was raised in."""
     lists = _mine.__dict__.get("lists")
-    if lists and issubclass(category, UserWarning):
+    if lists and lists[-1] is not None and issubclass(category, UserWarning):
         lists[-1].append(str(message))
 
 

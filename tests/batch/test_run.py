@@ -269,7 +269,7 @@ def test_an_interrupted_run_is_gone_on_with(tmp_path, monkeypatch):
     scans, out = write_scans(tmp_path / "in", 5), tmp_path / "out"
     from medzsad.batch import worker
 
-    predict, calls = worker.Worker._done, []
+    predict, calls = worker.Worker.predict, []
 
     def stop_at_the_third(self, *arguments):
         calls.append(time.monotonic())
@@ -277,7 +277,7 @@ def test_an_interrupted_run_is_gone_on_with(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return predict(self, *arguments)
 
-    monkeypatch.setattr(worker.Worker, "_done", stop_at_the_third)
+    monkeypatch.setattr(worker.Worker, "predict", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         run_cohort([str(scans)], out, FAST, jobs=0)
     assert len(outcomes(out)) == 2

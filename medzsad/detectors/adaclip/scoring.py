@@ -14,7 +14,6 @@ is taken as given, gradients flow through the averages.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from medzsad.detectors.adaclip.settings import AdaCLIPSettings
 from medzsad.detectors.scoring import abnormality, gaussian_smooth, upsample
+from medzsad.scans.library_warnings import hushed
 
 
 class Encoded(NamedTuple):
@@ -157,11 +157,9 @@ def group(features: Tensor, clusters: int, seed: int) -> Tensor:
     """
     # Loading scikit-learn takes a while, and no one who only builds a detector needs it.
     from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
 
     kmeans = KMeans(n_clusters=min(clusters, len(features)), n_init="auto", random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different patches than clusters
+    with hushed():  # ConvergenceWarning: fewer different patches than clusters
         labels = kmeans.fit_predict(features.detach().float().cpu().numpy())
     members = F.one_hot(torch.as_tensor(labels, dtype=torch.long)).float().T
     members = members[members.any(1)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from medzsad.detectors.clip.pretrained import HINT, find_weights
 from medzsad.detectors.clip.torchscript import is_torchscript, read_torchscript
 from medzsad.errors import ModelNotReady
 from medzsad.limits import require_file
+from medzsad.scans.library_warnings import hushed
 from medzsad.storage.cache import METADATA_KEY, read_header
 
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
@@ -181,11 +181,10 @@ def read_pytorch_file(path: str | os.PathLike[str]) -> Any:
         ModelNotReady: if the file is missing or damaged, or holds anything that could run code.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols: the file either loads or is refused
-            # Opened here, since PyTorch goes by the ending of a name.
-            with open(path, "rb") as file:
-                return torch.load(file, map_location="cpu", weights_only=True)
+        # PyTorch warns of pickle protocols, but a file either loads or is refused. It is opened here, since
+        # PyTorch goes by the ending of a name.
+        with hushed(), open(path, "rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelNotReady(f"{path}: no such file") from error
     except pickle.UnpicklingError as error:

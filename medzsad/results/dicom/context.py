@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import logging
 import uuid
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 from medzsad.errors import BadInput
 from medzsad.results.dicom.source_frames import SourceFrames, source_frames
 from medzsad.results.prediction import ScanPrediction
+from medzsad.scans.library_warnings import hushed
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -243,19 +242,9 @@ def check_source(scan: Scan, kinds: Iterable[str] = ()) -> None:
         )
 
 
-@contextmanager
-def silenced() -> Iterator[None]:
+def silenced() -> AbstractContextManager[None]:
     """Silence highdicom and pydicom, which quote patients' names in warnings and logs."""
-    loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom")]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+    return hushed("highdicom", "pydicom")
 
 
 def _has_position(scan: Scan) -> bool:

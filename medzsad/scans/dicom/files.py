@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from medzsad.errors import BadInput
 from medzsad.scans.claims import check_deflated
 from medzsad.scans.files import walk
+from medzsad.scans.library_warnings import hushed
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -219,9 +219,9 @@ def read_dataset(path: Path, *, with_pixels: bool = True) -> Dataset:
     return _read(path, stop_before_pixels=not with_pixels)
 
 
-def quiet() -> warnings.catch_warnings:
+def quiet() -> contextlib.AbstractContextManager[None]:
     """Return a context in which pydicom's warnings, which may quote patient data, are not shown."""
-    return warnings.catch_warnings(action="ignore")
+    return hushed()
 
 
 def is_media_directory(header: Dataset) -> bool:
