@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.inference.first_pass import parse_first_pass
 from medzsad.inference.slice_step import parse_slice_step
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.lesions import CandidateChoice, parse_threshold, resolve_threshold, score_of
@@ -44,7 +45,7 @@ class PredictOptions(Settings):
 
     Attributes:
         plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, slice_step,
-            batch_size: see :func:`predict`; ``roi`` is a word or a file.
+            first_pass, batch_size: see :func:`predict`; ``roi`` is a word or a file.
     """
 
     plane: str = "auto"
@@ -56,6 +57,7 @@ class PredictOptions(Settings):
     all_candidates: bool = False
     volume_rules: str = "auto"
     slice_step: float | str | None = None
+    first_pass: int | None = None
     batch_size: int | None = None
 
     def options(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ class PredictOptions(Settings):
         parse_roi(self.roi)
         parse_choice(self.volume_rules)
         parse_slice_step(self.slice_step)
+        parse_first_pass(self.first_pass)
         CandidateChoice(self.min_volume, self.max_candidates, self.all_candidates)
         check_batch(SMALLEST_SIDE, self.batch_size or 1, f"a batch of {self.batch_size} slices")
         if self.threshold is not None:
@@ -93,6 +96,7 @@ def predict(
     all_candidates: bool = False,
     volume_rules: str = "auto",
     slice_step: float | str | None = None,
+    first_pass: int | None = None,
     series: str | None = None,
     volume: int | None = None,
     modality: Modality | str | None = None,
@@ -136,6 +140,9 @@ def predict(
         slice_step: of volumes: a distance in mm, or ``"auto"``: of thin slices only some are predicted, that
             far apart, and maps between them are interpolated (:mod:`medzsad.inference.slice_step`): faster,
             and small lesions get lost. ``"all"`` predicts all; None leaves it to the detector's rules.
+        first_pass: of volumes: a side in pixels at which all slices are predicted first; the third of them
+            that scores highest is predicted again at the detector's size
+            (:mod:`medzsad.inference.first_pass`): faster, and what is small or faint gets lost.
         series, volume, modality, affine, name: for :func:`medzsad.read_scan`, unless ``scan`` is a
             :class:`Scan`.
         batch_size: slices at once; chosen by default.
@@ -150,7 +157,7 @@ def predict(
     started = time.perf_counter()
     plane = parse_plane(plane)
     rule = None if threshold is None else parse_threshold(threshold)
-    step_mm = parse_slice_step(slice_step)
+    step_mm, small_side = parse_slice_step(slice_step), parse_first_pass(first_pass)
     choice, roi = CandidateChoice(min_volume, max_candidates, all_candidates), parse_roi(roi)
     check_batch(SMALLEST_SIDE, batch_size or 1, f"a batch of {batch_size} slices")
     if not isinstance(scan, Scan):
@@ -185,6 +192,9 @@ def predict(
     rules = NO_RULES if scan.is_2d else rules_for(detector, volume_rules)
     if step_mm is not None and not scan.is_2d:
         rules = replace(rules, apart_mm=step_mm)
+    if small_side and not scan.is_2d:
+        detector.at_size(small_side)  # refused before anything is computed
+        rules = replace(rules, first_pass=small_side)
     candidate_rules = choice.rules(rules, has_geometry=scan.has_geometry, own_threshold=rule is None)
     given = _given_region(roi, scan, detector)
     loaded = time.perf_counter()

@@ -11,8 +11,8 @@ CGROUP = Path("/sys/fs/cgroup")
 # What OpenMP, MKL, OpenBLAS and numexpr ask when they start.
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # A thread that waits for others spins this often before it sleeps (about 3 us). GNU OpenMP's own choice, 300
-# times as long, burns a core for nothing wherever others want it, too: other programs, or this one's threads that
-# read the next scan and write the last one.
+# times as long, burns a core for nothing wherever others want it, too: other programs, or this one's threads
+# that read the next scan and write the last one.
 SPINS = "1000"
 _AT_START = os.environ.get("OMP_NUM_THREADS")
 _chosen: int | None = None  # by an option, for this process and its workers together

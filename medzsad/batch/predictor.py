@@ -31,7 +31,7 @@ OF_DETECTORS = (
 )  # fmt: skip
 OF_PREDICTIONS = (
     "window", "threshold", "roi", "max_candidates", "min_volume", "all_candidates", "volume_rules",
-    "slice_step", "batch_size",
+    "slice_step", "first_pass", "batch_size",
 )  # fmt: skip
 PICTURES = {"montage": "overlay", "slices": "slices", "none": None}
 
@@ -45,7 +45,7 @@ class PredictSettings:
             :func:`medzsad.load_detector`.
         series, volume, modality: for :func:`medzsad.read_scan`.
         plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, slice_step,
-            batch_size: for :func:`medzsad.predict`.
+            first_pass, batch_size: for :func:`medzsad.predict`.
         save_scan: also write each scan as it was read.
         save_brain: also write the brain, where the detector marks it.
         dicom: also write DICOM results, for scans read from DICOM: see
@@ -77,6 +77,7 @@ class PredictSettings:
     all_candidates: bool = False
     volume_rules: str = "auto"
     slice_step: float | str | None = None
+    first_pass: int | None = None
     batch_size: int | None = None
     save_scan: bool = False
     save_brain: bool = False
@@ -93,6 +94,7 @@ class PredictSettings:
             BadInput: if one of the settings is none that there is.
         """
         from medzsad.detectors.volume_rules import parse_choice
+        from medzsad.inference.first_pass import parse_first_pass
         from medzsad.inference.slice_step import parse_slice_step
         from medzsad.predicting import parse_plane
         from medzsad.results.dicom.writers import parse_dicom
@@ -104,6 +106,7 @@ class PredictSettings:
         parse_roi(self.roi)
         parse_choice(self.volume_rules)
         parse_slice_step(self.slice_step)
+        parse_first_pass(self.first_pass)
         CandidateChoice(self.min_volume, self.max_candidates, self.all_candidates)
         check_batch(SMALLEST_SIDE, self.batch_size or 1, f"a batch of {self.batch_size} slices")
         parse_modality(self.modality)
@@ -136,7 +139,7 @@ def describe(settings: PredictSettings) -> dict[str, Any]:
     fields["model"] = Path(settings.model).name  # the file may lie elsewhere on another machine
     if settings.roi is not None and Path(settings.roi).expanduser().is_file():
         fields["roi"] = _hash_of([Path(settings.roi).expanduser()])
-    for name in ("normals", "any_modality"):  # older results were made without
+    for name in ("normals", "any_modality", "first_pass"):  # older results were made without
         if not fields[name]:
             del fields[name]
     if settings.normals is not None:

@@ -14,8 +14,8 @@ from medzsad.cli.terminal import StatusLine, show_log
 # Of predict's options those that make sense here.
 SHARED = (
     "model", "normals", "any_modality", "clip_weights", "organ", "class_name", "plane", "threshold", "roi",
-    "max_candidates", "min_volume", "all_candidates", "volume_rules", "slice_step", "batch_size", "device",
-    "precision", "backend", "report",
+    "max_candidates", "min_volume", "all_candidates", "volume_rules", "slice_step", "first_pass",
+    "batch_size", "device", "precision", "backend", "report",
 )  # fmt: skip
 SEVERAL = ("--participant-label", "--participant_label", "--session-label", "--session_label", "--suffix")
 

@@ -29,9 +29,10 @@ _OTHERWISE = {
 }
 _SETTINGS = (
     "allow any_modality architecture backbone backend channel class_name clip_weights conf data dataset "
-    "device dicom dicomweb draws features foreground_only framing fresh height_weight height_window host "
-    "jobs masks modality mutual no_cache normals organ port ray resamples roi root series shard shots size "
-    "skip_bids_validation slice_step split studies study suffix unverified volume weights window without_clip"
+    "device dicom dicomweb draws features first_pass foreground_only framing fresh height_weight "
+    "height_window host jobs masks modality mutual no_cache normals organ port ray resamples roi root series "
+    "shard shots size skip_bids_validation slice_step split studies study suffix unverified volume weights "
+    "window without_clip"
 )
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SETTINGS.split()} | _OTHERWISE
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 ASKED = (
     "normals", "any_modality", "organ", "class_name", "plane", "window", "modality", "threshold", "roi",
-    "max_candidates", "min_volume", "all_candidates", "volume_rules", "slice_step", "series", "volume",
-    "save_scan", "save_brain", "overlay", "report", "seg_nrrd", "dicom",
+    "max_candidates", "min_volume", "all_candidates", "volume_rules", "slice_step", "first_pass", "series",
+    "volume", "save_scan", "save_brain", "overlay", "report", "seg_nrrd", "dicom",
 )  # fmt: skip
 """Options that a server takes, besides the model."""
 ELSEWHERE = (

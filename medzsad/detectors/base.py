@@ -227,6 +227,25 @@ class AnomalyDetector(nn.Module, abc.ABC):
             raise BadInput(f"{self.name} cannot work at {side} pixels: {error}") from error
         return other
 
+    def at_size(self, side: int) -> Self:
+        """Return a detector of the same weights that works at images of ``side`` pixels.
+
+        Raises:
+            BadInput: if the method works at one size alone, or not at this one.
+        """
+        raise BadInput(f"{self.name} works at {self.image_size} pixels alone; leave `first_pass` out.")
+
+    def _at_size(self, side: int, multiple_of: int) -> Self:
+        check_batch(side, 1, f"`first_pass` {side}")
+        if side % multiple_of or not 0 < side < self.image_size:
+            raise BadInput(
+                f"`first_pass` {side}: {self.name} takes a multiple of {multiple_of} pixels below "
+                f"{self.image_size}"
+            )
+        other = self._copy()
+        other.image_size = side
+        return other
+
     def _prepare_graph(self, source: Self) -> None:
         """Change this copy of ``source`` into what a graph can hold; ValueError if it cannot be so large."""
 

@@ -44,6 +44,7 @@ def detect_slices(
             least_area=rules.least_area if region is None else 0.0,
             resolution_mm=rules.resolution_mm,
             apart_mm=rules.apart_mm,
+            first_pass=0 if scan.is_2d else rules.first_pass,
         )(scan.voxels, part, prepared.foreground, region=region)
 
     outputs = [output_of(next(iter(detector.parts), detector), plane) for plane in prepared.planes]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.normals.combination import highest_evidence, joined_maps, joined_score
 from medzsad.detectors.volume_intensity import standardised
+from medzsad.inference.first_pass import Moments, merged_scores, worth_refining
 from medzsad.inference.slice_step import fill_between, thinned
 from medzsad.limits import check_batch
 from medzsad.scans.prepared import box_around, slices_worth_computing
@@ -98,6 +100,15 @@ class SliceWiseOutput:
         )
 
 
+class _Work(NamedTuple):
+    """What one volume is predicted from and into: canonical axes."""
+
+    volume: np.ndarray
+    foreground: np.ndarray
+    anomaly_map: np.ndarray
+    brain: np.ndarray | None
+
+
 class SliceWisePredictor:
     """Runs a 2D detector over the slices of a volume.
 
@@ -118,6 +129,8 @@ class SliceWisePredictor:
         least_area: slices with less foreground than this part of the largest slice's are left out.
         resolution_mm: of the map along the stack, see :func:`smooth_along_stack`.
         apart_mm: slices that lie closer are not all predicted, see :mod:`medzsad.inference.slice_step`.
+        first_pass: side in pixels at which all are predicted first, see :mod:`medzsad.inference.first_pass`;
+            0 for none.
     """
 
     def __init__(
@@ -131,6 +144,7 @@ class SliceWisePredictor:
         least_area: float = 0.0,
         resolution_mm: float = 0.0,
         apart_mm: float = 0.0,
+        first_pass: int = 0,
     ) -> None:
         if plane not in STACK_AXIS:
             raise ValueError(f"plane must be axial, coronal or sagittal, got {plane}")
@@ -144,6 +158,7 @@ class SliceWisePredictor:
         self.least_area = least_area
         self.resolution_mm = resolution_mm
         self.apart_mm = apart_mm
+        self.first_pass = first_pass
 
     def __call__(
         self,
@@ -174,37 +189,19 @@ class SliceWisePredictor:
             return SliceWiseOutput(self.plane, anomaly_map, [], [], [], brain)
         axis = STACK_AXIS[self.plane]
         predicted = thinned(indices, self.apart_mm, self.spacing[axis])
-        pixel_mm = pixel_spacing(self.spacing, self.plane)
-        frame = SliceFrame.around(foreground, self.plane, pixel_mm, network.image_size)
-        image = self._images(volume, foreground, frame, network.neighbour_mm)
         threshold = None
         if network.tells_colours and network.neighbour_mm is None:
+            pixel_mm = pixel_spacing(self.spacing, self.plane)
+            frame = SliceFrame.around(foreground, self.plane, pixel_mm, network.image_size)
+            image = self._images(volume, foreground, frame, None)
             middle = frame.fit(image(predicted[len(predicted) // 2]))
             threshold = network.for_images(middle[None]).threshold
 
-        scores: list[float] = []
-        probabilities: list[float] = []
-        batch_size = self.batch_size or default_batch_size(network)
-        check_batch(network.image_size, batch_size, f"a batch of {batch_size} slices")
-        heights = relative_heights(foreground, self.plane) if network.uses_heights else None
-        queue = iter(self.progress(predicted, total=len(predicted)) if self.progress else predicted)
-        for batch in _batches(queue, batch_size):
-            images = torch.stack([frame.fit(image(index)) for index in batch])
-            where = None if heights is None else heights[batch]
-            for part in _predict_within_memory(network, images, where):
-                maps = frame.put_back(part.anomaly_map).cpu().numpy()
-                brains = maps if brain is None else frame.put_back(part.brain).cpu().numpy()
-                start = len(scores)
-                for offset, one in enumerate(maps):
-                    index = predicted[start + offset]
-                    target = slice_image(anomaly_map, self.plane, index)[frame.window]
-                    inside = slice_image(foreground, self.plane, index)[frame.window]
-                    np.multiply(one, inside, out=target)
-                    if brain is not None:
-                        within = slice_image(brain, self.plane, index)[frame.window]
-                        np.logical_and(brains[offset] > 0.5, inside, out=within)
-                scores += part.image_score.tolist()
-                probabilities += part.image_probability.tolist()
+        work = _Work(volume, foreground, anomaly_map, brain)
+        if self.first_pass:
+            scores, probabilities = self._predict_twice(network, predicted, work)
+        else:
+            scores, probabilities = self._predict(network, predicted, work)
         seen = predicted
         if self.apart_mm > self.resolution_mm:  # too far apart for the smoothing to fill what lies between
             fill_between(anomaly_map, axis, predicted, indices)
@@ -223,6 +220,63 @@ class SliceWisePredictor:
                 fill_between(brain, axis, predicted, indices)
                 brain &= foreground
         return SliceWiseOutput(self.plane, anomaly_map, indices, scores, probabilities, brain, threshold)
+
+    def _predict(
+        self, network: AnomalyDetector, indices: list[int], work: _Work
+    ) -> tuple[list[float], list[float]]:
+        """Predict slices into the map, and the brain; return their scores and probabilities."""
+        scores: list[float] = []
+        probabilities: list[float] = []
+        pixel_mm = pixel_spacing(self.spacing, self.plane)
+        frame = SliceFrame.around(work.foreground, self.plane, pixel_mm, network.image_size)
+        image = self._images(work.volume, work.foreground, frame, network.neighbour_mm)
+        batch_size = self.batch_size or default_batch_size(network)
+        check_batch(network.image_size, batch_size, f"a batch of {batch_size} slices")
+        heights = relative_heights(work.foreground, self.plane) if network.uses_heights else None
+        queue = iter(self.progress(indices, total=len(indices)) if self.progress else indices)
+        for batch in _batches(queue, batch_size):
+            images = torch.stack([frame.fit(image(index)) for index in batch])
+            where = None if heights is None else heights[batch]
+            for part in _predict_within_memory(network, images, where):
+                maps = frame.put_back(part.anomaly_map).cpu().numpy()
+                brains = maps if work.brain is None else frame.put_back(part.brain).cpu().numpy()
+                start = len(scores)
+                for offset, one in enumerate(maps):
+                    index = indices[start + offset]
+                    target = slice_image(work.anomaly_map, self.plane, index)[frame.window]
+                    inside = slice_image(work.foreground, self.plane, index)[frame.window]
+                    np.multiply(one, inside, out=target)
+                    if work.brain is not None:
+                        within = slice_image(work.brain, self.plane, index)[frame.window]
+                        np.logical_and(brains[offset] > 0.5, inside, out=within)
+                scores += part.image_score.tolist()
+                probabilities += part.image_probability.tolist()
+        return scores, probabilities
+
+    def _predict_twice(
+        self, network: AnomalyDetector, indices: list[int], work: _Work
+    ) -> tuple[list[float], list[float]]:
+        """Predict all slices small, and those that score highest again, see :mod:`.first_pass`."""
+        scores, probabilities = self._predict(network.at_size(self.first_pass), indices, work)
+        refined = worth_refining(indices, scores)
+        inside = [slice_image(work.foreground, self.plane, index) for index in refined]
+        small = [
+            slice_image(work.anomaly_map, self.plane, index)[where]
+            for index, where in zip(refined, inside, strict=True)
+        ]
+        again = self._predict(network, refined, work)
+        moments = Moments()
+        for index, where, before in zip(refined, inside, small, strict=True):
+            moments.add(before, slice_image(work.anomaly_map, self.plane, index)[where])
+        slope, offset = moments.line()
+        for index in set(indices) - set(refined):
+            part = slice_image(work.anomaly_map, self.plane, index)
+            within = slice_image(work.foreground, self.plane, index)
+            np.copyto(part, np.clip(slope * part + offset, 0, 1) * within)
+        return (
+            merged_scores(indices, scores, refined, again[0]),
+            merged_scores(indices, probabilities, refined, again[1]),
+        )
 
     def _images(
         self, volume: np.ndarray, foreground: np.ndarray, frame: SliceFrame, neighbour_mm: float | None

@@ -106,7 +106,7 @@ class AnomalyInferer(Inferer):
 
     Args:
         plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, slice_step,
-            modality: of :func:`medzsad.predict`.
+            first_pass, modality: of :func:`medzsad.predict`.
         batch_size: slices at once; chosen by default.
     """
 
@@ -122,6 +122,7 @@ class AnomalyInferer(Inferer):
         all_candidates: bool = False,
         volume_rules: str = "auto",
         slice_step: float | str | None = None,
+        first_pass: int | None = None,
         modality: str | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -136,6 +137,7 @@ class AnomalyInferer(Inferer):
             "all_candidates": all_candidates,
             "volume_rules": volume_rules,
             "slice_step": slice_step,
+            "first_pass": first_pass,
             "modality": modality,
             "batch_size": batch_size,
         }

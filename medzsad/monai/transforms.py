@@ -35,7 +35,7 @@ class AnomalyMapd(MapTransform):
         detector: a detector, or a name for :func:`medzsad.load_detector`, which is loaded when it is first
             needed, in each worker of a ``DataLoader`` anew.
         plane, window, threshold, roi, max_candidates, min_volume, all_candidates, volume_rules, slice_step,
-            modality, batch_size: of :func:`medzsad.predict`.
+            first_pass, modality, batch_size: of :func:`medzsad.predict`.
         device: for a name: ``"auto"`` is the fastest, but the CPU in workers, which cannot share a GPU.
         load_options: for a name: further options of :func:`medzsad.load_detector`, such as ``precision``.
         postfix: what is added to the key, after an underscore.
@@ -56,6 +56,7 @@ class AnomalyMapd(MapTransform):
         all_candidates: bool = False,
         volume_rules: str = "auto",
         slice_step: float | str | None = None,
+        first_pass: int | None = None,
         modality: str | None = None,
         batch_size: int | None = None,
         device: str = "auto",
@@ -75,6 +76,7 @@ class AnomalyMapd(MapTransform):
             "all_candidates": all_candidates,
             "volume_rules": volume_rules,
             "slice_step": slice_step,
+            "first_pass": first_pass,
             "modality": modality,
             "batch_size": batch_size,
         }

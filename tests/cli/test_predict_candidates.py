@@ -52,6 +52,22 @@ def test_a_region_on_another_grid_limits_map_mask_and_report(medzsad, tmp_path):
     assert not anomaly_map[outside].any()
 
 
+def test_a_first_pass_is_an_option_whose_size_must_suit_the_model(medzsad, tmp_path):
+    scan = EXAMPLES / "head_phantom.nii.gz"
+    options = ("predict", scan, "-o", tmp_path / "out", "-q", "--overlay", "none", "--first-pass")
+    code, _, err = medzsad(*options, "96")
+    assert code == 0, err
+    report = json.loads((tmp_path / "out" / "head_phantom.json").read_text())
+    assert report["settings"]["volume_rules"]["first_pass"] == 96
+    assert len(report["lesions"]) == 1
+    for side, said in (("97", "a multiple of 16 pixels below 192"), ("5000", "from "), ("-16", "from ")):
+        code, _, err = medzsad(*options, side, "--fresh")
+        assert code == 2
+        assert f"--first-pass {side}" in err
+        assert said in err
+        assert len(err.strip().splitlines()) == 1
+
+
 def _shift(slices: int) -> np.ndarray:
     matrix = np.eye(4)
     matrix[2, 3] = slices

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import PurePath
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor
 
@@ -43,6 +44,12 @@ class CLIPDetector(AnomalyDetector):
         if values["clip_weights"]:
             values["clip_weights"] = PurePath(values["clip_weights"]).name
         return {**values, "class_name": self.class_name, "precision": self.precision}
+
+    def at_size(self, side: int) -> Self:
+        """Return the detector at another size; see the base class. The position embedding is resized."""
+        if isinstance(self.clip, GenericCLIP):
+            return super().at_size(side)
+        return self._at_size(side, math.lcm(*self.clip.patch_size))
 
     def _keep_texts(self, text_features: Tensor) -> None:
         """Make finished text features the detector's own.

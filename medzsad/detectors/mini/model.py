@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -200,6 +200,10 @@ class MedzsadMini(RoutedDetector):
             **({"slice_unet": self.slice_unet} if self.slice_unet else {}),
             "calibration": self.calibration,
         }
+
+    def at_size(self, side: int) -> Self:
+        """Return the detector at another size; see the base class."""
+        return self._at_size(side, 16)
 
     @property
     def slice_unet(self) -> float:

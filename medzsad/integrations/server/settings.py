@@ -118,9 +118,9 @@ class RequestOptions(Settings):
         model: one of those that the server offers; by default its first.
         normals: name of a profile of normals that the server has.
         organ, class_name, any_modality, series, volume, modality, plane, window, threshold, roi,
-            max_candidates, min_volume, all_candidates, volume_rules, slice_step, overlay, report, seg_nrrd,
-            dicom, save_scan, save_brain: see :class:`~medzsad.batch.predictor.PredictSettings`; ``roi`` is a
-            word, a mask is a part of its own.
+            max_candidates, min_volume, all_candidates, volume_rules, slice_step, first_pass, overlay, report,
+            seg_nrrd, dicom, save_scan, save_brain: see :class:`~medzsad.batch.predictor.PredictSettings`;
+            ``roi`` is a word, a mask is a part of its own.
     """
 
     label: str | None = None
@@ -141,6 +141,7 @@ class RequestOptions(Settings):
     all_candidates: bool = False
     volume_rules: str = "auto"
     slice_step: float | str | None = None
+    first_pass: int | None = None
     overlay: str = "montage"
     report: bool = False
     seg_nrrd: bool = False
