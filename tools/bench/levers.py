@@ -3,11 +3,13 @@ r"""Ways to compute the two costly parts of a block, one beside the other: atten
     python tools/bench/levers.py --precision bf16
 
 Of a ViT-L/14 at 518 px: 1370 tokens, 16 heads of 64. "filled up" attends to keys filled up to a multiple of
-16 without correcting the result, so it is a bound. "oneDNN's layout" is :mod:`medzsad.detectors.products`,
-which is used where :func:`~medzsad.detectors.products.prefers_onednn` says so; in bf16 its attention is
-float32, and products stay PyTorch's. "packed" multiplies by weights that oneDNN reordered before, with
-operators that PyTorch keeps to itself; a block's four products, with the weights of 12 blocks. QuickGELU is
-what CLIPs of OpenAI have in place of GELU.
+16 without correcting the result, so it is a bound; "masked" corrects it by an additive bias. V-V attention
+asks with the values; "each pair once" uses that its scores are symmetric. "oneDNN's layout" is
+:mod:`medzsad.detectors.products`, which is used where
+:func:`~medzsad.detectors.products.prefers_onednn` says so; in bf16 its attention is float32, and products
+stay PyTorch's. "packed" multiplies by weights that oneDNN reordered before, with operators that PyTorch keeps
+to itself; a block's four products, with the weights of 12 blocks. QuickGELU is what CLIPs of OpenAI have in
+place of GELU.
 """
 
 from __future__ import annotations
@@ -31,17 +33,55 @@ def written_out(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(-1) @ value
 
 
+def each_pair_once(value: Tensor, block: int = 274) -> Tensor:
+    """V-V attention of (heads, N, D): scores are symmetric, so each pair of blocks is multiplied once.
+
+    That takes one shift for all rows in place of each row's maximum: no score exceeds the largest square.
+    Scores far below it would underflow; random values do not.
+    """
+    scaled = value * value.shape[-1] ** -0.5
+    shift = (scaled * value).sum(-1).amax(-1)[:, None, None]
+    sums, norms = torch.zeros_like(value), torch.zeros_like(value[..., :1])
+    parts = [slice(at, at + block) for at in range(0, value.shape[1], block)]
+    for number, rows in enumerate(parts):
+        for columns in parts[number:]:
+            weights = torch.baddbmm(shift, scaled[:, rows], value[:, columns].transpose(1, 2), beta=-1).exp_()
+            sums[:, rows] += weights @ value[:, columns]
+            norms[:, rows] += weights.sum(-1, keepdim=True)
+            if rows is not columns:
+                sums[:, columns] += weights.transpose(1, 2) @ value[:, rows]
+                norms[:, columns] += weights.sum(1)[..., None]
+    return sums / norms
+
+
+def masked(filled: int, dtype: torch.dtype) -> Tensor:
+    """Return an additive bias (1, filled) that hides what keys were filled up with."""
+    bias = torch.zeros(1, filled, dtype=dtype)
+    bias[:, TOKENS:] = -torch.inf
+    return bias
+
+
 def attention(precision: str, repeats: int, compiled: bool) -> dict[str, float]:
     """Seconds a call."""
     filled = -(-TOKENS // 16) * 16
     parts = [torch.randn(1, HEADS, filled, WIDTH // HEADS).to(DTYPES[precision]) for _ in range(3)]
     query, key, value = (part[:, :, :TOKENS].contiguous() for part in parts)
-    fused = F.scaled_dot_product_attention
+    fused, bias = F.scaled_dot_product_attention, masked(filled, query.dtype)
+    whole = fused(query, key, value)
+    for name, other in (
+        ("masked", fused(query, parts[1], parts[2], attn_mask=bias)),
+        ("each pair once", each_pair_once(value[0])[None] - fused(value, value, value) + whole),
+    ):
+        print(f"{name}: off by up to {(other - whole).abs().max():.1e}")
     calls = {
         "PyTorch's fused": lambda: fused(query, key, value),
         "oneDNN's layout": lambda: ours.attention(query, key, value),
         "the same, keys filled up": lambda: fused(query, parts[1], parts[2]),
+        "the same, masked": lambda: fused(query, parts[1], parts[2], attn_mask=bias),
         "written out": lambda: written_out(query, key, value),
+        "V-V: PyTorch's fused": lambda: fused(value, value, value),
+        "V-V: oneDNN's layout": lambda: ours.attention(value, value, value),
+        "V-V: each pair once": lambda: each_pair_once(value[0]),
     }
     if compiled:
         from torch.nn.attention.flex_attention import flex_attention
