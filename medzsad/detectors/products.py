@@ -3,7 +3,8 @@
 PyTorch multiplies float32 matrices with MKL. On AMD's processors MKL keeps to AVX2, where oneDNN, which
 PyTorch has for convolutions, uses AVX-512: a product of a ViT-L/14 takes half of the time. Tensors in
 oneDNN's layout (:meth:`torch.Tensor.to_mkldnn`) are its to multiply. Both give float32 products, summed in
-another order. ``tools/bench/levers.py`` compares the two.
+another order. bfloat16 attention, which both compute in float32 there, is multiplied as bfloat16 here, by
+:func:`torch.bmm`. ``tools/bench/levers.py`` compares all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import functools
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,10 @@ LEAST_WORK = 16_000_000  # multiplications of a product below which a change of 
 LEAST_TOKENS = 400  # of an attention, likewise: each head is a product of its own
 MOST_THREADS = 8  # heads come one after the other, where PyTorch's kernel spreads them; measured with 1 and 2
 BLOCK_BYTES = 4 * 2**20  # of scores that are held at once: they stay in the cache, and memory does not grow
+BLOCK_BYTES_BF16 = 6 * 2**20  # of all heads
+SAMPLED = 4  # every so many keys are looked at, to guess a query's highest score
+# The sum of a query's weights up to which the guess will do: no score is 12 above it then.
+MOST_WEIGHT = 1e5
 MAKERS = ("AuthenticAMD", "HygonGenuine")
 QUICK_GELU = 1.702
 
@@ -37,6 +42,13 @@ def prefers_onednn() -> bool:
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and any(maker in _vendor() for maker in MAKERS)
     )
+
+
+@functools.cache
+def multiplies_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 matrices faster than float32 ones, without Intel's AMX."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of PyTorch 2.10
+    return prefers_onednn() and bool(capabilities.get("avx512_bf16"))
 
 
 def _vendor() -> str:
@@ -156,8 +168,8 @@ def quick_gelu(x: Tensor) -> Tensor:
 def attention(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False) -> Tensor:
     """Scaled dot-product attention, as :func:`torch.nn.functional.scaled_dot_product_attention` gives it.
 
-    By oneDNN it is computed in float32, also for bfloat16: PyTorch's kernel multiplies these by MKL, too, and
-    no faster.
+    By oneDNN bfloat16 is computed in bfloat16 where the processor can, else in float32: PyTorch's kernel
+    multiplies it by MKL, too, and no faster.
 
     Args:
         query: (B, heads, M, D).
@@ -170,18 +182,66 @@ def attention(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False
     """
     if causal or _records() or not _attention_for_onednn(query, key, value):
         return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+    with torch.autocast("cpu", enabled=False):
+        if query.dtype == torch.bfloat16 and multiplies_bf16():
+            return _attention_in_bf16(query, key, value)
+        return _attention_in_float32(query, key, value)
+
+
+def _attention_in_bf16(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention by products of bfloat16 matrices, whose results are bfloat16, too.
+
+    A score loses most where it is large, so a guess of the query's highest one, from a part of the keys, is
+    taken off within the product: what counts is near 0 then. Where the guess was far off, the sum of the
+    weights tells by how much, and their heads are computed again.
+    """
+    batch, heads, asks, width = query.shape
+    asked = (query.float() * width**-0.5).bfloat16().flatten(0, 1).contiguous()
+    turned = key.flatten(0, 1).contiguous().transpose(1, 2)
+    # A column of ones sums the weights. One would do, but products come in blocks of 16 columns.
+    counted = torch.cat([value.flatten(0, 1), value.new_ones(batch * heads, value.shape[2], 16)], 2)
+    shift = torch.bmm(asked, turned[:, :, ::SAMPLED]).amax(-1, keepdim=True)
+    attended = torch.empty(batch, asks, heads, width, dtype=query.dtype)  # as heads are merged
+    block = max(64, BLOCK_BYTES_BF16 // (2 * batch * heads * key.shape[2]))
+
+    def sums_of(rows: slice, guess: Tensor, chosen: slice | Tensor = slice(None)) -> Tensor:
+        weights = torch.baddbmm(guess, asked[chosen, rows], turned[chosen], beta=-1).exp_()
+        return torch.bmm(weights, counted[chosen])
+
+    for start in range(0, asks, block):
+        rows = slice(start, start + block)
+        sums = sums_of(rows, shift[:, rows])
+        off = _far_off(sums[..., width])
+        if off.any():
+            guess = shift[off, rows] + sums[off][..., width : width + 1].float().log().bfloat16()
+            sums[off] = sums_of(rows, guess, off)
+            off = _far_off(sums[..., width])
+        if off.any():  # scores too large for any guess
+            exact = _attention_in_float32(query[:, :, rows], key, value)
+        else:
+            exact = (sums[..., :width] / sums[..., width : width + 1]).unflatten(0, (batch, heads))
+        attended[:, rows] = exact.transpose(1, 2)
+    return attended.transpose(1, 2)
+
+
+def _far_off(totals: Tensor) -> Tensor:
+    """Return the heads, bool (N,), that have a sum of weights (N, M) that no good guess leaves."""
+    return ~((totals > 0.5) & (totals < MOST_WEIGHT)).all(1)
+
+
+def _attention_in_float32(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention by products of float32 matrices in oneDNN's layout, block by block of each head's queries."""
     batch, heads, asks, width = query.shape
     block = max(64, BLOCK_BYTES // (4 * key.shape[2]))
-    with torch.autocast("cpu", enabled=False):
-        scaled = (query.float() * width**-0.5).flatten(0, 1)
-        keys, values = key.float().flatten(0, 1), value.float().flatten(0, 1)
-        attended = torch.empty(batch, asks, heads, width, dtype=query.dtype)  # as heads are merged
-        for number, (ask, one, its) in enumerate(zip(scaled, keys, values, strict=True)):
-            sample, head = divmod(number, heads)
-            turned = its.contiguous().t().contiguous()  # contiguous before it is turned: far faster
-            for start in range(0, asks, block):
-                weights = F.linear(ask[start : start + block].to_mkldnn(), one).softmax(-1)
-                attended[sample, start : start + block, head] = F.linear(weights, turned).to_dense()
+    scaled = (query.float() * width**-0.5).flatten(0, 1)
+    keys, values = key.float().flatten(0, 1), value.float().flatten(0, 1)
+    attended = torch.empty(batch, asks, heads, width, dtype=query.dtype)  # as heads are merged
+    for number, (ask, one, its) in enumerate(zip(scaled, keys, values, strict=True)):
+        sample, head = divmod(number, heads)
+        turned = its.contiguous().t().contiguous()  # contiguous before it is turned: far faster
+        for start in range(0, asks, block):
+            weights = F.linear(ask[start : start + block].to_mkldnn(), one).softmax(-1)
+            attended[sample, start : start + block, head] = F.linear(weights, turned).to_dense()
     return attended.transpose(1, 2)
 
 

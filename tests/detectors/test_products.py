@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason
 def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine where it is faster, and for tensors of every size."""
     monkeypatch.setattr(products, "prefers_onednn", lambda: True)
+    monkeypatch.setattr(products, "multiplies_bf16", lambda: False)
     monkeypatch.setattr(products, "LEAST_WORK", 0)
     monkeypatch.setattr(products, "LEAST_TOKENS", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
@@ -82,6 +83,60 @@ def test_attention_in_bfloat16_is_no_further_from_the_truth() -> None:
     assert off <= (F.scaled_dot_product_attention(*parts).double() - exact).abs().max()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(products.attention(*parts), ours)
+
+
+@pytest.fixture
+def bf16(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """As on a processor that multiplies bfloat16; counts how often attention was float32 after all."""
+    seen: list[int] = []
+    in_float32 = products._attention_in_float32
+
+    def counted(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        seen.append(query.shape[2])
+        return in_float32(query, key, value)
+
+    monkeypatch.setattr(products, "multiplies_bf16", lambda: True)
+    monkeypatch.setattr(products, "_attention_in_float32", counted)
+    return seen
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("shape", [(1, 2, 577, 64), (2, 3, 90, 20), (1, 1, 1, 16)])
+def test_attention_of_bfloat16_products(
+    shape: tuple[int, ...], strength: float, bf16: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "BLOCK_BYTES_BF16", 0)  # blocks of 64 queries
+    query, key, value = torch.randn(3, *shape)
+    query, key, value = (strength * query).bfloat16(), key.bfloat16(), value.bfloat16()
+    for asked in (query, query[:, :, :1]):
+        exact = F.scaled_dot_product_attention(*(part.double() for part in (asked, key, value)))
+        ours = products.attention(asked, key, value)
+        assert ours.dtype == torch.bfloat16
+        off = (ours.double() - exact).square().mean().sqrt()
+        theirs = (F.scaled_dot_product_attention(asked, key, value).double() - exact).square().mean().sqrt()
+        assert off <= 3 * theirs + 1e-4
+    assert bf16 == []
+
+
+@pytest.mark.parametrize(("height", "float32"), [(2, []), (60, [100])])
+def test_a_score_that_no_sample_told_of(height: int, float32: list[int], bf16: list[int]) -> None:
+    query, key, value = torch.randn(3, 1, 2, 100, 16).bfloat16()
+    query[0, 1, 70], key[0, 1, 5] = height, 6  # not among the keys that are looked at
+    scores = (query.double() @ key.double().transpose(-1, -2)) / 4
+    assert (scores[0, 1, 70, 5] > scores[0, 1, 70, :: products.SAMPLED].max() + 88) == bool(float32)
+    exact = F.scaled_dot_product_attention(query.double(), key.double(), value.double())
+    ours = products.attention(query, key, value)
+    assert bf16 == float32
+    torch.testing.assert_close(ours.double(), exact, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(ours[0, 1, 70], value[0, 1, 5], rtol=0.01, atol=0.01)
+
+
+def test_what_is_not_a_number_stays_so(bf16: list[int]) -> None:
+    query, key, value = torch.randn(3, 1, 1, 100, 16).bfloat16()
+    value[0, 0, 3, 2] = torch.nan
+    ours = products.attention(query, key, value)
+    assert ours[..., 2].isnan().all()
+    assert ours[..., 3].isfinite().all()
 
 
 @pytest.mark.parametrize("activation", [nn.GELU(), nn.GELU("tanh"), QuickGELU(), nn.ReLU()])
