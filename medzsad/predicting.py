@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medzsad.errors import BadInput
-from medzsad.inference.first_pass import parse_first_pass
+from medzsad.inference.first_pass import check_first_pass, first_pass_note, parse_first_pass
 from medzsad.inference.slice_step import parse_slice_step
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.lesions import CandidateChoice, parse_threshold, resolve_threshold, score_of
@@ -192,16 +192,27 @@ def predict(
     rules = NO_RULES if scan.is_2d else rules_for(detector, volume_rules)
     if step_mm is not None and not scan.is_2d:
         rules = replace(rules, apart_mm=step_mm)
-    if small_side and not scan.is_2d:
-        detector.at_size(small_side)  # refused before anything is computed
-        rules = replace(rules, first_pass=small_side)
+    if scan.is_2d:
+        small_side = 0
+    elif small_side:
+        check_first_pass(detector, small_side)
     candidate_rules = choice.rules(rules, has_geometry=scan.has_geometry, own_threshold=rule is None)
     given = _given_region(roi, scan, detector)
     loaded = time.perf_counter()
 
     prepared = PreparedVolume.of(scan, plane=plane, window=window)
     region = None if given is None else _inside(given, prepared)
-    outputs = detect_slices(prepared, detector, rules, region, batch_size=batch_size, progress=progress)
+    outputs = detect_slices(
+        prepared,
+        detector,
+        rules,
+        region,
+        batch_size=batch_size,
+        progress=progress,
+        first_pass=small_side,
+    )
+    if small_side:
+        scan = scan.with_notes(first_pass_note(small_side, detector, outputs))
     brain = brain_of(outputs, prepared) if detector.marks_brain else None
     if brain is not None and _is_region(brain, roi, scan):
         region = brain.mask
@@ -233,6 +244,7 @@ def predict(
             "plane": str(plane),
             "roi": "whole" if region is None else "brain" if given is None else "mask",
             **({} if scan.is_2d else {"volume_rules": asdict(rules)}),
+            **({"first_pass": small_side} if small_side else {}),
         },
         timings={
             "read_s": round(read - started, 3),
@@ -250,6 +262,7 @@ def predict(
         and rules == detector.volume_rules
         and prepared.planes == planes_to_slice(Plane.AUTO, prepared.view)
         and window is threshold is min_volume is None
+        and not small_side
     )
     if as_measured:
         prediction.score_context = context_of(prediction.score, scan.modality, detector.normal_scores)

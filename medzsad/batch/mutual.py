@@ -55,6 +55,8 @@ def mutual_settings(
     from medzsad.inference.cohort import CohortFeatures, cohort_key, folder, score_cohort
     from medzsad.zoo.loading import load_features
 
+    if settings.first_pass:
+        raise BadInput("`first_pass` does not go with `mutual`: features are compared at one size alone.")
     if len(items) < FEWEST:
         raise BadInput(
             f"`mutual` compares scans with each other and takes {FEWEST} or more; there are {len(items)}"

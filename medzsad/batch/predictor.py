@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medzsad.batch.manifest import ScanItem
-from medzsad.errors import BadInput, ModelNotReady
+from medzsad.errors import BadInput, ModelNotReady, certain
 from medzsad.limits import SMALLEST_SIDE, check_batch
 from medzsad.results.prediction import FORMATS
 from medzsad.storage.hashing import hash_files, hash_settings
@@ -106,7 +106,10 @@ class PredictSettings:
         parse_roi(self.roi)
         parse_choice(self.volume_rules)
         parse_slice_step(self.slice_step)
-        parse_first_pass(self.first_pass)
+        if parse_first_pass(self.first_pass):
+            for name, without in (("normals", None), ("backend", "torch")):
+                if getattr(self, name) != without:
+                    raise BadInput(f"`first_pass` does not go with `{name}`: that works at one size alone.")
         CandidateChoice(self.min_volume, self.max_candidates, self.all_candidates)
         check_batch(SMALLEST_SIDE, self.batch_size or 1, f"a batch of {self.batch_size} slices")
         parse_modality(self.modality)
@@ -249,10 +252,11 @@ class Predictor:
             volume=settings.volume,
             modality=modality or settings.modality,
         )
-        self._reading_s[name] = round(time.perf_counter() - began, 3)
+        seconds = round(time.perf_counter() - began, 3)
         dicom = [name.removeprefix(PREFIX) for name in self.formats if name.startswith(PREFIX)]
         if dicom:
             check_source(scan, dicom)
+        self._reading_s[name] = seconds
         return replace(scan, name=name)
 
     def load(self) -> AnomalyDetector:
@@ -269,7 +273,18 @@ class Predictor:
             spec = DetectorSpec(**{name: getattr(self.settings, name) for name in OF_DETECTORS})
             self._detector = load_spec(spec, say=log.info)
             self._loading_s = round(time.perf_counter() - began, 3)
+            self._check_first_pass()
         return self._detector
+
+    def _check_first_pass(self) -> None:
+        """Refuse at once what no volume could be predicted with."""
+        from medzsad.inference.first_pass import check_first_pass
+
+        if self.settings.first_pass:
+            try:
+                check_first_pass(certain(self._detector).for_volume(), self.settings.first_pass)
+            except BadInput as error:
+                raise ModelNotReady(str(error)) from error
 
     def predict(
         self, scan: Scan, *, plane: str | None = None, progress: Callable[..., Iterable[int]] | None = None

@@ -271,11 +271,14 @@ def _check_settings(store: ResultStore, description: dict[str, Any]) -> None:
         return
     try:
         there = parse_json(content, f"{store.url}/{SETTINGS}")
-        different = [key for key in description if description[key] != there.get(key)]
+        keys = dict.fromkeys((*description, *there))
+        different = [key for key in keys if (description.get(key) or None) != (there.get(key) or None)]
     except (BadInput, AttributeError) as error:
         raise BadInput(f"{store.url}/{SETTINGS} is damaged; choose another place for the results.") from error
     if different:
-        listed = ", ".join(f"{key} {there.get(key)} there, {description[key]} now" for key in different[:3])
+        listed = ", ".join(
+            f"{key} {there.get(key)} there, {description.get(key)} now" for key in different[:3]
+        )
         raise BadInput(
             f"{store.url} holds results of other settings ({listed}); choose another place for these."
         )

@@ -76,7 +76,13 @@ class Job:
 
 
 class Watch:
-    """What is told of scans while they are predicted in this process; of a cohort nothing is."""
+    """What is told of scans while they are predicted in this process; of a cohort nothing is.
+
+    Attributes:
+        behind: scans that were predicted and are being written while the next is predicted.
+    """
+
+    behind = 0
 
     def begin(self, total: int) -> None:
         """Take how many scans there are, before the first."""
@@ -210,30 +216,39 @@ class Worker:
             OutputNotWritable: if results cannot be written. Either way no other scan can be done.
         """
         task = self.read(item)
-        self.predict(task)
-        return self.write(task)
+        with task.held:
+            self.predict(task)
+            return self.write(task)
 
-    def read(self, item: ScanItem, *, told: bool = True) -> Task:
-        """Begin a scan: the first of three stages, which a thread of its own may do for the next scan.
+    def begin(self, item: ScanItem) -> Task:
+        """Return the task of a scan: settled already, or with the marker of an attempt that begins."""
+        task = Task(item, fingerprint(item))  # before it is read: what changes meanwhile is done again
+        task.row = settled(self.store, item, self.job.digest, task.mark)
+        if task.row is None:
+            task.attempt = task.held.enter_context(self._attempt(item))
+        return task
+
+    def read(self, item: ScanItem, *, begun: Task | None = None, told: bool = True) -> Task:
+        """Read a scan: the first of three stages, which a thread of its own may do for the next scan.
 
         Args:
             item: the scan.
+            begun: its task, if it was begun.
             told: whether the watch is told; it is for one thread.
         """
-        task = Task(item, fingerprint(item))  # before it is read: what changes meanwhile is done again
-        task.row = settled(self.store, item, self.job.digest, task.mark)
+        task = self.begin(item) if begun is None else begun
         if task.row is not None:
             return task
-        task.attempt = task.held.enter_context(self._attempt(item))
         if task.attempt > ATTEMPTS:
-            task.row = self._gave_up(task)
+            with task.held:
+                task.row = self._gave_up(task)
             return task
         with self._stage(task):
             if item.fault:
                 raise BadInput(item.fault)
             if told:
                 self._watch.phase(f"reading {shortened(item.id)}")
-            source, task.name = task.held.enter_context(self.at_hand(item, task.hidden))
+            source, task.name = task.held.enter_context(self.at_hand(item, task.hidden, told=told))
             task.scan = self._predictor.read(source, task.name, series=item.series, modality=item.modality)
         return task
 
@@ -321,10 +336,11 @@ class Worker:
         return self._commit_failure(task.item, row, task.mark)
 
     @contextmanager
-    def at_hand(self, item: ScanItem, hidden: list[Path]) -> Iterator[tuple[Path, str]]:
+    def at_hand(self, item: ScanItem, hidden: list[Path], *, told: bool = True) -> Iterator[tuple[Path, str]]:
         """Lend a scan's path on this machine, and what its results are called.
 
-        What is fetched from a server goes again in the end; ``hidden`` gets its temporary paths.
+        What is fetched from a server goes again in the end; ``hidden`` gets its temporary paths. Unless
+        ``told``, nobody hears of it.
         """
         if not item.is_remote:
             yield Path(item.source), item.id
@@ -338,7 +354,7 @@ class Worker:
         hidden.append(folder)
         try:
             remote = RemoteSeries(remote.server, remote.study, series)
-            if self.job.flat:
+            if self.job.flat and told:
                 log.info("fetching %s", remote)
             source = fetch_series(remote, folder, self.job.headers)
             hidden.insert(0, source)

@@ -111,8 +111,8 @@ if TYPE_CHECKING:
     "--first-pass",
     type=int,
     metavar="PX",
-    help="Of volumes predict all slices at so many pixels, and again in full the third that scores highest: "
-    "faster for a CLIP (224, 336), but what is small or faint gets lost.",
+    help="Of volumes predict all slices at so many pixels, fewer than the model's own (of 518: 224 or 336), "
+    "and in full the third that scores highest: faster for a CLIP, but what is small or faint gets lost.",
 )
 @click.option(
     "--series",
@@ -322,10 +322,10 @@ def watch_of(status: StatusLine) -> Notes:
             self._count.advance()
 
         def phase(self, text: str) -> None:
-            status(self._count.before(text) if text else "")
+            status(self._count.before(text, self.behind) if text else "")
 
         def slices(self, name: str) -> Any:
-            return progress_of(self._count.before(name), unit="slice")
+            return progress_of(self._count.before(name, self.behind), unit="slice")
 
     return Shown()
 

@@ -135,16 +135,22 @@ class Countdown:
         """Count a scan; what is known of earlier runs is counted before the first call of :meth:`before`."""
         self._done += 1
 
-    def before(self, text: str) -> str:
-        """Return a text behind the number of the scan at hand: ``3/12, about 5 min 0 s left: reading a``."""
+    def before(self, text: str, behind: int = 0) -> str:
+        """Return a text behind the number of the scan at hand: ``3/12, about 5 min 0 s left: reading a``.
+
+        Args:
+            text: what is done.
+            behind: scans before it that are not counted yet, for they are still being written.
+        """
         if self._total < 2:
             return text
         if not self._began:
             self._known, self._began = self._done, time.monotonic()
-        new, left = self._done - self._known, self._total - self._done
+        done = self._done + behind
+        new, left = done - self._known, self._total - done
         seconds = (time.monotonic() - self._began) / new * left if new else 0
         about = f", about {_duration(seconds)} left" if new else ""
-        return f"{min(self._done + 1, self._total)}/{self._total}{about}: {text}"
+        return f"{min(done + 1, self._total)}/{self._total}{about}: {text}"
 
 
 def progress_of(name: str, unit: str = "it") -> Callable[..., Iterable[Any]]:

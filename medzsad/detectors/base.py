@@ -228,10 +228,10 @@ class AnomalyDetector(nn.Module, abc.ABC):
         return other
 
     def at_size(self, side: int) -> Self:
-        """Return a detector of the same weights that works at images of ``side`` pixels.
+        """Return a detector of the same weights for a first pass at ``side`` pixels, fewer than its own.
 
         Raises:
-            BadInput: if the method works at one size alone, or not at this one.
+            BadInput: if it works at one size alone, or not at this one.
         """
         raise BadInput(f"{self.name} works at {self.image_size} pixels alone; leave `first_pass` out.")
 

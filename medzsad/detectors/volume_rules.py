@@ -29,9 +29,6 @@ class VolumeRules:
             are.
         apart_mm: slices that lie closer than this are not all predicted: every n-th is, and the smoothing, or
             without it interpolation, fills the map between (:mod:`medzsad.inference.slice_step`).
-        first_pass: side in pixels at which all slices are predicted first, and of which those that score
-            highest are predicted again at the detector's size (:mod:`medzsad.inference.first_pass`); 0: all
-            are predicted at the detector's size.
         guide_mm: maps of grey volumes follow the scan: a guided filter of this radius
             (:mod:`medzsad.inference.guided`).
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
@@ -50,7 +47,6 @@ class VolumeRules:
 
     resolution_mm: float = 0.0
     apart_mm: float = 0.0
-    first_pass: int = 0
     guide_mm: float = 0.0
     least_area: float = 0.0
     relative_peak: float = 0.0

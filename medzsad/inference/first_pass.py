@@ -10,11 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medzsad.errors import BadInput
 from medzsad.limits import SMALLEST_SIDE
+
+if TYPE_CHECKING:
+    from medzsad.detectors.base import AnomalyDetector
+    from medzsad.inference.slicewise import SliceWiseOutput
 
 REFINED = 1 / 3
 """Share of the slices that are predicted again, the highest scores first."""
@@ -22,6 +27,9 @@ REFINED = 1 / 3
 LARGEST_SIDE = 2048
 FLATTEST = 1e-6
 """Deviation of values below which they are one value."""
+
+STEEPEST = 4.0
+"""Largest slope of the line, and the inverse of the smallest: beyond, noise would be taken for contrast."""
 
 
 def parse_first_pass(side: int | None) -> int:
@@ -37,6 +45,28 @@ def parse_first_pass(side: int | None) -> int:
     return side
 
 
+def check_first_pass(detector: AnomalyDetector, side: int) -> None:
+    """Refuse a first pass that the detector cannot make.
+
+    Raises:
+        BadInput: if it works at one size alone, or not at this one.
+    """
+    if len(detector.parts) > 1:
+        raise BadInput("`first_pass` does not go with `normals`: a profile knows features of one size alone.")
+    detector.at_size(side)
+
+
+def first_pass_note(side: int, detector: AnomalyDetector, outputs: Sequence[SliceWiseOutput]) -> str:
+    """Return a note of what was predicted at which size."""
+    slices = sum(len(output.indices) for output in outputs)
+    refined = sum(output.refined for output in outputs)
+    brain = ", and so is the brain in the others" if detector.marks_brain else ""
+    return (
+        f"first pass at {side} pixels: {refined} of {slices} slices were predicted again at "
+        f"{detector.image_size}, the others are as they were seen small{brain}"
+    )
+
+
 def worth_refining(indices: Sequence[int], scores: Sequence[float]) -> list[int]:
     """Return the slices to predict again: a :data:`REFINED` part, at least one, ascending.
 
@@ -47,9 +77,13 @@ def worth_refining(indices: Sequence[int], scores: Sequence[float]) -> list[int]
         indices: of the slices.
         scores: of the first pass.
     """
-    count = math.ceil(REFINED * len(indices))
-    highest = np.argsort(-np.asarray(scores), kind="stable")[:count]
+    highest = np.argsort(-np.asarray(scores), kind="stable")[: refined_of(len(indices))]
     return sorted(indices[place] for place in highest)
+
+
+def refined_of(count: int) -> int:
+    """Return how many of so many slices are predicted again."""
+    return math.ceil(REFINED * count)
 
 
 def merged_scores(
@@ -105,6 +139,7 @@ class Moments:
             return 1.0, 0.0
         (small, small_spread), (large, large_spread) = (self._of(sums) for sums in (self.small, self.large))
         slope = large_spread / small_spread if small_spread > FLATTEST else 1.0
+        slope = min(STEEPEST, max(1 / STEEPEST, slope))
         return slope, large - slope * small
 
     def _of(self, sums: tuple[float, float]) -> tuple[float, float]:

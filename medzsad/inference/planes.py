@@ -29,8 +29,12 @@ def detect_slices(
     *,
     batch_size: int | None,
     progress: Callable[..., Any] | None,
+    first_pass: int = 0,
 ) -> list[SliceWiseOutput]:
-    """Slice a volume along each of its planes and let the detector see the slices."""
+    """Slice a volume along each of its planes and let the detector see the slices.
+
+    With a ``first_pass`` all of them at so many pixels first (:mod:`medzsad.inference.first_pass`).
+    """
     scan = prepared.scan
 
     def output_of(part: AnomalyDetector, plane: Plane) -> SliceWiseOutput:
@@ -44,7 +48,7 @@ def detect_slices(
             least_area=rules.least_area if region is None else 0.0,
             resolution_mm=rules.resolution_mm,
             apart_mm=rules.apart_mm,
-            first_pass=0 if scan.is_2d else rules.first_pass,
+            first_pass=first_pass,
         )(scan.voxels, part, prepared.foreground, region=region)
 
     outputs = [output_of(next(iter(detector.parts), detector), plane) for plane in prepared.planes]

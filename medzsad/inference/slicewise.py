@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.normals.combination import highest_evidence, joined_maps, joined_score
 from medzsad.detectors.volume_intensity import standardised
-from medzsad.inference.first_pass import Moments, merged_scores, worth_refining
+from medzsad.inference.first_pass import Moments, merged_scores, refined_of, worth_refining
 from medzsad.inference.slice_step import fill_between, thinned
 from medzsad.limits import check_batch
 from medzsad.scans.prepared import box_around, slices_worth_computing
@@ -41,6 +42,7 @@ class SliceWiseOutput:
         probabilities: image probability of each computed slice.
         brain: bool (X, Y, Z), where the detector sees brain; None of one that does not mark it.
         threshold: that the detector has for images that look like these; None where looks decide nothing.
+        refined: how many slices were predicted again after a first pass.
     """
 
     plane: Plane
@@ -50,6 +52,7 @@ class SliceWiseOutput:
     probabilities: list[float]
     brain: np.ndarray | None = None
     threshold: float | str | None = None
+    refined: int = 0
 
     def joined(
         self, other: SliceWiseOutput, foreground: np.ndarray, *, keeps_map: bool = False
@@ -198,10 +201,11 @@ class SliceWisePredictor:
             threshold = network.for_images(middle[None]).threshold
 
         work = _Work(volume, foreground, anomaly_map, brain)
+        refined: list[int] = []
         if self.first_pass:
-            scores, probabilities = self._predict_twice(network, predicted, work)
+            scores, probabilities = self._predict_twice(network, predicted, work, refined)
         else:
-            scores, probabilities = self._predict(network, predicted, work)
+            scores, probabilities = self._predict(network, self._shown(predicted), predicted, work)
         seen = predicted
         if self.apart_mm > self.resolution_mm:  # too far apart for the smoothing to fill what lies between
             fill_between(anomaly_map, axis, predicted, indices)
@@ -219,12 +223,23 @@ class SliceWisePredictor:
             if brain is not None:
                 fill_between(brain, axis, predicted, indices)
                 brain &= foreground
-        return SliceWiseOutput(self.plane, anomaly_map, indices, scores, probabilities, brain, threshold)
+        return SliceWiseOutput(
+            self.plane, anomaly_map, indices, scores, probabilities, brain, threshold, len(refined)
+        )
+
+    def _shown(self, indices: Iterable[int], total: int | None = None) -> Iterator[int]:
+        """Yield slices, as the progress wraps them."""
+        if self.progress is None:
+            return iter(indices)
+        return iter(self.progress(indices, total=len(list(indices)) if total is None else total))
 
     def _predict(
-        self, network: AnomalyDetector, indices: list[int], work: _Work
+        self, network: AnomalyDetector, queue: Iterator[int], indices: list[int], work: _Work
     ) -> tuple[list[float], list[float]]:
-        """Predict slices into the map, and the brain; return their scores and probabilities."""
+        """Predict slices into the map, and the brain; return their scores and probabilities.
+
+        ``queue`` yields ``indices``.
+        """
         scores: list[float] = []
         probabilities: list[float] = []
         pixel_mm = pixel_spacing(self.spacing, self.plane)
@@ -233,7 +248,6 @@ class SliceWisePredictor:
         batch_size = self.batch_size or default_batch_size(network)
         check_batch(network.image_size, batch_size, f"a batch of {batch_size} slices")
         heights = relative_heights(work.foreground, self.plane) if network.uses_heights else None
-        queue = iter(self.progress(indices, total=len(indices)) if self.progress else indices)
         for batch in _batches(queue, batch_size):
             images = torch.stack([frame.fit(image(index)) for index in batch])
             where = None if heights is None else heights[batch]
@@ -254,17 +268,27 @@ class SliceWisePredictor:
         return scores, probabilities
 
     def _predict_twice(
-        self, network: AnomalyDetector, indices: list[int], work: _Work
+        self, network: AnomalyDetector, indices: list[int], work: _Work, refined: list[int]
     ) -> tuple[list[float], list[float]]:
-        """Predict all slices small, and those that score highest again, see :mod:`.first_pass`."""
-        scores, probabilities = self._predict(network.at_size(self.first_pass), indices, work)
-        refined = worth_refining(indices, scores)
+        """Predict all slices small, and those that score highest again, see :mod:`.first_pass`.
+
+        ``refined`` gets these.
+        """
+
+        def both() -> Iterator[int]:
+            yield from indices
+            yield from refined  # known by then
+
+        queue = self._shown(both(), len(indices) + refined_of(len(indices)))
+        small_network = network.at_size(self.first_pass)
+        scores, probabilities = self._predict(small_network, islice(queue, len(indices)), indices, work)
+        refined += worth_refining(indices, scores)
         inside = [slice_image(work.foreground, self.plane, index) for index in refined]
         small = [
             slice_image(work.anomaly_map, self.plane, index)[where]
             for index, where in zip(refined, inside, strict=True)
         ]
-        again = self._predict(network, refined, work)
+        again = self._predict(network, queue, refined, work)
         moments = Moments()
         for index, where, before in zip(refined, inside, small, strict=True):
             moments.add(before, slice_image(work.anomaly_map, self.plane, index)[where])

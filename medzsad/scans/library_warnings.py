@@ -52,11 +52,11 @@ def heard(*loggers: str) -> Iterator[list[str]]:
 def hushed(*loggers: str) -> Iterator[None]:
     """Show no warnings of libraries, and nothing that these loggers say, which may quote patient data.
 
-    Unlike ``warnings.catch_warnings``, this is for several threads at once: one that leaves does not let
-    another's warnings out.
+    Unlike ``warnings.catch_warnings``, this and :func:`heard` are for several threads at once: one that
+    leaves does not let another's warnings out. (A ``catch_warnings`` of somebody else in another thread can.)
 
     Args:
-        loggers: names of loggers; those below them say nothing either.
+        loggers: names of loggers; those below them say nothing either, unless they have a level of their own.
     """
     stack = _mine.__dict__.setdefault("lists", [])
     _listen()

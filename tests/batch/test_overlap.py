@@ -34,9 +34,9 @@ class Watched(Worker):
         self.said.append(event)
         self.tell(event)
 
-    def read(self, item: ScanItem, *, told: bool = True) -> Task:
+    def read(self, item: ScanItem, *, begun: Task | None = None, told: bool = True) -> Task:
         self._say(f"read {item.id}")
-        task = super().read(item, told=told)
+        task = super().read(item, begun=begun, told=told)
         self._say(f"read {item.id} ends")
         return task
 
@@ -150,6 +150,46 @@ def test_what_was_written_when_the_run_is_stopped_is_told(tmp_path: Path) -> Non
         next(rows)
     assert set(outcomes(tmp_path / "out")) == {"case00"}
     assert "read case03" not in worker.said
+
+
+def test_a_run_that_is_stopped_waits_for_no_reader(tmp_path: Path) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    def tell(event: str) -> None:
+        if event == "read case01":
+            reading.set()
+            assert go_on.wait(PATIENCE_S)
+        if event == "predict case00":
+            assert reading.wait(PATIENCE_S)
+            raise KeyboardInterrupt
+
+    worker, items = begun(tmp_path, 3, tell=tell)
+    with pytest.raises(KeyboardInterrupt):
+        list(overlapped(worker, items, Watch()))
+    assert left_attempts(tmp_path / "out") == []
+    go_on.set()
+    readers = [thread for thread in threading.enumerate() if thread.name == "reader"]
+    for thread in readers:
+        thread.join(PATIENCE_S)
+    assert left_attempts(tmp_path / "out") == []
+
+
+def test_the_number_of_a_scan_counts_what_is_still_written(tmp_path: Path) -> None:
+    class Counted(Watch):
+        done = 0
+        numbers: list[int]
+
+        def phase(self, text: str) -> None:
+            if text.startswith("predicting"):
+                self.numbers.append(self.done + self.behind + 1)
+
+    watch = Counted()
+    watch.numbers = []
+    worker, items = begun(tmp_path, 5)
+    worker._watch = watch
+    for _ in overlapped(worker, items, watch):
+        watch.done += 1
+    assert watch.numbers == [1, 2, 3, 4, 5]
 
 
 def test_a_place_that_takes_no_more_ends_the_run(tmp_path: Path, monkeypatch: Any) -> None:

@@ -77,6 +77,10 @@ def test_a_second_run_does_what_is_missing_changed_or_asked_for(scans, tmp_path)
 
 def test_results_of_other_settings_are_never_replaced(scans, tmp_path):
     run_cohort([str(scans)], tmp_path / "out", FAST, jobs=0)
+    told = replace(FAST, any_modality=True)  # which older results do not speak of
+    run_cohort([str(scans)], tmp_path / "told", told, jobs=0)
+    with pytest.raises(BadInput, match=r"other settings \(any_modality True there, None now"):
+        run_cohort([str(scans)], tmp_path / "told", FAST, jobs=0)
     for other in (replace(FAST, model="darkness"), replace(FAST, threshold="0.9")):
         with pytest.raises(BadInput, match=r"other settings \((model brightness|threshold None) there"):
             run_cohort([str(scans)], tmp_path / "out", other, jobs=0)

@@ -58,7 +58,7 @@ def test_a_first_pass_is_an_option_whose_size_must_suit_the_model(medzsad, tmp_p
     code, _, err = medzsad(*options, "96")
     assert code == 0, err
     report = json.loads((tmp_path / "out" / "head_phantom.json").read_text())
-    assert report["settings"]["volume_rules"]["first_pass"] == 96
+    assert report["settings"]["first_pass"] == 96
     assert len(report["lesions"]) == 1
     for side, said in (("97", "a multiple of 16 pixels below 192"), ("5000", "from "), ("-16", "from ")):
         code, _, err = medzsad(*options, side, "--fresh")
@@ -66,6 +66,9 @@ def test_a_first_pass_is_an_option_whose_size_must_suit_the_model(medzsad, tmp_p
         assert f"--first-pass {side}" in err
         assert said in err
         assert len(err.strip().splitlines()) == 1
+    code, _, err = medzsad(*options, "96", "--backend", "openvino")
+    assert code == 2
+    assert "--first-pass does not go with --backend" in err
 
 
 def _shift(slices: int) -> np.ndarray:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from medzsad.batch.predictor import PredictSettings
 from medzsad.detectors.base import AnomalyDetector
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.headclip.anomalyclip import AnomalyCLIP
 from medzsad.detectors.headclip.settings import HeadCLIPSettings
 from medzsad.detectors.prediction import Prediction
+from medzsad.detectors.zero_shot.settings import WinCLIPSettings
+from medzsad.detectors.zero_shot.winclip import WinCLIP
 from medzsad.errors import BadInput
-from medzsad.inference.first_pass import Moments, merged_scores, parse_first_pass, worth_refining
+from medzsad.inference.first_pass import STEEPEST, Moments, merged_scores, parse_first_pass, worth_refining
 from medzsad.inference.slicewise import SliceWisePredictor
 from medzsad.predicting import predict
 from medzsad.scans.readers import read_scan
@@ -114,6 +115,28 @@ def test_sides_that_are_none() -> None:
             parse_first_pass(wrong)  # type: ignore[arg-type]
 
 
+def test_a_line_is_no_steeper_than_can_be_trusted() -> None:
+    moments = Moments()
+    moments.add(np.linspace(0.5, 0.51, 50, dtype=np.float32), np.linspace(0, 1, 50, dtype=np.float32))
+    slope, offset = moments.line()
+    assert slope == STEEPEST
+    assert slope * 0.505 + offset == pytest.approx(0.5, abs=1e-4)
+
+
+def test_progress_counts_both_passes() -> None:
+    totals, shown = [], []
+
+    def progress(items, total):
+        totals.append(total)
+        for item in items:
+            shown.append(item)
+            yield item
+
+    SliceWisePredictor(Plane.AXIAL, (1, 1, 1), first_pass=16, progress=progress)(volume(), Brightness([]))
+    assert totals == [16]
+    assert shown == [*range(12), 5, 6, 7, 8]
+
+
 def test_a_clip_looks_twice() -> None:
     torch.manual_seed(0)
     settings = HeadCLIPSettings(backbone=CLIP, clip_weights=None, image_size=112, deep_depth=3)
@@ -124,7 +147,10 @@ def test_a_clip_looks_twice() -> None:
         np.array_equal(whole.anomaly_map[..., index], twice.anomaly_map[..., index]) for index in range(9)
     ]
     assert same.count(True) == 3
-    assert twice.settings["volume_rules"]["first_pass"] == 56
+    assert twice.settings["first_pass"] == 56
+    assert whole.settings["volume_rules"] == twice.settings["volume_rules"]
+    note = "first pass at 56 pixels: 3 of 9 slices were predicted again at 112, the others are as they were"
+    assert f"{note} seen small" in twice.scan.notes
     # All slices at the smaller size are what that detector alone gives.
     small = predict(scan, detector.at_size(56))
     assert small.anomaly_map.shape == whole.anomaly_map.shape
@@ -138,8 +164,17 @@ def test_sizes_that_a_detector_does_not_take() -> None:
     for side in (60, 112, 126):
         with pytest.raises(BadInput, match="multiple of 14 pixels below 112"):
             predict(scan, detector, first_pass=side)
+    windows = WinCLIPSettings(backbone=CLIP, clip_weights=None, image_size=56, scales=(3,))
+    with pytest.raises(BadInput, match="scales must be different integers from 1 to 2"):
+        predict(scan, WinCLIP.build(windows), first_pass=28)
     with pytest.raises(BadInput, match=r"works at \d+ pixels alone"):
         predict(scan, load_detector("brightness"), first_pass=64)
+
+
+@pytest.mark.parametrize(("name", "value"), [("backend", "onnx"), ("normals", "x.normals")])
+def test_what_works_at_one_size_is_refused_before_anything_is_read(name: str, value: str) -> None:
+    with pytest.raises(BadInput, match=f"`first_pass` does not go with `{name}`"):
+        PredictSettings(first_pass=96, **{name: value}).formats()
 
 
 def test_mini_looks_twice_and_keeps_its_brain() -> None:
@@ -151,4 +186,4 @@ def test_mini_looks_twice_and_keeps_its_brain() -> None:
     assert whole.brain is not None
     assert twice.brain is not None
     assert twice.brain.shape == whole.brain.shape
-    assert replace(detector.volume_rules, first_pass=96) != detector.volume_rules
+    assert any("so is the brain in the others" in note for note in twice.scan.notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import PurePath
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -16,7 +16,7 @@ from medzsad.detectors.checkpoint import Checkpoint, check_fingerprint
 from medzsad.detectors.clip.backbone import FrozenCLIP
 from medzsad.detectors.clip.generic import GenericCLIP, is_generic
 from medzsad.detectors.clip.settings import CLIPSettings
-from medzsad.errors import ModelNotReady
+from medzsad.errors import BadInput, ModelNotReady
 
 Weights = str | os.PathLike[str] | Mapping[str, Tensor]
 Config = TypeVar("Config", bound=CLIPSettings)
@@ -47,9 +47,12 @@ class CLIPDetector(AnomalyDetector):
 
     def at_size(self, side: int) -> Self:
         """Return the detector at another size; see the base class. The position embedding is resized."""
-        if isinstance(self.clip, GenericCLIP):
-            return super().at_size(side)
-        return self._at_size(side, math.lcm(*self.clip.patch_size))
+        other = self._at_size(side, math.lcm(*self.clip.patch_size))
+        try:
+            replace(self.config, image_size=side).resolve(self.clip)
+        except ModelNotReady as error:
+            raise BadInput(f"`first_pass` {side}: {error}") from error
+        return other
 
     def _keep_texts(self, text_features: Tensor) -> None:
         """Make finished text features the detector's own.

@@ -249,7 +249,8 @@ def _watch(context: Context) -> Notes:
         def slices(self, name: str) -> Callable[..., Iterable[int]]:
             def wrap(items: Iterable[int], total: int) -> Iterator[int]:
                 for number, item in enumerate(items):
-                    _report_progress(context, self._done + number / total, self._total, name)
+                    done = self._done + self.behind + number / total
+                    _report_progress(context, done, self._total, name)
                     yield item
 
             return wrap

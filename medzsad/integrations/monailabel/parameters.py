@@ -136,6 +136,7 @@ class InferParameters(PredictOptions):
             roi=_choice(request, "roi", (WHOLE, BRAIN)),
             volume_rules=_choice(request, "volume_rules", CHOICES) or "auto",
             slice_step=_text(request, "slice_step"),
+            first_pass=number_of(request, "first_pass", 0) or None,
             threshold=None if threshold is None else parse_threshold(threshold),
             plane=_text(request, "plane") or "auto",
             window=window,
@@ -169,6 +170,7 @@ class InferParameters(PredictOptions):
             "all_candidates": False,
             "volume_rules": list(CHOICES),
             "slice_step": DEFAULT,
+            "first_pass": 0,
             "batch_size": 0,
         }
 
