@@ -31,9 +31,9 @@ from medzsad.detectors.mini.model import AS_IT_IS, KINDS, PREFIXES, MedzsadMini
 
 # Of the U-Net beside the network for slices: chosen on even volumes of shared data and the normal ones, where
 # a half gives no better maps of small lesions and has candidates in a normal T1.
-UNET_SHARE = 0.35
-# Of maps of slices, chosen in the same way: on held-out synthetic slices the best Dice is at 0.25.
-SLICE_THRESHOLD = 0.3
+UNET_SHARE = 0.4
+# Of maps of slices, chosen in the same way.
+SLICE_THRESHOLD = 0.5
 
 
 def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None) -> Checkpoint:

@@ -38,7 +38,7 @@ PREFIXES = {  # of their tensors in a checkpoint
 }
 KINDS = ("grey", "colour", "ultrasound", "slice")  # of images, as far as calibration is concerned
 # Of candidates in maps with the U-Net: chosen on even volumes of shared data and normal scans.
-LEAST_PEAK = 0.6
+LEAST_PEAK = 0.7
 AS_IT_IS = {"map": (1.0, 0.0), "probability": (1.0, 0.0), "score": (1.0, 0.0)}
 
 
