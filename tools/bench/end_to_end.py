@@ -24,7 +24,7 @@ from typing import Any
 PARTS = ("read", "prepare", "model", "the rest", "write")
 
 
-def measure(scan: str, model: str, precision: str) -> dict[str, Any]:
+def measure(scan: str, model: str, precision: str, first_pass: int | None) -> dict[str, Any]:
     """Seconds by part, for one prediction in this process."""
     import medzsad
     from medzsad.heap import keep_freed_memory
@@ -58,7 +58,7 @@ def measure(scan: str, model: str, precision: str) -> dict[str, Any]:
     ):
         timed(owner, name, "prepare")
     begin = time.perf_counter()
-    result = medzsad.predict(scan, detector=detector)
+    result = medzsad.predict(scan, detector=detector, first_pass=first_pass)
     spent["read"] = result.timings["read_s"]
     found = len(result.lesions)
     whole = time.perf_counter() - begin
@@ -103,11 +103,12 @@ def main() -> None:
     parser.add_argument("scan")
     parser.add_argument("--model", action="append", help="repeatable; default: medzsad-mini")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--first-pass", type=int, help="side in pixels: see medzsad.inference.first_pass")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     models = args.model or ["medzsad-mini"]
     if args.worker:
-        print(json.dumps(measure(args.scan, models[0], args.precision)))
+        print(json.dumps(measure(args.scan, models[0], args.precision, args.first_pass)))
         return
     from machine import describe
 
@@ -124,6 +125,7 @@ def main() -> None:
             model,
             "--precision",
             args.precision,
+            *([] if args.first_pass is None else ["--first-pass", str(args.first_pass)]),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
