@@ -61,7 +61,7 @@ PARTS = (
     UNetPart(stripped=0.4, below=0.4, steps=600, rate=1e-3, warm=20),
     UNetPart(below=0.2, steps=2400, rate=2e-3, warm=40, ema=0.998),
     UNetPart(below=0.2, steps=6400, rate=2e-3, warm=40, ema=0.999, averaged=True),
-    # T2, contrasts that no scan has, and lesions of 4 to 10 mm anywhere: of these the parts before had shown few.
+    # More of T2, of contrasts that no scan has, and of lesions of 4 to 10 mm anywhere in the brain.
     UNetPart(
         kinds=(0.22, 0.30, 0.20, 0.14, 0.14),
         patterns=(0.22, 0.27, 0.25, 0.12, 0.14),

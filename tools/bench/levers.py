@@ -91,6 +91,23 @@ def attention(precision: str, repeats: int, compiled: bool) -> dict[str, float]:
     return {name: best(call, repeats) for name, call in calls.items()}
 
 
+def bf16_attention(repeats: int) -> None:
+    """Print errors and times of attention in bf16, for scores of several deviations."""
+    print("| deviation of scores | how | error (root of the mean square) | ms |\n|---|---|---|---|")
+    for deviation in (1, 3, 6):
+        query, key, value = torch.randn(3, 1, HEADS, TOKENS, WIDTH // HEADS)
+        parts = [part.bfloat16() for part in (deviation * query, key, value)]
+        exact = F.scaled_dot_product_attention(*(part.float() for part in parts))
+        calls = {
+            "PyTorch's fused": lambda parts=parts: F.scaled_dot_product_attention(*parts),
+            "bf16 products": lambda parts=parts: ours._attention_in_bf16(*parts),
+            "float32, oneDNN's layout": lambda parts=parts: ours._attention_in_float32(*parts),
+        }
+        for name, call in calls.items():
+            off = (call().float() - exact).square().mean().sqrt()
+            print(f"| {deviation} | {name} | {off:.1e} | {1e3 * best(call, repeats):.1f} |", flush=True)
+
+
 def products(precision: str, repeats: int) -> dict[str, float]:
     """Seconds for the products of one block."""
     pointwise = torch.ops.mkldnn._linear_pointwise
@@ -139,6 +156,8 @@ def main() -> None:
         lambda: True,
         torch.get_num_threads(),
     )  # so that both are measured
+    if args.precision == "bf16":
+        bf16_attention(args.repeats)
     print("| part of a block | how | ms | times as fast |")
     print("|---|---|---|---|")
     for part, results in (

@@ -4,7 +4,8 @@ r"""Table (b): FLOP/s of a forward pass beside the machine's rate of matrix prod
 
 AnomalyCLIP's forward pass, ViT-L/14 at 336 px with random weights. What it computes is counted by formula
 (``cost.py``); the rate is that of products alone on this machine in that precision (``linear`` of
-:mod:`medzsad.detectors.products`), the best shape. By oneDNN attention is products and a softmax per head.
+:mod:`medzsad.detectors.products`), the best shape. By oneDNN attention is products and a softmax per head, or
+in bf16 batches of products and exponentials.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 from medzsad.heap import keep_freed_memory
 
 GROUPS = {
-    "matrix products": ("addmm", "mm", "bmm", "convolution", "linear"),
-    "attention": ("scaled_dot_product", "softmax"),
+    "attention": ("scaled_dot_product", "softmax", "bmm", "aten::exp_"),
+    "matrix products": ("addmm", "mm", "convolution", "linear"),
     "copies and casts": ("copy_",),
     "GELU": ("gelu", "sigmoid"),
 }
