@@ -23,13 +23,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from forward_worker import random_detector
-from machine import describe
+from machine import best, describe
 from torch import Tensor, nn
 
 from medzsad.detectors import products
 from medzsad.detectors.adaclip.model import AdaCLIP
 from medzsad.detectors.clip import backbone
 from medzsad.detectors.clip.attention import merge_heads, plain_block, rest_of_block, split_heads
+from medzsad.zoo.loading import load_detector
 
 
 def in_bf16(detector: AdaCLIP, rounding: Callable[[Tensor], Tensor] | None = None) -> AdaCLIP:
@@ -143,20 +144,66 @@ def plain_pass_of(giver: AdaCLIP, taker: AdaCLIP) -> Iterator[None]:
         taker._frozen_feature = own
 
 
+@contextlib.contextmanager
+def in_float32(*modules: nn.Module) -> Iterator[None]:
+    """Compute some modules in float32 under autocast."""
+    originals = [module.forward for module in modules]
+
+    def exact(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            with torch.autocast("cpu", enabled=False):
+                return forward(*(x.float() if isinstance(x, Tensor) else x for x in args))
+
+        return call
+
+    for module, forward in zip(modules, originals, strict=True):
+        module.forward = exact(forward)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+def mini_rows(images: Tensor, row: Callable[..., None]) -> None:
+    """Print what bf16 changes of medzsad-mini's network for grey images, by its parts, and what it gains."""
+    detector = load_detector("medzsad-mini", device="cpu", precision="bf16")
+    row("all", detector)
+    parts = dict(detector.network.named_children())
+    for name, part in parts.items():
+        row(f"all but {name}", detector, in_float32(part))
+    for name in parts:
+        others = [part for other, part in parts.items() if other != name]
+        row(f"{name} alone", detector, in_float32(*others))
+    worst = ("stage_2", "stage_8", "pixel_head")
+    row(f"all but {', '.join(worst)}", detector, in_float32(*(parts[name] for name in worst)))
+    with in_float32(*(parts[name] for name in worst)):
+        times = {"bf16 but for these": best(lambda: detector(images[:1]), 10)}
+    for precision in ("fp32", "bf16"):
+        detector.use_precision(precision)
+        times[precision] = best(lambda: detector(images[:1]), 10)
+    print("; ".join(f"{name}: {1e3 * seconds:.1f} ms an image" for name, seconds in times.items()))
+
+
 def main() -> None:
     """Print the table."""
     from int8 import read_images
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--method", default="adaclip", help="of others only what bf16 changes is shown")
+    parser.add_argument(
+        "--method", default="adaclip", help="of other methods what bf16 changes, of mini by its parts"
+    )
     parser.add_argument("--backbone", default="ViT-L-14-336")
     parser.add_argument("--side", type=int, default=336)
     parser.add_argument("--count", type=int, default=100)
     args = parser.parse_args()
     print(describe(), flush=True)
     torch.manual_seed(0)
-    exact = random_detector({"method": args.method, "backbone": args.backbone, "side": args.side})
+    if args.method == "mini":
+        exact = load_detector("medzsad-mini", device="cpu", precision="fp32")
+    else:
+        exact = random_detector({"method": args.method, "backbone": args.backbone, "side": args.side})
     exact.eval().requires_grad_(False)
     _, images = read_images(args.images, args.side, args.count)
     reference = [exact(image[None]) for image in images]
@@ -174,6 +221,9 @@ def main() -> None:
         cells = [f"{d.square().mean().sqrt():.1e}, {d.max():.1e}" for d in (score, probability, maps)]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
+    if args.method == "mini":
+        mini_rows(images, row)
+        return
     plain = in_bf16(exact)
     row("all", plain)
     if args.method != "adaclip":

@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -112,10 +112,10 @@ def dice(mask: np.ndarray, label: np.ndarray) -> float:
     return 2 * float((mask & label).sum()) / float(mask.sum() + label.sum())
 
 
-def measure(case: Case, detector: MedzsadMini, first_pass: int | None = None) -> dict[str, float]:
+def measure(case: Case, detector: MedzsadMini, **options: Any) -> dict[str, float]:
     """All figures of one volume."""
     begin = time.process_time()
-    result = medzsad.predict(case.image, detector, first_pass=first_pass)
+    result = medzsad.predict(case.image, detector, **options)
     return {"cpu_s": time.process_time() - begin, **judge(case, result)}
 
 
@@ -156,13 +156,11 @@ def voxel_mm3(result: ScanPrediction) -> float:
     return abs(float(np.linalg.det(result.affine[:3, :3])))
 
 
-def lines(
-    name: str, cases: list[Case], detector: MedzsadMini, every: bool, first_pass: int | None = None
-) -> Iterator[str]:
+def lines(name: str, cases: list[Case], detector: MedzsadMini, every: bool, **options: Any) -> Iterator[str]:
     """Return mean figures of a set and, of a large one, of its halves, after each volume's if ``every``."""
     found = []
     for case in cases:
-        found.append(measure(case, detector, first_pass))
+        found.append(measure(case, detector, **options))
         if every or len(cases) == 1 or case.label is None:
             yield f"{name:8} {case.name:14} " + shown(found[-1])
     if len(cases) > 1 and cases[0].label is not None:
@@ -202,6 +200,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="volumes of each set")
     parser.add_argument("--threshold", type=float, help="of the map; by default the checkpoint's own")
     parser.add_argument("--first-pass", type=int, help="side in pixels: see medzsad.inference.first_pass")
+    parser.add_argument("--slice-step", help="all, auto or mm: see medzsad.inference.slice_step")
     parser.add_argument("--every", action="store_true", help="print each volume's figures, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -213,7 +212,8 @@ def main() -> None:
         for name in args.sets:
             cases = cases_of(name, Path(args.data) / "data")
             half = HALVES[args.half] if name in ("nichart", "flair", "t1c") else slice(None)
-            for line in lines(name, cases[half][: args.most], detector, args.every, args.first_pass):
+            options = {"first_pass": args.first_pass, "slice_step": args.slice_step}
+            for line in lines(name, cases[half][: args.most], detector, args.every, **options):
                 print(line, flush=True)
 
 
