@@ -10,7 +10,8 @@ from pathlib import Path
 from medzsad.batch.manifest import ScanItem
 from medzsad.batch.mutual_features import collect_on_ray, features_of
 from medzsad.batch.predictor import PredictSettings, describe, fingerprint
-from medzsad.batch.worker import Job, Watch, Worker
+from medzsad.batch.watch import Watch
+from medzsad.batch.worker import Job, Worker
 from medzsad.detectors.mutual.settings import FEWEST, MutualSettings
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, explained
 from medzsad.storage.hashing import hash_files

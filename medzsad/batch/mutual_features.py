@@ -15,7 +15,8 @@ from medzsad.batch.manifest import ScanItem
 from medzsad.batch.on_ray import answers_on_ray, check_shared
 from medzsad.batch.predictor import Predictor
 from medzsad.batch.store import open_store
-from medzsad.batch.worker import Job, Watch, Worker
+from medzsad.batch.watch import Watch
+from medzsad.batch.worker import Job, Worker
 from medzsad.detectors.mutual.settings import MutualSettings
 from medzsad.errors import BadInput, ModelNotReady, OutputNotWritable, certain, explained
 from medzsad.heap import keep_freed_memory

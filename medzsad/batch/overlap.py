@@ -13,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from medzsad.batch.manifest import ScanItem
 from medzsad.batch.records import Row
-from medzsad.batch.worker import Task, Watch, Worker
+from medzsad.batch.watch import Watch
+from medzsad.batch.worker import Task, Worker
 from medzsad.results.ranking import shortened
 
 LARGE_BYTES = 256 << 20

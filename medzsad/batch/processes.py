@@ -25,7 +25,8 @@ from itertools import islice
 from medzsad.batch.manifest import ScanItem
 from medzsad.batch.overlap import overlapped
 from medzsad.batch.records import Row, failure
-from medzsad.batch.worker import ATTEMPTS, Job, Watch, Worker
+from medzsad.batch.watch import Watch
+from medzsad.batch.worker import ATTEMPTS, Job, Worker
 from medzsad.errors import certain
 from medzsad.heap import keep_freed_memory
 from medzsad.threads import share_of_threads

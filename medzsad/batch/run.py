@@ -19,7 +19,8 @@ from medzsad.batch.processes import in_processes, in_this_process
 from medzsad.batch.records import FAILED, Row
 from medzsad.batch.store import OUTCOME, READERS, SETTINGS, FlatStore, ResultStore, open_store, place_of
 from medzsad.batch.table import PartWriter, merge, require_pyarrow
-from medzsad.batch.worker import Job, Notes, settled
+from medzsad.batch.watch import Notes
+from medzsad.batch.worker import Job, settled
 from medzsad.errors import BadInput, MedzsadError
 from medzsad.limits import check_limit
 from medzsad.storage.hashing import Shard

@@ -29,7 +29,7 @@ from medzsad.errors import BadInput
 
 if TYPE_CHECKING:
     from medzsad.batch.outcome import Outcome
-    from medzsad.batch.worker import Notes
+    from medzsad.batch.watch import Notes
 
 
 @click.command()
@@ -308,7 +308,7 @@ def _with_server(
 
 def watch_of(status: StatusLine) -> Notes:
     """Return what shows on the terminal how far a scan is."""
-    from medzsad.batch.worker import Notes
+    from medzsad.batch.watch import Notes
 
     class Shown(Notes):
         def __init__(self) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from medzsad.datasets.samples import VolumeSample
 from medzsad.errors import OutputNotWritable
-from medzsad.inference.slicewise import SliceFrame
+from medzsad.inference.slice_frame import SliceFrame
 from medzsad.scans.prepared import PreparedVolume
 from medzsad.scans.slices import pixel_spacing, slice_image
 from medzsad.storage.atomic import sweep

@@ -17,7 +17,8 @@ from medzsad.batch.manifest import ScanItem
 from medzsad.batch.mutual_features import BEGUN, RayCollector, collect_on_ray, features_of
 from medzsad.batch.predictor import PredictSettings
 from medzsad.batch.store import open_store
-from medzsad.batch.worker import Job, Watch, Worker
+from medzsad.batch.watch import Watch
+from medzsad.batch.worker import Job, Worker
 from medzsad.detectors.mutual.settings import MutualSettings
 from medzsad.errors import OutputNotWritable
 from medzsad.inference.cohort import CohortFeatures

@@ -15,7 +15,8 @@ from medzsad.batch import overlap
 from medzsad.batch.manifest import ScanItem, read_manifest
 from medzsad.batch.overlap import overlapped
 from medzsad.batch.predictor import describe, digest_of
-from medzsad.batch.worker import Job, Task, Watch, Worker
+from medzsad.batch.watch import Watch
+from medzsad.batch.worker import Job, Task, Worker
 from medzsad.errors import OutputNotWritable
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed (medzsad[cohort])")

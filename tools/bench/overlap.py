@@ -30,7 +30,8 @@ def measure(mode: str, inputs: str, out: str, model: str) -> None:
     from medzsad.batch.overlap import overlapped
     from medzsad.batch.predictor import PredictSettings, describe, digest_of
     from medzsad.batch.processes import in_processes
-    from medzsad.batch.worker import Job, Watch, Worker
+    from medzsad.batch.watch import Watch
+    from medzsad.batch.worker import Job, Worker
     from medzsad.heap import keep_freed_memory
     from medzsad.threads import limit_threads
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 # Axes of a displayed slice, see medzsad.scans.slices: (stack, rows, columns); rows and columns descend.
 AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
-MARGIN = 0.02  # of medzsad.inference.slicewise.SliceFrame
+MARGIN = 0.02  # of medzsad.inference.slice_frame.SliceFrame
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medzsad.batch.run import predict_many
-from medzsad.batch.worker import Notes
+from medzsad.batch.watch import Notes
 from medzsad.errors import BadInput, OutputNotWritable
 from medzsad.integrations.bids.dataset import BidsImage
 from medzsad.integrations.bids.derivatives import MAP_SIDECAR, WORK, check_place, describe, path_of, publish

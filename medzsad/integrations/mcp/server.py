@@ -28,7 +28,7 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from medzsad.batch.outcome import FolderOutcome
-    from medzsad.batch.worker import Notes
+    from medzsad.batch.watch import Notes
 
 LONGEST_SIDE = 1568  # pixels of a picture; agents are shown larger ones smaller
 LISTED = 1000  # scans
@@ -229,7 +229,7 @@ class _told:  # noqa: N801 - reads as what it does where it is used
 
 def _watch(context: Context) -> Notes:
     """Return what tells the agent how far a prediction is, and ends one that it cancelled."""
-    from medzsad.batch.worker import Notes as Logged
+    from medzsad.batch.watch import Notes as Logged
 
     class Told(Logged):
         def __init__(self) -> None:
