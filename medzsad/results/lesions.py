@@ -143,7 +143,7 @@ class CandidateChoice:
             rules: of the detector.
             has_geometry: whether mm mean something.
             own_threshold: whether the mask is cut at the detector's threshold; who gives another one decides
-                what is too faint, and there is no least peak.
+                what is too faint and where borders lie: there is no least peak, and no halo is cut.
 
         Raises:
             BadInput: a minimum volume, where the voxel size is not known.
@@ -164,7 +164,7 @@ class CandidateChoice:
             least_peak=rules.least_peak if own_threshold else 0.0,
             max_candidates=self.max_candidates,
             one_slice_width=width,
-            two_classes=rules.two_classes,
+            two_classes=rules.two_classes if own_threshold else None,
         )
 
 
