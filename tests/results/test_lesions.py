@@ -123,7 +123,9 @@ def test_what_a_caller_asks_for_is_checked():
     assert CandidateChoice(all_candidates=True).rules(MEASURED_RULES, has_geometry=True) == CandidateRules()
     rules = replace(MEASURED_RULES, least_peak=0.4)
     assert CandidateChoice().rules(rules, has_geometry=True).least_peak == 0.4
-    assert CandidateChoice().rules(rules, has_geometry=True, own_threshold=False).least_peak == 0
+    given = CandidateChoice().rules(rules, has_geometry=True, own_threshold=False)
+    assert (given.least_peak, given.two_classes) == (0, None)
+    assert CandidateChoice().rules(rules, has_geometry=True).two_classes == rules.two_classes
     assert CandidateChoice(min_volume=0.5).rules(MEASURED_RULES, has_geometry=True).min_volume_mm3 == 500
     with pytest.raises(BadInput, match="voxel size is not known"):
         CandidateChoice(min_volume=0.5).rules(MEASURED_RULES, has_geometry=False)
