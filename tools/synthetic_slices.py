@@ -1,9 +1,10 @@
 """Slices of made volumes with and without lesions: what the slice network of medzsad-mini is trained on.
 
 A sample is a slice with its neighbours below and above, in standard deviations of its whole volume, as
-:mod:`medzsad.inference.slicewise` shows them to a detector. Three sources: heads from anatomical label maps
-with tissues of random intensity (:mod:`synthetic.heads`), real normal volumes (:mod:`synthetic.volumes`),
-and the looks of :mod:`synthetic_images`, three equal slices each.
+:mod:`medzsad.inference.slicewise` shows them to a detector. Sources: heads from anatomical label maps
+with tissues of random intensity (:mod:`synthetic.heads`), real normal volumes (:mod:`synthetic.volumes`), the
+looks of :mod:`synthetic_images`, three equal slices each, and whole made volumes, shown as ``predict`` does
+(:mod:`synthetic.shown_volumes`).
 
     python tools/synthetic_slices.py sheet.png --data "$MEDZSAD_SHARED"        # a contact sheet
 """
@@ -28,12 +29,14 @@ from synthetic.canvas import blur
 from synthetic.fields import Random
 from synthetic.heads import BRAIN, INDEX, INNER, KIND_SHARES, KINDS, Head, draw_tissues, load_heads
 from synthetic.planes import Cut, draw_cut, nearest, smooth_field
+from synthetic.shown_volumes import draw_shown
 from synthetic.spots import PATTERN_SHARES, Scene, harm
 from synthetic.volumes import PLANES, Volume, load_unmarked, load_volumes, sample_volume
 
 from medzsad.detectors.volume_intensity import encode
 
-SHARES = (0.64, 0.16, 0.20, 0.0)  # label maps, real volumes, looks, real volumes with an unmarked brain
+# Label maps, real volumes, looks, real volumes with an unmarked brain, made volumes as they are shown.
+SHARES = (0.64, 0.16, 0.20, 0.0, 0.0)
 # brain, abstract, body, real, endoscopy, ultrasound, surface, objects, skin
 LOOK_SHARES = (0.55, 0.10, 0.10, 0.17, 0.0, 0.08, 0.0, 0.0, 0.0)
 STRIPPED, STRIPPED_CT = 0.55, 0.15  # share of heads of which the brain alone is shown
@@ -114,15 +117,16 @@ def generate(
         below: share of whole heads that are cut below the brain or at its lower end.
     """
     r = np.random.default_rng([seed, size])
-    there = [bool(sources.heads), bool(sources.volumes), True, bool(sources.unmarked)]
-    weights = np.array([*shares, 0, 0, 0][:4]) * there
-    chosen = r.choice(4, count, p=weights / weights.sum())
-    chosen = chosen[np.argsort(chosen == 2, kind="stable")]  # looks last: they are made together
+    there = [bool(sources.heads), bool(sources.volumes), True, bool(sources.unmarked), bool(sources.heads)]
+    weights = np.array([*shares, 0, 0, 0, 0][:5]) * there
+    chosen = r.choice(5, count, p=weights / weights.sum())
+    # Looks last, whole volumes before them: each are made together.
+    chosen = chosen[np.argsort((chosen == 2) * 2 + (chosen == 4), kind="stable")]
     grey = np.empty((count, 3, size, size), dtype=np.float32)
     inside = np.zeros((count, 3, size, size), dtype=bool)
     lesions = np.zeros((count, size, size), dtype=np.int16)
     brain = np.full((count, size, size), -1, dtype=np.float32)
-    made = int((chosen != 2).sum())
+    made, framed = int(np.isin(chosen, (0, 1, 3)).sum()), int((chosen == 4).sum())
     for index in range(made):
         own = np.random.default_rng([seed, size, index])
         sick = own.random() < abnormal
@@ -144,12 +148,16 @@ def generate(
         images[:made] = blur(
             encode(images[:made], torch.from_numpy(inside[:made])), edge.uniform(made, 0.2, 0.9)
         )
-    if made < count:
+    first = made + framed
+    if framed:
+        shown = draw_shown(np.random.default_rng([seed, size, count]), framed, size, sources.heads)
+        images[made:first], lesions[made:first], brain[made:first] = shown
+    if first < count:
         looks = synthetic_images.generate(
-            seed, count - made, size, sources.slices, abnormal=abnormal, shares=LOOK_SHARES, grey=True
+            seed, count - first, size, sources.slices, abnormal=abnormal, shares=LOOK_SHARES, grey=True
         )
-        images[made:] = standardise_looks(r, looks.images)
-        lesions[made:] = looks.masks.numpy().astype(np.int16)
+        images[first:] = standardise_looks(r, looks.images)
+        lesions[first:] = looks.masks.numpy().astype(np.int16)
     marks = torch.from_numpy(lesions)
     order = torch.from_numpy(r.permutation(count))
     found, doubtful = (marks > 0).any(2).any(1), (marks < 0).any(2).any(1)

@@ -55,6 +55,7 @@ class UNetPart:
     averaged: bool = False
 
 
+SHOWN = (0.42, 0.14, 0.05, 0.12, 0.27)
 # What lies below a brain is a small part of the first one's samples, and a third of many scans.
 PARTS = (
     UNetPart(),
@@ -63,6 +64,18 @@ PARTS = (
     UNetPart(below=0.2, steps=6400, rate=2e-3, warm=40, ema=0.999, averaged=True),
     # More of T2, of contrasts that no scan has, and of lesions of 4 to 10 mm anywhere in the brain.
     UNetPart(
+        kinds=(0.22, 0.30, 0.20, 0.14, 0.14),
+        patterns=(0.22, 0.27, 0.25, 0.12, 0.14),
+        below=0.2,
+        steps=9600,
+        rate=2e-3,
+        warm=40,
+        ema=0.999,
+        averaged=True,
+    ),
+    # Slices of whole made volumes, as they are shown: thick ones, and necks.
+    UNetPart(
+        shares=SHOWN,
         kinds=(0.22, 0.30, 0.20, 0.14, 0.14),
         patterns=(0.22, 0.27, 0.25, 0.12, 0.14),
         below=0.2,

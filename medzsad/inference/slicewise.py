@@ -193,7 +193,7 @@ class SliceWisePredictor:
         if network.tells_colours and network.neighbour_mm is None:
             pixel_mm = pixel_spacing(self.spacing, self.plane)
             frame = SliceFrame.around(foreground, self.plane, pixel_mm, network.image_size)
-            image = self._images(volume, foreground, frame, None)
+            image = self.images_of(volume, foreground, frame, None)
             middle = frame.fit(image(predicted[len(predicted) // 2]))
             threshold = network.for_images(middle[None]).threshold
 
@@ -241,7 +241,7 @@ class SliceWisePredictor:
         probabilities: list[float] = []
         pixel_mm = pixel_spacing(self.spacing, self.plane)
         frame = SliceFrame.around(work.foreground, self.plane, pixel_mm, network.image_size)
-        image = self._images(work.volume, work.foreground, frame, network.neighbour_mm)
+        image = self.images_of(work.volume, work.foreground, frame, network.neighbour_mm)
         batch_size = self.batch_size or default_batch_size(network)
         check_batch(network.image_size, batch_size, f"a batch of {batch_size} slices")
         heights = relative_heights(work.foreground, self.plane) if network.uses_heights else None
@@ -299,13 +299,22 @@ class SliceWisePredictor:
             merged_scores(indices, probabilities, refined, again[1]),
         )
 
-    def _images(
+    def images_of(
         self, volume: np.ndarray, foreground: np.ndarray, frame: SliceFrame, neighbour_mm: float | None
     ) -> Callable[[int], np.ndarray]:
         """Return what makes of a slice's index its part in the frame's window: float32 (3, rows, columns).
 
         As displayed, in [0, 1], 0 outside the foreground; with a ``neighbour_mm`` the slice and those below
         and above, in deviations of the whole volume.
+
+        Args:
+            volume: (X, Y, Z[, 3]) in canonical axes.
+            foreground: bool (X, Y, Z).
+            frame: that slices are cut to.
+            neighbour_mm: of the detector.
+
+        Raises:
+            ValueError: on a volume in colour, where neighbours are asked for.
         """
 
         def part(of: np.ndarray, index: int) -> np.ndarray:

@@ -28,6 +28,7 @@ class HeadVolume(NamedTuple):
         normal: float32 (X, Y, Z), without lesions.
         sick: the same head with lesions.
         lesions: bool (X, Y, Z).
+        brain: bool (X, Y, Z); of a stripped head all that is left.
         affine: float64 (4, 4), voxel to mm, RAS+.
         modality: that it looks like.
         lesions_ml: volume of all lesions together.
@@ -36,6 +37,7 @@ class HeadVolume(NamedTuple):
     normal: np.ndarray
     sick: np.ndarray
     lesions: np.ndarray
+    brain: np.ndarray
     affine: np.ndarray
     modality: Modality
     lesions_ml: float
@@ -76,6 +78,7 @@ def draw_head_volume(r: np.random.Generator, heads: list[Head]) -> HeadVolume:
         normal,
         sick,
         _thick(lesions.astype(np.float32), thick) > 0.5,
+        _thick((INNER if stripped else BRAIN)[tissues].astype(np.float32), thick) > 0.5,
         np.diag([IN_PLANE_MM, IN_PLANE_MM, thick, 1.0]),
         Modality.CT if is_ct else Modality.MR,
         float(lesions.sum()) * IN_PLANE_MM**2 / 1000,
