@@ -19,7 +19,7 @@ from synthetic_slices import Sources
 from torch import Tensor
 
 from medzsad.detectors.checkpoint import Checkpoint
-from medzsad.detectors.mini.model import MedzsadMini, platt
+from medzsad.detectors.mini.model import AS_IT_IS, MIXED, MedzsadMini, platt
 
 HELD_OUT = 950_000_000  # seeds from here to 1,000,000,000 are never trained on
 KINDS = {  # looks that each network serves, all alike
@@ -30,7 +30,8 @@ KINDS = {  # looks that each network serves, all alike
 }
 # Sources of slices: label maps, real volumes, looks of images.
 SLICE_KINDS = {"heads": (1, 0, 0), "volumes": (0, 1, 0), "looks": (0, 0, 1)}
-GREY = ("grey", "slice")  # kinds that are shown without colours
+GREY = ("grey", "slice")  # kinds that the network for grey images is for
+COLOURS = ("colour", "ultrasound")  # kinds that are shown with colours
 LIMIT = 1e-6
 
 
@@ -90,6 +91,24 @@ def calibrate_part(checkpoint: Checkpoint, kind: str, count: int) -> Checkpoint:
     return _calibrated(detector, checkpoint, kind, looks, count)
 
 
+def calibrate_grey_scores(checkpoint: Checkpoint, slices: Tensor | None, count: int) -> Checkpoint:
+    """Fit the scaling of the network for radiology, then that of the mixed scores; no other.
+
+    Args:
+        checkpoint: of a detector with ``other_scores``.
+        slices: see :func:`calibrate`.
+        count: held-out images of each look of grey images.
+    """
+    detector = MedzsadMini.from_checkpoint(checkpoint)
+    looks = [look for look in KINDS["grey"] if look != "real" or slices is not None]
+    for kind in ("radiology", MIXED):
+        detector.calibration[kind] = AS_IT_IS
+        seen = {look: look_at(detector, kind, look, slices, count) for look in looks}
+        detector.calibration[kind], errors = scale(seen, count)
+    training = {**checkpoint.training, MIXED: {"calibration_error": errors}}
+    return replace(detector.to_checkpoint(), training=training)
+
+
 def calibrate_slices(checkpoint: Checkpoint, sources: Sources, count: int) -> Checkpoint:
     """Fit scalings and threshold of the network for slices; all others stay as they are."""
     detector = MedzsadMini.from_checkpoint(checkpoint)
@@ -122,11 +141,18 @@ def look_at(detector: MedzsadMini, kind: str, look: str, slices: Tensor | None, 
     for index in range(0, count, 24):
         # Made at the size of the training, whatever they are then shown at.
         batch = generate(
-            seed + index, 24, detector.slice_size, slices, looks=(look,), grey=kind in GREY, abnormal=0.5
+            seed + index,
+            24,
+            detector.slice_size,
+            slices,
+            looks=(look,),
+            grey=kind not in COLOURS,
+            abnormal=0.5,
         )
-        network = detector.network if kind in GREY else getattr(detector, f"{kind}_network")
+        network = detector.network if kind in (*GREY, MIXED) else getattr(detector, f"{kind}_network")
         shown = detector.for_volume() if kind == "slice" else detector
-        maps, scores, probabilities = shown._detect(network, shown.preprocess(batch.images), kind)[:3]
+        way = "grey" if kind == MIXED else kind
+        maps, scores, probabilities = shown._detect(network, shown.preprocess(batch.images), way)[:3]
         masks = torch.nn.functional.adaptive_avg_pool2d(batch.masks[:, None], maps.shape[-2:])[:, 0]
         parts.append((maps, probabilities, scores, masks, batch.labels))
     return HeldOut(*(torch.cat(part) for part in zip(*parts, strict=True)))

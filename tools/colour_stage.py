@@ -2,8 +2,10 @@
 
     python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour
     python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour_ultrasound
+    python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour_grey
 
-The second goes on from the decoder of the first with a look of its own for ultrasound of the thyroid. The
+The others go on from the decoder of the first: one with a look of its own for ultrasound of the thyroid, one
+with the looks of radiology and slices of anatomical label maps, for what stands beside the grey network. The
 encoder stays as it is, so its features of each image and of the mirrored image are computed once and kept
 in ``--work``; the decoder then sees each of them several times. Both halves go on where they were stopped.
 All randomness comes from the seed.
@@ -18,16 +20,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import synthetic_slices
 import torch
 import torch.nn.functional as F
 from map_losses import losses
 from safetensors.torch import load_file, save_file
-from synthetic_images import generate
+from synthetic.canvas import Batch
+from synthetic.heads import load_heads
+from synthetic_images import generate, load_slices
+from synthetic_slices import Sources
 from torch import Tensor
 
 import medzsad
 from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from medzsad.detectors.mini.colour import ColourNetwork, learned, load_learned
+from medzsad.detectors.volume_intensity import decode
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class ColourRecipe:
         horizon: steps after which a cosine would have brought it to a hundredth.
         cooldown: steps at the end in which it falls to zero on a line.
         ema: share of the averaged weights that each step keeps.
+        grey: show images without colours, and real normal slices among them.
+        heads: share of images that are slices of anatomical label maps, shown in a grey window.
     """
 
     name: str = "colour"
@@ -67,6 +76,8 @@ class ColourRecipe:
     horizon: int = 1200
     cooldown: int = 200
     ema: float = 0.99
+    grey: bool = False
+    heads: float = 0.0
 
 
 RECIPE = ColourRecipe()
@@ -84,6 +95,23 @@ ULTRASOUND = ColourRecipe(
     horizon=400,
     cooldown=100,
     ema=0.98,
+)
+# brain, abstract, body, real, endoscopy, ultrasound, surface, objects, skin, colon
+RADIOLOGY_LOOKS = (0.50, 0.10, 0.08, 0.20, 0, 0.04, 0.04, 0, 0, 0.04)
+RADIOLOGY = ColourRecipe(
+    "colour_grey",
+    "colour",
+    seed=5,
+    shares=RADIOLOGY_LOOKS,
+    chunks=64,
+    steps=1000,
+    rate=1e-3,
+    warm=30,
+    horizon=2000,
+    cooldown=400,
+    ema=0.99,
+    grey=True,
+    heads=0.5,
 )
 
 
@@ -187,9 +215,7 @@ def make_features(
     path = Path(args.work) / f"{recipe.name}-features-{number}.safetensors"
     if path.exists():
         return path
-    made = generate(
-        (args.seed + recipe.seed) * 1_000_003 + number, recipe.chunk, recipe.size, None, shares=recipe.shares
-    )
+    made = make_images((args.seed + recipe.seed) * 1_000_003 + number, args, recipe)
     images, masks = (
         torch.cat([made.images, made.images.flip(-1)]),
         torch.cat([made.masks, made.masks.flip(-1)]),
@@ -207,6 +233,29 @@ def make_features(
     os.replace(f"{path}.partial", path)
     print(f"{recipe.name}: features of chunk {number}", flush=True)
     return path
+
+
+def make_images(seed: int, args: argparse.Namespace, recipe: ColourRecipe) -> Batch:
+    """Make the images of a chunk: looks, and slices of label maps as pictures show them."""
+    slices = load_slices(args.data) if recipe.grey else None
+    heads = load_heads(args.data) if recipe.heads else []
+    many = round(recipe.chunk * recipe.heads) if heads else 0
+    looks = generate(seed, recipe.chunk - many, recipe.size, slices, shares=recipe.shares, grey=recipe.grey)
+    if not many:
+        return looks
+    made = synthetic_slices.generate(
+        seed, many, recipe.size, Sources(heads, [], None), shares=(1, 0, 0), abnormal=0.56
+    )
+    # From so many standard deviations below the mean to so many above: windows as pictures have them.
+    edges = torch.rand(2, many, 1, 1, generator=torch.Generator().manual_seed(seed))
+    low, high = -2.6 + 1.2 * edges[0], 1.5 + 3.0 * edges[1]
+    own = made.images[:, 0]
+    grey = ((decode(own) - low) / (high - low)).clamp(0, 1) * (own > 0)
+    return Batch(
+        torch.cat([looks.images, grey[:, None].expand(-1, 3, -1, -1)]),
+        torch.cat([looks.masks, (made.lesions > 0).float()]),
+        torch.cat([looks.labels, (made.labels == 1).long()]),
+    )
 
 
 def read_features(files: list[Path]) -> tuple[list[Tensor], Tensor, Tensor]:

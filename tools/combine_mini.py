@@ -4,10 +4,12 @@
     python tools/combine_mini.py DETECTOR.safetensors --slices SLICE.safetensors OUT.safetensors
     python tools/combine_mini.py DETECTOR.safetensors --colour COLOUR.safetensors OUT.safetensors
     python tools/combine_mini.py DETECTOR.safetensors --ultrasound COLOUR.safetensors OUT.safetensors
+    python tools/combine_mini.py DETECTOR.safetensors --radiology COLOUR.safetensors OUT.safetensors
 
 One network serves grey images, one images in colour, one slices of volumes. Images are shown at
 ``--image-size``, slices of volumes at the size of the training. The other commands give a finished detector
-another network for slices, colours or ultrasound, and leave all else as it is; all options may be given.
+another network for slices, colours or ultrasound, or one whose scores count for grey images beside those of
+the network for these and of that for colours, and leave all else as it is; all options may be given.
 SLICE is what the stage "slice" of train_mini wrote, or "unet" after it. What is new is calibrated on held-out
 synthetic images, and gets a threshold of its own (but with ``--one-threshold``); of slices with a U-Net
 :data:`SLICE_THRESHOLD` is it. Scores of normal heads do not outlive another network for slices:
@@ -21,7 +23,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from calibrate_mini import calibrate, calibrate_part, calibrate_slices
+from calibrate_mini import calibrate, calibrate_grey_scores, calibrate_part, calibrate_slices
 from synthetic.planes import NEIGHBOUR_MM
 from synthetic_images import load_slices
 from synthetic_slices import load_sources
@@ -32,6 +34,8 @@ from medzsad.detectors.mini.model import AS_IT_IS, KINDS, PREFIXES, MedzsadMini
 # Of the U-Net beside the network for slices: chosen on even volumes of shared data and the normal ones, where
 # a half gives no better maps of small lesions and has candidates in a normal T1.
 UNET_SHARE = 0.4
+# Of other networks in the scores of grey images: chosen on even halves of BrainMRI and Br35H.
+OTHER_SCORES = {"colour": 1 / 3, "radiology": 1 / 3}
 # Of maps of slices, chosen in the same way.
 SLICE_THRESHOLD = 0.5
 
@@ -69,6 +73,8 @@ def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None)
             "slice_threshold": None,
             "ultrasound": False,
             "ultrasound_threshold": None,
+            "radiology": False,
+            "other_scores": None,
             "normal_scores": None,
         },
         training={**grey.training, "colour": colour.training},
@@ -109,6 +115,21 @@ def add_ultrasound(detector: Checkpoint, part: Checkpoint) -> Checkpoint:
     if detector.settings.get("encoder") != part.settings["encoder"]:
         raise ValueError("the networks for colours and for ultrasound have different encoders")
     return _with_network(detector, part, "ultrasound", {"ultrasound": True})
+
+
+def add_radiology(detector: Checkpoint, part: Checkpoint) -> Checkpoint:
+    """Return detector with this network beside the grey one, whose scores count with :data:`OTHER_SCORES`.
+
+    Args:
+        detector: one that has a network of the same encoder for colours.
+        part: what the stage "colour_grey" of train_mini wrote.
+
+    Raises:
+        ValueError: if the encoders differ.
+    """
+    if detector.settings.get("encoder") != part.settings["encoder"]:
+        raise ValueError("the networks for colours and for radiology have different encoders")
+    return _with_network(detector, part, "radiology", {"radiology": True, "other_scores": OTHER_SCORES})
 
 
 def add_slices(detector: Checkpoint, slices: Checkpoint, neighbour_mm: float) -> Checkpoint:
@@ -163,6 +184,7 @@ def main() -> None:
     parser.add_argument("--slices", type=Path, help="the network for slices of volumes")
     parser.add_argument("--colour", type=Path, help="the network for images in colour")
     parser.add_argument("--ultrasound", type=Path, help="the network for ultrasound")
+    parser.add_argument("--radiology", type=Path, help="the network beside that for grey images")
     parser.add_argument(
         "--one-threshold", action="store_true", help="that of grey images for colours and ultrasound, too"
     )
@@ -185,6 +207,12 @@ def main() -> None:
     for kind in ("colour", "ultrasound"):
         for look, error in checkpoint.training.get(kind, {}).get("calibration_error", {}).items():
             print(f"{look}, {kind}: calibration error: score {error['score']:.3f}, map {error['map']:.4f}")
+    if args.radiology:
+        checkpoint = add_radiology(checkpoint, read_checkpoint(args.radiology))
+    if checkpoint.settings.get("other_scores") and (args.radiology or args.colour):
+        checkpoint = calibrate_grey_scores(checkpoint, load_slices(args.data), args.count)
+        for look, error in checkpoint.training["mixed"]["calibration_error"].items():
+            print(f"{look}, mixed: calibration error: score {error['score']:.3f}")
     if args.slices:
         whole = add_slices(checkpoint, read_checkpoint(args.slices), NEIGHBOUR_MM)
         checkpoint = calibrate_slices(whole, load_sources(args.data), args.count)

@@ -4,8 +4,8 @@
 
 Two stages (:data:`STAGES`): one network learns all looks at a small size; then a copy goes on with the looks
 of radiology in grey, at the size of the detector. A third, "colour" (:mod:`colour_stage`), trains a decoder
-over frozen features with the looks of cameras and endoscopes, and "colour_ultrasound" goes on from it. The
-next, "slice" (:mod:`slice_stage`), goes on from the grey one with slices of volumes, and "unet"
+over frozen features with the looks of cameras and endoscopes; "colour_ultrasound" and "colour_grey" go on
+from it. The next, "slice" (:mod:`slice_stage`), goes on from the grey one with slices of volumes, and "unet"
 (:mod:`unet_stage`) trains the small network beside it. Kill it and start it again with the same ``--work``:
 it goes on from the last saved state. ``--stage`` runs one stage, ``--steps-factor 0.01`` tries everything in
 a minute.
@@ -31,9 +31,16 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from calibrate_mini import calibrate, calibrate_part, calibrate_slices
-from colour_stage import ULTRASOUND, train_colour
-from combine_mini import add_slices, add_ultrasound, combine, with_one_threshold, with_slice_threshold
+from calibrate_mini import calibrate, calibrate_grey_scores, calibrate_part, calibrate_slices
+from colour_stage import RADIOLOGY, ULTRASOUND, train_colour
+from combine_mini import (
+    add_radiology,
+    add_slices,
+    add_ultrasound,
+    combine,
+    with_one_threshold,
+    with_slice_threshold,
+)
 from map_losses import losses
 from slice_stage import train_slices
 from synthetic.planes import NEIGHBOUR_MM
@@ -85,6 +92,7 @@ STAGES = {
 OTHER_STAGES = {
     "colour": train_colour,
     "colour_ultrasound": partial(train_colour, recipe=ULTRASOUND),
+    "colour_grey": partial(train_colour, recipe=RADIOLOGY),
     "slice": train_slices,
     "unet": train_unet,
 }
@@ -323,11 +331,12 @@ def put_together(args: argparse.Namespace) -> Checkpoint:
 
     Those that held-out images give photographs and ultrasound are worse on real ones (model card).
     """
-    names = ("grey", "colour", "colour_ultrasound", "unet")
-    grey, colour, ultrasound, slices = (read_checkpoint(stage_file(args, name)) for name in names)
+    names = ("grey", "colour", "colour_ultrasound", "colour_grey", "unet")
+    grey, colour, ultrasound, radiology, slices = (read_checkpoint(stage_file(args, name)) for name in names)
     count = 24 * args.held_out
     whole = calibrate(combine(grey, colour, args.shown_size), load_slices(args.data), count)
     whole = calibrate_part(add_ultrasound(whole, ultrasound), "ultrasound", count)
+    whole = calibrate_grey_scores(add_radiology(whole, radiology), load_slices(args.data), count)
     whole = calibrate_slices(add_slices(whole, slices, NEIGHBOUR_MM), load_sources(args.data), count)
     return with_one_threshold(with_slice_threshold(whole))
 

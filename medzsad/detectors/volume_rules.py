@@ -31,15 +31,23 @@ class VolumeRules:
             without it interpolation, fills the map between (:mod:`medzsad.inference.slice_step`).
         guide_mm: maps of grey volumes follow the scan: a guided filter of this radius
             (:mod:`medzsad.inference.guided`).
+        fine_mm: resolution along the stack of a second map, which does not follow the scan; 0 for none.
+        fine_part: the map is nowhere below this part of that finer one, where small peaks keep their height.
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
         least_peak: candidates whose highest value is below this are hidden, also where no other is higher,
             unless a caller gives a threshold; of volumes in colour none is.
+        relative_volume: candidates smaller than this part of the largest are hidden: beside a large lesion
+            most specks are none.
         one_slice_width: candidates that lie in one slice alone and are wider than this many times its
             thickness are hidden: a lesion does not end so soon above and below.
         two_classes: of candidates of 10 mL and more whose values fall into two clear classes, the upper is
             outlined alone: the share of their variance that must lie between the classes (0.75 of values that
             are spread evenly).
+        dip: candidates are divided where the map between two peaks falls below this part of the lower one and
+            ``neck`` allows it; 1 divides none.
+        neck: largest area in which two parts of a candidate touch, as a multiple of the smaller one's volume
+            to the power of two thirds.
         min_volume_mm3: smaller candidates are hidden; None hides none (specks are not listed in any case).
         score_from_candidates: the volume score is that of the first candidate, not of the highest slices. Not
             part of the measured rules: ``tools/bench/volume_score.py`` compares the two.
@@ -48,11 +56,16 @@ class VolumeRules:
     resolution_mm: float = 0.0
     apart_mm: float = 0.0
     guide_mm: float = 0.0
+    fine_mm: float = 0.0
+    fine_part: float = 0.0
     least_area: float = 0.0
     relative_peak: float = 0.0
     least_peak: float = 0.0
+    relative_volume: float = 0.0
     one_slice_width: float | None = None
     two_classes: float | None = None
+    dip: float = 1.0
+    neck: float = 0.0
     min_volume_mm3: float | None = None
     score_from_candidates: bool = False
 

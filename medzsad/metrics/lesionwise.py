@@ -102,12 +102,34 @@ def find_lesions(
     scores, truth = match(anomaly_map, label)
     if spacing is not None and len(spacing) != scores.ndim:
         raise ValueError(f"need a spacing for each of {scores.ndim} axes, got {tuple(spacing)}")
-    voxel_mm3 = math.prod(spacing) if spacing is not None else 1.0
     candidates, many = label_regions(scores >= float(rule.threshold))
-    lesions, count = label_regions(truth)
     called = candidates > 0
     heights = np.full(many + 1, -np.inf)
     np.maximum.at(heights, candidates[called], scores[called])
+    return match_candidates(candidates, heights, truth, rule, spacing=spacing)
+
+
+def match_candidates(
+    candidates: np.ndarray,
+    heights: np.ndarray,
+    truth: np.ndarray,
+    rule: LesionRule,
+    *,
+    spacing: Sequence[float] | None = None,
+) -> CaseFindings:
+    """Match candidates that are known already, such as those that a prediction lists, with the lesions.
+
+    Args:
+        candidates: int (X, Y, Z), the number of each voxel's candidate from 1 on, 0 outside.
+        heights: float (candidates + 1,), their scores; the first counts nowhere.
+        truth: bool (X, Y, Z), ground truth.
+        rule: what counts; its threshold is not used.
+        spacing: see :func:`find_lesions`.
+    """
+    voxel_mm3 = math.prod(spacing) if spacing is not None else 1.0
+    many = len(heights) - 1
+    lesions, count = label_regions(truth)
+    called = candidates > 0
     candidate_sizes = np.bincount(candidates[called], minlength=many + 1)
     lesion_sizes = np.bincount(lesions[truth], minlength=count + 1)
 

@@ -91,19 +91,25 @@ class CandidateRules:
         min_volume_mm3: smaller ones are hidden; None hides none.
         relative_peak: those whose highest value is below this part of the highest of all are hidden.
         least_peak: those whose highest value is below this are hidden, whatever the others are.
+        relative_volume: those smaller than this part of the largest one shown are hidden.
         max_candidates: those beyond so many are hidden; None hides none.
         one_slice_width: those that lie in one slice alone (along the axis of the widest spacing) and are
             wider than this many times its thickness are hidden; None hides none.
         two_classes: of those of 10 mL and more whose values fall into two clear classes
             (:func:`best_split`, at least so clear) the upper one is outlined alone; None cuts none.
+        dip, neck: candidates are divided between their peaks, see :func:`~.dividing.divide`; a ``dip`` of 1
+            divides none.
     """
 
     min_volume_mm3: float | None = None
     relative_peak: float = 0.0
     least_peak: float = 0.0
+    relative_volume: float = 0.0
     max_candidates: int | None = None
     one_slice_width: float | None = None
     two_classes: float | None = None
+    dip: float = 1.0
+    neck: float = 0.0
 
     @property
     def speck_mm3(self) -> float:
@@ -143,7 +149,8 @@ class CandidateChoice:
             rules: of the detector.
             has_geometry: whether mm mean something.
             own_threshold: whether the mask is cut at the detector's threshold; who gives another one decides
-                what is too faint and where borders lie: there is no least peak, and no halo is cut.
+                what is too faint and where borders lie: there is no least peak nor relative volume, no halo
+                is cut, and nothing is divided.
 
         Raises:
             BadInput: a minimum volume, where the voxel size is not known.
@@ -162,9 +169,12 @@ class CandidateChoice:
             min_volume_mm3=least,
             relative_peak=rules.relative_peak,
             least_peak=rules.least_peak if own_threshold else 0.0,
+            relative_volume=rules.relative_volume if own_threshold else 0.0,
             max_candidates=self.max_candidates,
             one_slice_width=width,
             two_classes=rules.two_classes if own_threshold else None,
+            dip=rules.dip if own_threshold else 1.0,
+            neck=rules.neck,
         )
 
 
@@ -191,7 +201,7 @@ def find_lesions(
     rules: CandidateRules | None = None,
     has_geometry: bool = True,
 ) -> LesionCandidates:
-    """Find the 26-connected components of ``mask`` that are no specks.
+    """Find the 26-connected components of ``mask`` that are no specks, divided as the rules say.
 
     Args:
         anomaly_map: float (X, Y, Z), in [0, 1].
@@ -213,6 +223,8 @@ def find_lesions(
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
     if rules.two_classes is not None:
         _cut_halos(components, anomaly_map[part], voxel_mm3, rules.two_classes)
+    if rules.dip < 1:
+        count = _divide(components, count, anomaly_map[part], np.linalg.norm(affine[:3, :3], axis=0), rules)
     found: list[tuple[Lesion, int]] = []
     for component, box in enumerate(ndimage.find_objects(components), start=1):
         inside = components[box] == component
@@ -248,10 +260,12 @@ def find_lesions(
     }
     peaks = [lesion.maximum for lesion, component in found if component in likely]
     faint = max(rules.relative_peak * max(peaks, default=0.0), rules.least_peak)
+    bright = [lesion.voxels for lesion, one in found if one in likely and lesion.maximum >= faint]
+    small = rules.relative_volume * max(bright, default=0)
     shown: list[tuple[Lesion, int]] = []
     hidden: list[tuple[Lesion, int]] = []
     for lesion, component in found:
-        passes = component in likely and lesion.maximum >= faint
+        passes = component in likely and lesion.maximum >= faint and lesion.voxels >= small
         if not passes or (rules.max_candidates is not None and len(shown) >= rules.max_candidates):
             hidden.append((lesion, component))
         elif len(shown) < MOST:
@@ -276,6 +290,32 @@ def _cut_halos(components: np.ndarray, anomaly_map: np.ndarray, voxel_mm3: float
             border, share = best_split(anomaly_map[box][inside])
             if share >= two_classes:
                 components[box][inside & (anomaly_map[box] < border)] = 0
+
+
+def _divide(
+    components: np.ndarray, count: int, anomaly_map: np.ndarray, spacing: np.ndarray, rules: CandidateRules
+) -> int:
+    """Divide components between their peaks, in place; return how many there are then."""
+    from scipy import ndimage
+
+    from medzsad.results.dividing import divide
+
+    for component, box in enumerate(ndimage.find_objects(components), start=1):
+        if box is None:
+            continue
+        inside = components[box] == component
+        parts = divide(
+            anomaly_map[box],
+            inside,
+            spacing,
+            dip=rules.dip,
+            neck=rules.neck,
+            least_peak=rules.least_peak,
+            least_mm3=max(rules.speck_mm3, rules.min_volume_mm3 or 0.0),
+        )
+        components[box][parts > 1] = parts[parts > 1] + (count - 1)
+        count += int(parts.max()) - 1
+    return count
 
 
 def best_split(values: np.ndarray) -> tuple[float, float]:

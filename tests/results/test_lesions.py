@@ -125,6 +125,11 @@ def test_what_a_caller_asks_for_is_checked():
     assert CandidateChoice().rules(rules, has_geometry=True).least_peak == 0.4
     given = CandidateChoice().rules(rules, has_geometry=True, own_threshold=False)
     assert (given.least_peak, given.two_classes) == (0, None)
+    own = replace(MEASURED_RULES, relative_volume=0.01, dip=0.9, neck=1.5)
+    wanted = CandidateChoice().rules(own, has_geometry=True)
+    assert (wanted.relative_volume, wanted.dip, wanted.neck) == (0.01, 0.9, 1.5)
+    given = CandidateChoice().rules(own, has_geometry=True, own_threshold=False)
+    assert (given.relative_volume, given.dip) == (0, 1)
     assert CandidateChoice().rules(rules, has_geometry=True).two_classes == rules.two_classes
     assert CandidateChoice(min_volume=0.5).rules(MEASURED_RULES, has_geometry=True).min_volume_mm3 == 500
     with pytest.raises(BadInput, match="voxel size is not known"):
@@ -196,6 +201,35 @@ def test_what_is_wide_and_lies_in_one_slice_is_hidden_and_decides_about_no_other
     assert not found.labels[2:14, 2:14, 3].any()
     assert find_lesions(anomaly_map, anomaly_map > 0, AFFINE).hidden == []
     assert CandidateChoice().rules(MEASURED_RULES, has_geometry=False).one_slice_width is None
+
+
+def test_specks_beside_a_large_candidate_are_hidden():
+    anomaly_map = np.zeros((30, 30, 12), np.float32)
+    anomaly_map[2:14, 2:14, 2:10], anomaly_map[20:23, 20:23, 4:6] = 0.7, 0.9
+    rules = CandidateRules(10.0, relative_volume=0.05)
+    found = find_lesions(anomaly_map, anomaly_map > 0, AFFINE, rules=rules)
+    assert [lesion.maximum for lesion in found.lesions] == pytest.approx([0.7])
+    assert [lesion.maximum for lesion in found.hidden] == pytest.approx([0.9])
+    # What is hidden itself is no measure for others.
+    fainter = replace(rules, least_peak=0.8)
+    found = find_lesions(anomaly_map, anomaly_map > 0, AFFINE, rules=fainter)
+    assert [lesion.maximum for lesion in found.lesions] == pytest.approx([0.9])
+
+
+def test_candidates_are_divided_between_their_peaks_and_lose_no_voxel():
+    anomaly_map = np.zeros((30, 20, 20), np.float32)
+    anomaly_map[2:9, 6:13, 6:13], anomaly_map[12:19, 6:13, 6:13] = 0.9, 0.8
+    anomaly_map[9:12, 9, 9] = 0.55  # a thread
+    anomaly_map[24:28, 2:4, 2:4] = 0.7  # another
+    mask = anomaly_map > 0.5
+    rules = CandidateRules(10.0, least_peak=0.6, dip=0.9, neck=1.5)
+    found = find_lesions(anomaly_map, mask, np.eye(4), rules=rules)
+    assert sorted(lesion.maximum for lesion in found.lesions) == pytest.approx([0.7, 0.8, 0.9])
+    np.testing.assert_array_equal(found.labels > 0, mask)
+    for number, lesion in enumerate(found.lesions, start=1):
+        assert np.count_nonzero(found.labels == number) == lesion.voxels
+        assert found.labels[lesion.peak_voxel] == number
+    assert len(find_lesions(anomaly_map, mask, np.eye(4)).lesions) == 2
 
 
 def test_a_core_is_outlined_without_its_halo_and_what_has_none_is_left_alone():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,3 +79,27 @@ def test_a_stage_goes_on_from_another(tool: ModuleType, tmp_path: Path) -> None:
     for name, tensor in first.tensors.items():
         assert torch.equal(tensor, second.tensors[name])  # its rate is 0
     assert second.training["init"] == first.training
+
+
+def test_radiology_is_grey_and_has_slices_of_heads_where_there_are_any(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synthetic.heads import INDEX, NAMES, Head
+
+    recipe = replace(tool.RADIOLOGY, size=48, shown=48, chunk=6)
+    args = SimpleNamespace(data=None)
+    made = tool.make_images(3, args, recipe)
+    assert made.images.shape == (6, 3, 48, 48)
+    assert torch.equal(made.images[:, 0], made.images[:, 2])
+
+    tissues = np.zeros((40, 40, 40), np.uint8)
+    tissues[8:32, 8:32, 8:32] = INDEX["cortex"]
+    tissues[12:28, 12:28, 12:28] = INDEX["white"]
+    head = Head(tissues, np.bincount(tissues.ravel(), minlength=len(NAMES)), np.array([[8, 31]] * 3))
+    monkeypatch.setattr(tool, "load_heads", lambda root: [head])
+    with_heads = tool.make_images(3, args, recipe)
+    assert with_heads.images.shape == made.images.shape
+    assert torch.equal(with_heads.images[:, 0], with_heads.images[:, 2])
+    assert with_heads.images.min() == 0
+    assert with_heads.images.max() <= 1
+    assert torch.equal(with_heads.masks.flatten(1).any(1).long(), with_heads.labels)

@@ -121,6 +121,26 @@ def test_networks_for_photographs_and_ultrasound_are_added_and_scans_stay(tool: 
         assert torch.equal(ours, expected)
 
 
+def test_a_network_for_radiology_has_a_say_in_scores_of_grey_images_alone(tool: ModuleType) -> None:
+    part = network_for_colours()
+    with pytest.raises(ValueError, match="different encoders"):
+        tool.add_radiology(finished(), part)
+    start = tool.add_colour(finished(neighbour_mm=3.0), part)
+    whole = tool.add_radiology(start, replace(part, training={"seed": 5}))
+    assert whole.training["radiology"] == {"seed": 5}
+    detector, before = (MedzsadMini.from_checkpoint(checkpoint) for checkpoint in (whole, start))
+    assert detector.opinions.shares == tool.OTHER_SCORES
+    colour, _, scan = pictures()
+    assert torch.equal(detector(scan).anomaly_map, before(scan).anomaly_map)
+    assert not torch.equal(detector(scan).image_score, before(scan).image_score)
+    assert torch.equal(detector(colour).image_score, before(colour).image_score)
+    for ours, expected in zip(detector.for_volume()(slices(1)), before.for_volume()(slices(1)), strict=True):
+        assert torch.equal(ours, expected)
+    # Another grey network takes nothing of it over.
+    again = tool.combine(whole, finished())
+    assert MedzsadMini.from_checkpoint(again).opinions is None
+
+
 def test_scores_of_normal_heads_come_with_the_network_for_slices_and_go_with_it(tool: ModuleType) -> None:
     images = finished()
     scores = NormalScores.of("MR head", "made", [0.1, 0.2, 0.4])
@@ -151,3 +171,20 @@ def test_the_command_adds_calibrates_and_writes(
     assert detector.slice_threshold is not None
     assert own.own_thresholds == {"colour": 0.3, "ultrasound": 0.6}
     assert detector.own_thresholds == {"slice": detector.slice_threshold}  # --one-threshold
+
+
+def test_the_command_calibrates_mixed_scores(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MEDZSAD_SHARED", raising=False)
+    save_checkpoint(detector_of_images().to_checkpoint(), tmp_path / "images.safetensors")
+    save_checkpoint(network_for_colours(), tmp_path / "radiology.safetensors")
+    monkeypatch.chdir(tmp_path)
+    command = "combine_mini images.safetensors --radiology radiology.safetensors out.safetensors"
+    monkeypatch.setattr(sys, "argv", [*command.split(), "--count", "24"])
+    tool.main()
+    assert "brain, mixed: calibration error" in capsys.readouterr().out
+    written = read_checkpoint(tmp_path / "out.safetensors")
+    assert set(written.settings["calibration"]) >= {"mixed", "radiology", "grey"}
+    kept, own = MedzsadMini.from_checkpoint(written).calibration, detector_of_images().calibration
+    assert all(kept[kind] == own[kind] for kind in ("grey", "colour", "slice"))

@@ -66,6 +66,34 @@ def test_samples_are_what_a_detector_is_shown(tool: ModuleType, sources, shares)
     assert 0.4 < body.std() < 3
 
 
+def test_whole_volumes_are_shown_as_predict_shows_them(tool: ModuleType, sources) -> None:
+    only = {"shares": (0, 0, 0, 0, 1)}
+    batch = tool.generate(5, 20, 64, sources, **only)
+    for one, same in zip(batch, tool.generate(5, 20, 64, sources, **only), strict=True):
+        assert torch.equal(one, same)
+    assert batch.images.shape == (20, 3, 64, 64)
+    assert batch.images.min() >= 0
+    assert batch.images.max() <= 1
+    assert 0.2 < (batch.labels == 1).float().mean() <= 0.6  # half are of heads without lesions
+    assert set(batch.brain.unique().tolist()) == {0.0, 1.0}
+    lesion, inside = batch.lesions > 0, batch.brain == 1
+    assert (lesion & inside).sum() > 0.9 * lesion.sum() > 0
+    assert not batch.brain[batch.images[:, 0] == 0].any()
+    body = decode(batch.images)[batch.images > 0]
+    assert body.mean().abs() < 1
+    assert 0.4 < body.std() < 2
+
+
+def test_shown_volumes_do_not_change_the_other_samples(tool: ModuleType, sources) -> None:
+    shares = (0.5, 0.3, 0.2, 0.0)
+    for one, same in zip(
+        tool.generate(3, 6, 64, sources, shares=shares),
+        tool.generate(3, 6, 64, sources, shares=(*shares, 0.0)),
+        strict=True,
+    ):
+        assert torch.equal(one, same)
+
+
 def test_no_lesions_where_none_are_asked_for(tool: ModuleType, sources) -> None:
     for shares in ((1, 0, 0), (0, 1, 0)):
         assert not tool.generate(5, 8, 64, sources, abnormal=0, shares=shares).labels.any()

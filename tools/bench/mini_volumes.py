@@ -8,8 +8,8 @@ of a volunteer. Even: every other volume of a set, from the first on; what they 
 ones; with ``--half whole`` all three means are printed. For each volume, as ``medzsad predict`` gives it by
 default: CPU seconds; candidates; volume score; average precision
 of the voxels, and inside the brain; the same of smoothed brightness, the trivial reference; Dice of the mask
-at the default threshold, and the best possible; lesions of at least 10 mm3 that a candidate shares an IoU of
-0.1 with (so that one candidate over the whole brain finds nothing); candidates that touch no lesion.
+at the default threshold, and the best possible; lesions of at least 10 mm3 that a listed candidate shares an
+IoU of 0.1 with (so that one candidate over the whole brain finds nothing); candidates that touch no lesion.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import medzsad
 from medzsad.detectors.checkpoint import read_checkpoint
 from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.metrics.bootstrap import Draws
-from medzsad.metrics.lesionwise import LesionRule, find_lesions
+from medzsad.metrics.lesionwise import LesionRule, match_candidates
 from medzsad.results.prediction import ScanPrediction
 from medzsad.scans.foreground import foreground_mask
 from medzsad.scans.readers import read_scan
@@ -132,9 +132,10 @@ def judge(case: Case, result: ScanPrediction) -> dict[str, float]:
     figures["dice"] = dice(result.mask, label)
     figures["dice_best"] = best_dice(result.anomaly_map, label)
     labels = result.candidates.labels
-    listed = np.where((labels > 0) & (labels <= len(result.lesions)), np.float32(1), np.float32(0))
+    listed = np.where(labels <= len(result.lesions), labels, 0)
+    heights = np.array([0.0, *(lesion.score for lesion in result.lesions)])
     spacing = np.linalg.norm(result.affine[:3, :3], axis=0)
-    lesions = find_lesions(listed, label, RULE, spacing=spacing.tolist())
+    lesions = match_candidates(listed, heights, label, RULE, spacing=spacing.tolist())
     figures["lesions"] = float(len(lesions.lesion_scores))
     figures["found"] = float(np.isfinite(lesions.lesion_scores).sum())
     figures["false"] = float(len(lesions.false_positive_scores))

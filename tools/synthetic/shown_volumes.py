@@ -1,8 +1,8 @@
 """Slices of made head volumes as ``predict`` shows them: what a volume score is judged on, but other heads.
 
-Volumes of :mod:`synthetic.head_volumes` go through the reading, framing and scaling of the package, so that a
-network learns from slices of 3 to 5 mm with all that lies below a brain. A head and its twin with lesions give
-half of the slices each.
+Volumes of :mod:`synthetic.head_volumes` go through the reading, framing and scaling of the package, so that
+a network learns from slices of 3 to 5 mm with all that lies below a brain. A head and its twin with lesions
+give half of the slices each.
 """
 
 from __future__ import annotations

@@ -69,8 +69,12 @@ class ColourNetwork(nn.Module):
         Returns:
             Pixel logits float32 (B, 2, S/2, S/2) and image logits float32 (B, 2); column 1 is "abnormal".
         """
-        decoded, image = self.decode(images)
-        return self.pixel_states(self.pixel_head(decoded)), self.image_states(image)
+        return self.logits_of(self.features(images), images.shape[-1] // 2)
+
+    def logits_of(self, features: list[Tensor], side: int) -> tuple[Tensor, Tensor]:
+        """Return the same from :meth:`features`, those of pixels (B, 2, side, side)."""
+        decoded, image = self.decode_features(features)
+        return self.pixel_states(self.pixel_head(_to(decoded, side))), self.image_states(image)
 
     def decode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return what logits are computed from: features of pixels (B, C, S/2, S/2) and images (B, D)."""

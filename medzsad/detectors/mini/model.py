@@ -25,20 +25,31 @@ from medzsad.detectors.base import Prediction, SlicePrediction
 from medzsad.detectors.checkpoint import Checkpoint
 from medzsad.detectors.mini.colour import ColourNetwork, learned, load_learned
 from medzsad.detectors.mini.network import MiniNetwork
+from medzsad.detectors.mini.opinions import Opinions
 from medzsad.detectors.mini.routing import RoutedDetector
 from medzsad.detectors.mini.slices import SliceNetwork
 from medzsad.detectors.normal_scores import read_normal_scores
 from medzsad.detectors.volume_rules import MEASURED_RULES, VolumeRules
-from medzsad.errors import ModelNotReady
+from medzsad.errors import ModelNotReady, certain
 
 PREFIXES = {  # of their tensors in a checkpoint
     "colour_network": "colour.",
     "ultrasound_network": "ultrasound.",
+    "radiology_network": "radiology.",
     "slice_network": "slice.",
 }
 KINDS = ("grey", "colour", "ultrasound", "slice")  # of images, as far as calibration is concerned
-# Of candidates in maps with the U-Net: chosen on even volumes of shared data and normal scans.
-LEAST_PEAK = 0.7
+MIXED = "mixed"  # and of the scores of grey images, where other networks have a say in them
+# Of maps with the U-Net and candidates in them: chosen on even volumes of shared data and normal scans.
+UNET_RULES = replace(
+    MEASURED_RULES,
+    fine_mm=2.0,
+    fine_part=0.8,
+    least_peak=0.6,
+    relative_volume=0.005,
+    dip=0.9,
+    neck=1.5,
+)
 AS_IT_IS = {"map": (1.0, 0.0), "probability": (1.0, 0.0), "score": (1.0, 0.0)}
 
 
@@ -90,10 +101,14 @@ class MedzsadMini(RoutedDetector):
         colour: have a second network for images in colour: True for one of the same sizes, ``"lite0"`` for
             :class:`ColourNetwork`.
         ultrasound: have one more network over that encoder, for ultrasound that is known to be some.
+        radiology: have one more over that encoder, trained on grey images: for ``other_scores``.
+        other_scores: shares of the networks ``"colour"`` and ``"radiology"`` in the scores of grey images
+            (:class:`~.opinions.Opinions`); None for the grey network's alone.
         encoder: digest of the encoder that :class:`ColourNetwork` was trained with; None for any.
         slice_unet: have a :class:`~.slices.SliceUNet` beside the network for slices, with this share in the
             mean of the two, in (0, 1]; 0 is without one.
-        calibration: for ``"grey"``, ``"colour"`` and ``"ultrasound"`` images and for a volume's ``"slice"``,
+        calibration: for ``"grey"``, ``"colour"`` and ``"ultrasound"`` images, for a volume's ``"slice"``, for
+            what ``"radiology"`` says and for ``"mixed"`` scores,
             slope and offset (:func:`platt`) of ``"map"``, ``"probability"`` and ``"score"``, so that values
             mean the same everywhere; None leaves them as they are.
         normal_scores: the fields of :class:`~medzsad.detectors.normal_scores.NormalScores`, measured with
@@ -101,7 +116,8 @@ class MedzsadMini(RoutedDetector):
 
     Raises:
         ValueError: if a size is not a positive multiple of 16, ``colour`` is unknown, the encoder in the
-            package is another one, or ``slice_unet`` is outside [0, 1] or without ``neighbour_mm``.
+            package is another one, ``slice_unet`` is outside [0, 1] or without ``neighbour_mm``, or
+            ``other_scores`` names what is not there or has impossible shares.
     """
 
     method: str = "mini"
@@ -125,6 +141,8 @@ class MedzsadMini(RoutedDetector):
         photographs: bool = False,
         ultrasound: bool = False,
         ultrasound_threshold: float | str | None = None,
+        radiology: bool = False,
+        other_scores: Mapping[str, float] | None = None,
         encoder: str | None = None,
         neighbour_mm: float | None = None,
         slice_unet: float = 0.0,
@@ -157,16 +175,16 @@ class MedzsadMini(RoutedDetector):
         if colour:
             second = self._build_colour_network()
             self.colour_network = second.to(memory_format=torch.channels_last)
-        if ultrasound:
-            if not isinstance(self.colour_network, ColourNetwork):
-                raise ValueError("a network for ultrasound goes with colour 'lite0'")
-            self.ultrasound_network = ColourNetwork(self.colour_network.encoder)
-            self.ultrasound_network.to(memory_format=torch.channels_last)
+        for kind, wanted in (("ultrasound", ultrasound), ("radiology", radiology)):
+            if wanted:
+                setattr(self, f"{kind}_network", self._over_the_same_encoder(kind))
+        if other_scores:
+            self.opinions = Opinions(self._with_opinions(), other_scores)
         if neighbour_mm is not None:
             third = SliceNetwork(unet_share=float(slice_unet), **self.network_settings)
             self.slice_network = third.to(memory_format=torch.channels_last)
         if slice_unet:
-            self.volume_rules = replace(MEASURED_RULES, least_peak=LEAST_PEAK)
+            self.volume_rules = UNET_RULES
         self.calibration = {
             kind: {name: tuple(pair) for name, pair in pairs.items()}
             for kind, pairs in (calibration or {kind: AS_IT_IS for kind in KINDS}).items()
@@ -185,6 +203,16 @@ class MedzsadMini(RoutedDetector):
         self.encoder_digest = network.encoder.digest
         return network
 
+    def _over_the_same_encoder(self, kind: str) -> ColourNetwork:
+        if not isinstance(self.colour_network, ColourNetwork):
+            raise ValueError(f"a network for {kind} goes with colour 'lite0'")
+        return ColourNetwork(self.colour_network.encoder).to(memory_format=torch.channels_last)
+
+    def _with_opinions(self) -> dict[str, ColourNetwork]:
+        """Return the networks whose scores may count for grey images, by kind."""
+        named = {"colour": self.colour_network, "radiology": self.radiology_network}
+        return {kind: network for kind, network in named.items() if isinstance(network, ColourNetwork)}
+
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the numbers, JSON-serialisable."""
@@ -196,6 +224,7 @@ class MedzsadMini(RoutedDetector):
             "colour": self.colour if self.colour_network is not None else False,
             **({"photographs": True} if self.photographs else {}),
             **({"ultrasound": True} if self.ultrasound_network is not None else {}),
+            **({} if self.opinions is None else {"other_scores": self.opinions.shares}),
             "neighbour_mm": self.slice_neighbour_mm,
             **({"slice_unet": self.slice_unet} if self.slice_unet else {}),
             "calibration": self.calibration,
@@ -226,16 +255,41 @@ class MedzsadMini(RoutedDetector):
         if flip:
             maps = (maps[:batch] + maps[batch:].flip(-1)) / 2
             probability = (probability[:batch] + probability[batch:]) / 2
-        with torch.autocast(inputs.device.type, enabled=False):
+        prediction = self._calibrated(maps, probability, kind)
+        if brain is not None:
+            return SlicePrediction(*prediction, brain.float().sigmoid())
+        return (
+            prediction if kind != "grey" or self.opinions is None else self._mixed(prediction, inputs[:batch])
+        )
+
+    def _calibrated(self, maps: Tensor, probability: Tensor, kind: str) -> Prediction:
+        """Return what a network of a kind says, from its map (B, h, w) and its probabilities (B,)."""
+        with torch.autocast(maps.device.type, enabled=False):
             maps = gaussian_smooth(maps, self.smoothing)
         score = (1 - self.score_mix) * probability + self.score_mix * maps.amax((1, 2))
         pairs = self.calibration.get(kind, AS_IT_IS)
-        prediction = Prediction(
+        return Prediction(
             platt(maps, *pairs["map"]),
             platt(score, *pairs["score"]),
             platt(probability, *pairs["probability"]),
         )
-        return prediction if brain is None else SlicePrediction(*prediction, brain.float().sigmoid())
+
+    def _mixed(self, own: Prediction, inputs: Tensor) -> Prediction:
+        """Return a prediction of grey images with the scores of all that have a say in them."""
+        opinions = certain(self.opinions)
+        others = [
+            (kind, self._calibrated(pixel.float().softmax(1)[:, 1], image.float().softmax(1)[:, 1], kind))
+            for kind, pixel, image in opinions(inputs)
+        ]
+        pairs = self.calibration.get(MIXED, AS_IT_IS)
+        score = opinions.mean(own.image_score, [(kind, said.image_score) for kind, said in others])
+        probability = opinions.mean(
+            own.image_probability, [(kind, said.image_probability) for kind, said in others]
+        )
+        return own._replace(
+            image_score=platt(score, *pairs["score"]),
+            image_probability=platt(probability, *pairs["probability"]),
+        )
 
     def to_checkpoint(self) -> Checkpoint:
         """Return the networks' weights in float16 (half the file, no measurable change) and the settings."""
@@ -263,6 +317,8 @@ class MedzsadMini(RoutedDetector):
                 **({} if self.encoder_digest is None else {"encoder": self.encoder_digest}),
                 **({"photographs": True} if self.photographs else {}),
                 **({} if self.ultrasound_network is None else ultrasound),
+                **({} if self.radiology_network is None else {"radiology": True}),
+                **({} if self.opinions is None else {"other_scores": self.opinions.shares}),
                 "neighbour_mm": self.slice_neighbour_mm,
                 **({"slice_unet": self.slice_unet} if self.slice_unet else {}),
                 "calibration": self.calibration,

@@ -21,6 +21,7 @@ from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.mini.colour import ColourNetwork
 from medzsad.detectors.mini.conditions import by_conditions
 from medzsad.detectors.mini.network import FOREGROUND_LEVEL, MiniNetwork
+from medzsad.detectors.mini.opinions import Opinions
 from medzsad.detectors.mini.slices import SliceNetwork
 from medzsad.detectors.prediction import divided
 from medzsad.scans.scan import Modality
@@ -99,6 +100,8 @@ class RoutedDetector(AnomalyDetector):
         self.only: int | None = None
         self.colour_network: MiniNetwork | ColourNetwork | None = None
         self.ultrasound_network: ColourNetwork | None = None
+        self.radiology_network: ColourNetwork | None = None
+        self.opinions: Opinions | None = None
         self.slice_network: SliceNetwork | None = None
 
     @abc.abstractmethod
@@ -111,13 +114,15 @@ class RoutedDetector(AnomalyDetector):
         """Return the same detector for slices of one volume, at ``slice_size``.
 
         Where there is a network for slices they go through it, but for those of a volume in ``colour``,
-        which go the way of images. A least peak of candidates holds for grey volumes at the detector's own
-        threshold alone.
+        which go the way of images. What goes with a least peak of candidates holds for grey volumes at the
+        detector's own threshold alone.
         """
         detector = copy.copy(self)
         detector.image_size = self.slice_size
         if colour or self.threshold not in (self.image_threshold, self.slice_threshold):
-            detector.volume_rules = replace(self.volume_rules, least_peak=0.0)
+            detector.volume_rules = replace(
+                self.volume_rules, least_peak=0.0, relative_volume=0.0, dip=1.0, fine_mm=0.0
+            )
         if not colour or self.slice_network is None:
             detector.kind = "slice"
             detector.neighbour_mm = self.slice_neighbour_mm
@@ -214,6 +219,8 @@ class RoutedDetector(AnomalyDetector):
             alone = (self if for_slices else self.for_network(self.only or number))._copy()
             alone._modules = dict.fromkeys(alone._modules)
             alone._modules["slice_network" if for_slices else "network"] = network
+            if kind == "grey":
+                alone._modules["opinions"] = self.opinions
             alone.kind, alone.only = kind, None
             parts.append(alone)
         return tuple(parts)

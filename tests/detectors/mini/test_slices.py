@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from mini_cases import SMALL, detector_of_slices, slices
 
 from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
-from medzsad.detectors.mini.model import LEAST_PEAK, MedzsadMini
+from medzsad.detectors.mini.model import UNET_RULES, MedzsadMini
 from medzsad.detectors.mini.network import MiniNetwork
 from medzsad.detectors.mini.slices import SliceNetwork, slice_features
 from medzsad.detectors.volume_intensity import encode
@@ -108,11 +109,12 @@ def test_candidates_need_a_least_peak_with_a_unet_in_grey_volumes_at_its_own_thr
     detector = MedzsadMini(neighbour_mm=3.0, slice_unet=0.3, **settings)
     volume = detector.for_volume()
     for seen in (detector, volume, volume.for_volume()):
-        assert seen.volume_rules.least_peak == LEAST_PEAK > 0.5
-    assert detector.for_volume(colour=True).volume_rules.least_peak == 0
+        assert seen.volume_rules == UNET_RULES
+    undivided = replace(UNET_RULES, least_peak=0.0, relative_volume=0.0, dip=1.0, fine_mm=0.0)
+    assert detector.for_volume(colour=True).volume_rules == undivided
     detector.threshold = 0.3  # a caller's
     assert detector.for_volume().threshold == 0.3
-    assert detector.for_volume().volume_rules.least_peak == 0
+    assert detector.for_volume().volume_rules == undivided
     with pytest.raises(ValueError, match="neighbour_mm"):
         MedzsadMini(slice_unet=0.3, **settings)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
