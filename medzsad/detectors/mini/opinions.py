@@ -8,6 +8,7 @@ once for both. The map stays the grey network's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,8 @@ class Opinions(nn.Module):
         """
         said = []
         features = None
-        for kind, network in zip(self.shares, self.networks, strict=True):
+        for kind, each in zip(self.shares, self.networks, strict=True):
+            network = cast(ColourNetwork, each)
             features = network.features(images) if features is None else features
             said.append((kind, *network.logits_of(features, images.shape[-1] // 2)))
         return said
