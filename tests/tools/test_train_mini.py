@@ -76,14 +76,14 @@ def test_a_later_stage_starts_from_the_earlier_ones_weights(tool: ModuleType, tm
 
 
 @pytest.mark.slow
-def test_the_whole_recipe_gives_ultrasound_a_network_of_its_own(tool: ModuleType, tmp_path: Path) -> None:
-    from combine_mini import SLICE_THRESHOLD, UNET_SHARE  # beside the tool
+def test_the_whole_recipe_puts_all_networks_together(tool: ModuleType, tmp_path: Path) -> None:
+    from combine_mini import OTHER_SCORES, SLICE_THRESHOLD, UNET_SHARE  # beside the tool
 
     small = {"widths": (8, 8, 16, 16), "depth": 1, "heads": 2, "pixel_width": 8}
     torch.manual_seed(0)
     save_checkpoint(MedzsadMini(image_size=48, network=small).to_checkpoint(), tmp_path / "grey.safetensors")
     parts = {}
-    for name in ("colour", "colour_ultrasound"):
+    for name in ("colour", "colour_ultrasound", "colour_grey"):
         network = ColourNetwork()
         parts[name] = {key: tensor.half() for key, tensor in learned(network).items()}
         settings = {"image_size": 48, "colour": "lite0", "encoder": network.encoder.digest}
@@ -93,10 +93,12 @@ def test_the_whole_recipe_gives_ultrasound_a_network_of_its_own(tool: ModuleType
     settings = {"image_size": 48, "network": small, "unet": True}
     save_checkpoint(Checkpoint("mini", slices, settings, {}), tmp_path / "unet.safetensors")
     made = tool.put_together(SimpleNamespace(work=tmp_path, data=None, shown_size=48, held_out=1))
-    for prefix, name in (("colour", "colour"), ("ultrasound", "colour_ultrasound")):
+    names = {"colour": "colour", "ultrasound": "colour_ultrasound", "radiology": "colour_grey"}
+    for prefix, name in names.items():
         assert all(torch.equal(made.tensors[f"{prefix}.{key}"], t) for key, t in parts[name].items())
     assert made.settings["ultrasound"]
     assert all(torch.equal(made.tensors[f"slice.{key}"], tensor) for key, tensor in slices.items())
     detector = MedzsadMini.from_checkpoint(made)
     assert detector.own_thresholds == {"slice": SLICE_THRESHOLD}
     assert detector.slice_unet == UNET_SHARE
+    assert detector.opinions.shares == OTHER_SCORES
