@@ -26,9 +26,8 @@ import torch.nn.functional as F
 from map_losses import losses
 from safetensors.torch import load_file, save_file
 from synthetic.canvas import Batch
-from synthetic.heads import load_heads
-from synthetic_images import generate, load_slices
-from synthetic_slices import Sources
+from synthetic_images import generate
+from synthetic_slices import Sources, load_sources
 from torch import Tensor
 
 import medzsad
@@ -119,7 +118,7 @@ def train_colour(args: argparse.Namespace, recipe: ColourRecipe = RECIPE) -> boo
     """Run the stage, or go on with it; say whether it came to its end.
 
     Args:
-        args: ``work``, ``seed``, ``steps_factor``, ``stop_after`` and ``save_every`` of train_mini.
+        args: ``work``, ``data``, ``seed``, ``steps_factor``, ``stop_after`` and ``save_every`` of train_mini.
         recipe: the settings.
     """
     torch.set_num_threads(1)
@@ -130,7 +129,8 @@ def train_colour(args: argparse.Namespace, recipe: ColourRecipe = RECIPE) -> boo
         begun = read_checkpoint(Path(args.work) / f"{recipe.start}.safetensors")
         load_learned(network, {name: tensor.float() for name, tensor in begun.tensors.items()})
     chunks = max(1, round(recipe.chunks * args.steps_factor))
-    files = [make_features(network, args, recipe, number) for number in range(chunks)]
+    sources = load_sources(args.data) if recipe.grey else None
+    files = [make_features(network, args, recipe, number, sources) for number in range(chunks)]
     features, masks, labels = read_features(files)
     steps = max(2, round(recipe.steps * args.steps_factor))
     weights = [p for p in network.parameters() if p.requires_grad]
@@ -209,13 +209,17 @@ def rate_at(step: int, recipe: ColourRecipe, factor: float) -> float:
 
 @torch.inference_mode()
 def make_features(
-    network: ColourNetwork, args: argparse.Namespace, recipe: ColourRecipe, number: int
+    network: ColourNetwork,
+    args: argparse.Namespace,
+    recipe: ColourRecipe,
+    number: int,
+    sources: Sources | None = None,
 ) -> Path:
     """Make a chunk of images, and return the file of what the decoder is given of them, mirrored ones too."""
     path = Path(args.work) / f"{recipe.name}-features-{number}.safetensors"
     if path.exists():
         return path
-    made = make_images((args.seed + recipe.seed) * 1_000_003 + number, args, recipe)
+    made = make_images((args.seed + recipe.seed) * 1_000_003 + number, recipe, sources)
     images, masks = (
         torch.cat([made.images, made.images.flip(-1)]),
         torch.cat([made.masks, made.masks.flip(-1)]),
@@ -235,17 +239,20 @@ def make_features(
     return path
 
 
-def make_images(seed: int, args: argparse.Namespace, recipe: ColourRecipe) -> Batch:
-    """Make the images of a chunk: looks, and slices of label maps as pictures show them."""
-    slices = load_slices(args.data) if recipe.grey else None
-    heads = load_heads(args.data) if recipe.heads else []
-    many = round(recipe.chunk * recipe.heads) if heads else 0
+def make_images(seed: int, recipe: ColourRecipe, sources: Sources | None) -> Batch:
+    """Make the images of a chunk: looks, and slices of label maps as pictures show them.
+
+    Raises:
+        ValueError: if the recipe asks for slices of label maps, and there are none.
+    """
+    many = round(recipe.chunk * recipe.heads)
+    if many and not (sources and sources.heads):
+        raise ValueError(f"{recipe.name} needs label maps: give --data")
+    slices = sources.slices if sources and recipe.grey else None
     looks = generate(seed, recipe.chunk - many, recipe.size, slices, shares=recipe.shares, grey=recipe.grey)
-    if not many:
+    if not many or sources is None:
         return looks
-    made = synthetic_slices.generate(
-        seed, many, recipe.size, Sources(heads, [], None), shares=(1, 0, 0), abnormal=0.56
-    )
+    made = synthetic_slices.generate(seed, many, recipe.size, sources, shares=(1, 0, 0), abnormal=0.56)
     # From so many standard deviations below the mean to so many above: windows as pictures have them.
     edges = torch.rand(2, many, 1, 1, generator=torch.Generator().manual_seed(seed))
     low, high = -2.6 + 1.2 * edges[0], 1.5 + 3.0 * edges[1]

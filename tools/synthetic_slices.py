@@ -109,7 +109,9 @@ def generate(
         size: side in pixels.
         sources: of :func:`load_sources`.
         abnormal: share of samples with lesions.
-        shares: in the order of :data:`SHARES`; what is not named counts as 0.
+        shares: in the order of :data:`SHARES`; what is not named counts as 0. Whole made volumes have orders
+            of tissues, lesions and fields of view of their own: half of their slices are of heads with
+            lesions, unless ``abnormal`` is 0, and what follows does not change them.
         kinds: shares of :data:`synthetic.heads.KINDS` among label maps.
         stripped: share of label maps, but for CT, of which the brain alone is shown.
         patterns: shares of :data:`synthetic.spots.PATTERN_SHARES`.
@@ -150,7 +152,8 @@ def generate(
         )
     first = made + framed
     if framed:
-        shown = draw_shown(np.random.default_rng([seed, size, count]), framed, size, sources.heads)
+        r_shown = np.random.default_rng([seed, size, count])
+        shown = draw_shown(r_shown, framed, size, sources.heads, lesions=abnormal > 0)
         images[made:first], lesions[made:first], brain[made:first] = shown
     if first < count:
         looks = synthetic_images.generate(

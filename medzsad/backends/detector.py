@@ -6,7 +6,6 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -151,7 +150,7 @@ class GraphDetector(AnomalyDetector):
         changed = self.threshold != self._threshold
         detector.threshold = self.threshold if changed else detector._threshold
         rules = detector._volume_rules
-        detector.volume_rules = replace(rules, least_peak=0.0) if changed else rules
+        detector.volume_rules = rules.for_any_values() if changed else rules
         return detector
 
     def for_modality(self, modality: Modality) -> AnomalyDetector:

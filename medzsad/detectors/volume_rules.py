@@ -8,8 +8,8 @@ numbers of published methods stay comparable.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from medzsad.errors import BadInput
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from medzsad.detectors.base import AnomalyDetector
 
 CHOICES = ("auto", "on", "off")
+# What goes with a least peak, and is lifted where another threshold decides or maps are averaged.
+ANY_VALUES: dict[str, Any] = {"least_peak": 0.0, "relative_volume": 0.0, "dip": 1.0}
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,18 @@ class VolumeRules:
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
         least_peak: candidates whose highest value is below this are hidden, also where no other is higher,
             unless a caller gives a threshold; of volumes in colour none is.
-        relative_volume: candidates smaller than this part of the largest are hidden: beside a large lesion
-            most specks are none.
+        relative_volume: candidates smaller than this part of the largest that the rules above leave are
+            hidden: beside a large lesion most specks are none. Not where a caller gives a threshold or a
+            minimum volume.
         one_slice_width: candidates that lie in one slice alone and are wider than this many times its
             thickness are hidden: a lesion does not end so soon above and below.
         two_classes: of candidates of 10 mL and more whose values fall into two clear classes, the upper is
             outlined alone: the share of their variance that must lie between the classes (0.75 of values that
             are spread evenly).
         dip: candidates are divided where the map between two peaks falls below this part of the lower one and
-            ``neck`` allows it; 1 divides none.
+            ``neck`` allows it; 1 divides none. Not where a caller gives a threshold.
         neck: largest area in which two parts of a candidate touch, as a multiple of the smaller one's volume
-            to the power of two thirds.
+            to the power of two thirds (:mod:`medzsad.results.dividing`).
         min_volume_mm3: smaller candidates are hidden; None hides none (specks are not listed in any case).
         score_from_candidates: the volume score is that of the first candidate, not of the highest slices. Not
             part of the measured rules: ``tools/bench/volume_score.py`` compares the two.
@@ -68,6 +71,10 @@ class VolumeRules:
     neck: float = 0.0
     min_volume_mm3: float | None = None
     score_from_candidates: bool = False
+
+    def for_any_values(self) -> VolumeRules:
+        """Return the rules without those for candidates that depend on what a map's values mean."""
+        return replace(self, **ANY_VALUES)
 
 
 NO_RULES = VolumeRules()

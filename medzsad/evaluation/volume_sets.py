@@ -15,7 +15,15 @@ from medzsad.evaluation.outcome import ClassOutcome, Figure
 from medzsad.evaluation.pooling import PixelPool, figure_of, image_level
 from medzsad.evaluation.settings import EvaluationSettings
 from medzsad.metrics.bootstrap import Draws, Intervals, intervals_of, mean_intervals
-from medzsad.metrics.lesionwise import CaseFindings, LesionRule, find_lesions, froc_curve, lesion_metrics
+from medzsad.metrics.lesionwise import (
+    CaseFindings,
+    LesionRule,
+    find_lesions,
+    froc_curve,
+    lesion_metrics,
+    match_candidates,
+)
+from medzsad.metrics.masks import match
 from medzsad.metrics.undefined import Undefined, UndefinedMetric
 from medzsad.metrics.volume import case_metrics, cut_off, mean_over_cases, within
 from medzsad.predicting import predict
@@ -84,8 +92,7 @@ def evaluate_volumes(
             area = sample.read_foreground() if settings.foreground_only else None
             pool.add(*within(prediction.anomaly_map, label, area))
             cut = cut_off(prediction.anomaly_map, label, area)
-            shown = cut * ~hidden_voxels(cut, scan, threshold, candidate_rules)
-            findings.append(find_lesions(shown, label, rule, spacing=scan.spacing))
+            findings.append(findings_of(cut, label, scan, rule, threshold, candidate_rules))
             figures = case_metrics(prediction.anomaly_map, label, threshold=threshold, foreground=area)
             cases.append(
                 {
@@ -132,12 +139,31 @@ def volume_prediction(
     return cache.fetch(sample.image, compute, part=f"-{sample.volume}")
 
 
-def hidden_voxels(anomaly_map: np.ndarray, scan: Scan, threshold: float, rules: CandidateRules) -> np.ndarray:
-    """Return what ``medzsad predict`` hides of a map, bool (X, Y, Z): lesion-wise figures leave it out."""
-    above = (anomaly_map >= threshold) & (anomaly_map > 0)
+def findings_of(
+    anomaly_map: np.ndarray,
+    label: np.ndarray,
+    scan: Scan,
+    rule: LesionRule,
+    threshold: float,
+    rules: CandidateRules,
+) -> CaseFindings:
+    """Match the candidates that ``medzsad predict`` lists of a map, and its specks, with the lesions.
+
+    Args:
+        anomaly_map: float (X, Y, Z).
+        label: ground truth.
+        scan: what it is of.
+        rule: when a lesion is found.
+        threshold: of the map.
+        rules: which candidates are listed; the default ones list all components.
+    """
     if rules == CandidateRules():
-        return np.zeros_like(above)
-    return above & (find_candidates(anomaly_map, above, scan.affine, rules=rules).labels == 0)
+        return find_lesions(anomaly_map, label, rule, spacing=scan.spacing)
+    scores, truth = match(anomaly_map, label)
+    listed = find_candidates(scores, (scores >= threshold) & (scores > 0), scan.affine, rules=rules).labels
+    heights = np.full(int(listed.max()) + 1, -np.inf)
+    np.maximum.at(heights, listed[listed > 0], scores[listed > 0])
+    return match_candidates(listed, heights, truth, rule, spacing=scan.spacing)
 
 
 def _case_level(cases: list[dict[str, Any]], draws: Draws | None) -> dict[str, Figure]:

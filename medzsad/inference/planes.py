@@ -50,7 +50,7 @@ def detect_slices(
             resolution_mm=rules.resolution_mm,
             apart_mm=rules.apart_mm,
             first_pass=first_pass,
-            fine_mm=0.0 if scan.is_colour else rules.fine_mm,
+            fine_mm=0.0 if scan.is_colour or part in detector.parts[1:] else rules.fine_mm,
         )(scan.voxels, part, prepared.foreground, region=region)
 
     outputs = [output_of(next(iter(detector.parts), detector), plane) for plane in prepared.planes]
@@ -87,10 +87,14 @@ def follow_scan(
 
 
 def with_fine_map(outputs: list[SliceWiseOutput], part: float) -> list[SliceWiseOutput]:
-    """Return outputs whose map is nowhere below so large a part of what it is at its finer resolution."""
+    """Return outputs whose map is nowhere below so large a part of what it is at its finer resolution.
+
+    All maps are used up.
+    """
     for output in outputs:
         if output.fine_map is not None:
-            np.maximum(output.anomaly_map, np.float32(part) * output.fine_map, out=output.anomaly_map)
+            np.multiply(output.fine_map, np.float32(part), out=output.fine_map)
+            np.maximum(output.anomaly_map, output.fine_map, out=output.anomaly_map)
     return [replace(output, fine_map=None) for output in outputs]
 
 

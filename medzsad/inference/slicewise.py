@@ -117,9 +117,10 @@ class SliceWisePredictor:
     Slices without foreground are not computed; the others are cropped to the foreground of the whole volume
     (so that the scale is the same in every slice), brought to square pixels, padded with black to a square of
     the detector's size and sent through in batches. Maps are brought back to the voxels slice by slice, so
-    memory is bounded by the volume, its map and one batch. A detector with a ``neighbour_mm`` sees with each
-    slice those that far below and above (:mod:`medzsad.detectors.volume_intensity`); at the ends of the
-    volume the last slice stands for what would lie beyond.
+    memory is bounded by the volume, its map, the finer one if it is asked for, and one batch. A detector with
+    a ``neighbour_mm`` sees with each slice those that far below and above
+    (:mod:`medzsad.detectors.volume_intensity`); at the ends of the volume the last slice stands for what
+    would lie beyond.
 
     Args:
         plane: axial, coronal or sagittal.

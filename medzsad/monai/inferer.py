@@ -15,6 +15,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from medzsad.detectors.base import AnomalyDetector
+from medzsad.detectors.volume_rules import ANY_VALUES
 from medzsad.errors import certain
 from medzsad.predicting import predict
 from medzsad.results.lesions import parse_threshold
@@ -92,7 +93,7 @@ def _mean(predictions: list[ScanPrediction]) -> ScanPrediction:
         slice_scores=scores,
         threshold=float(np.mean([prediction.threshold for prediction in predictions])),
         settings=first.settings | {"channels": len(predictions)},
-        rules=replace(first.rules, least_peak=0.0),
+        rules=replace(first.rules, **ANY_VALUES),
         brain=None,
     )
 

@@ -2,7 +2,7 @@
 
 Lesions that lie close together are one connected component of a soft map. Two of its peaks are two candidates
 where the map falls between them, and where what they would be touches in a narrow neck: a large lesion has
-many peaks, too, but its parts touch along their whole sides.
+many peaks, too, but its parts touch widely. What is much longer than wide may be divided at its dips.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from itertools import product
 import numpy as np
 
 AROUND = np.ones((3, 3, 3), bool)
+MOST_VOXELS = 1_000_000  # of a component; a larger one is no group of small lesions, and takes long
+MOST_PEAKS = 1000  # more are noise
 
 
 def divide(
@@ -27,31 +29,34 @@ def divide(
     """Divide one component: int32 (X, Y, Z), the part of each voxel from 1 on, 0 outside of it.
 
     Every voxel of the component belongs to a part. Parts grow from peaks by a watershed, down the map; those
-    that touch widely are put together, the widest contact first.
+    that touch widely are put together, the widest contact first. What is larger than :data:`MOST_VOXELS`, or
+    has more than :data:`MOST_PEAKS` peaks, stays whole.
 
     Args:
         values: float (X, Y, Z), the map, not negative.
-        inside: bool (X, Y, Z), the component, not empty.
+        inside: bool (X, Y, Z), the 26-connected component, not empty.
         spacing: (3,), of the voxels in mm.
         dip: a peak counts if every way to a higher one leads below this part of it; in (0, 1].
-        neck: parts touch widely if the area between them in mm^2 is above this times the smaller one's volume
-            in mm^3 to the power of two thirds (a cube's side has 1).
+        neck: parts touch widely if the area between them in mm^2 (of the voxels' faces) is above this times
+            the smaller one's volume in mm^3 to the power of two thirds. A cube's side has 1, a ball's widest
+            section 1.2.
         least_peak: lower peaks do not count.
-        least_mm3: smaller parts go to that neighbour which they touch most.
+        least_mm3: smaller parts go to a neighbour before all others.
     """
     from scipy.ndimage import label
     from skimage.morphology import local_maxima, reconstruction
     from skimage.segmentation import watershed
 
+    if np.count_nonzero(inside) > MOST_VOXELS:
+        return inside.astype(np.int32)
     own = np.where(inside, values, 0).astype(np.float64)
     # What is left of a map when each peak is lowered by its dip, unless it is part of a higher one.
     lowered = reconstruction(own * dip, own, footprint=AROUND)
     peaks = local_maxima(lowered, connectivity=3) & inside & (lowered >= least_peak * dip * (1 - 1e-9))
     markers, count = label(peaks, AROUND)
-    if count < 2:
+    if not 2 <= count <= MOST_PEAKS:
         return inside.astype(np.int32)
     parts: np.ndarray = watershed(-own, markers, mask=inside, connectivity=3).astype(np.int32)
-    parts[inside & (parts == 0)] = 1  # of a component in pieces, one without a peak
     numbers = _joined(parts, count, np.asarray(spacing, float), neck, least_mm3)
     joined: np.ndarray = np.unique(numbers, return_inverse=True)[1][parts].astype(np.int32)
     return joined

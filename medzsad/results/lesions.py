@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,14 +92,14 @@ class CandidateRules:
         min_volume_mm3: smaller ones are hidden; None hides none.
         relative_peak: those whose highest value is below this part of the highest of all are hidden.
         least_peak: those whose highest value is below this are hidden, whatever the others are.
-        relative_volume: those smaller than this part of the largest one shown are hidden.
+        relative_volume: those smaller than this part of the largest that the rules above leave are hidden.
         max_candidates: those beyond so many are hidden; None hides none.
         one_slice_width: those that lie in one slice alone (along the axis of the widest spacing) and are
             wider than this many times its thickness are hidden; None hides none.
         two_classes: of those of 10 mL and more whose values fall into two clear classes
             (:func:`best_split`, at least so clear) the upper one is outlined alone; None cuts none.
-        dip, neck: candidates are divided between their peaks, see :func:`~.dividing.divide`; a ``dip`` of 1
-            divides none.
+        dip, neck: what is shown is divided between its peaks, see :func:`~.dividing.divide`, but for what a
+            halo was cut from; a ``dip`` of 1 divides none.
     """
 
     min_volume_mm3: float | None = None
@@ -165,15 +166,17 @@ class CandidateChoice:
                 )
             least = 1000 * self.min_volume
         width = rules.one_slice_width if has_geometry else None
+        rules = rules if own_threshold else rules.for_any_values()
         return CandidateRules(
             min_volume_mm3=least,
             relative_peak=rules.relative_peak,
-            least_peak=rules.least_peak if own_threshold else 0.0,
-            relative_volume=rules.relative_volume if own_threshold else 0.0,
+            least_peak=rules.least_peak,
+            # Who says which volume is too small, means it.
+            relative_volume=rules.relative_volume if self.min_volume is None else 0.0,
             max_candidates=self.max_candidates,
             one_slice_width=width,
             two_classes=rules.two_classes if own_threshold else None,
-            dip=rules.dip if own_threshold else 1.0,
+            dip=rules.dip,
             neck=rules.neck,
         )
 
@@ -221,68 +224,112 @@ def find_lesions(
     start = np.array([first for first, _ in edges])
     components, count = ndimage.label(mask[part], structure=np.ones((3, 3, 3)))
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
-    if rules.two_classes is not None:
-        _cut_halos(components, anomaly_map[part], voxel_mm3, rules.two_classes)
+    values = anomaly_map[part]
+    cut = set() if rules.two_classes is None else _cut_halos(components, values, voxel_mm3, rules.two_classes)
+
+    def described(numbers: Iterable[int]) -> list[tuple[Lesion, int]]:
+        """Return those of these components that are no specks, highest score first."""
+        boxes = ndimage.find_objects(components)
+        found = []
+        for number in numbers:
+            box = boxes[number - 1]
+            inside = components[box] == number
+            if np.count_nonzero(inside) * voxel_mm3 >= rules.speck_mm3:
+                corner = start + [edge.start for edge in box]
+                lesion = _lesion_of(values[box], inside, corner, affine, voxel_mm3, has_geometry=has_geometry)
+                found.append((lesion, number))
+        return sorted(found, key=lambda pair: (pair[0].score, pair[0].mean * pair[0].voxels), reverse=True)
+
+    found = described(range(1, count + 1))
+    passing = _passing(found, affine, voxel_mm3, rules)
+    hidden = [pair for pair in found if pair[1] not in passing]
+    shown = [pair for pair in found if pair[1] in passing]
     if rules.dip < 1:
-        count = _divide(components, count, anomaly_map[part], np.linalg.norm(affine[:3, :3], axis=0), rules)
-    found: list[tuple[Lesion, int]] = []
-    for component, box in enumerate(ndimage.find_objects(components), start=1):
-        inside = components[box] == component
-        size = int(np.count_nonzero(inside))
-        if size * voxel_mm3 < rules.speck_mm3:
-            continue
-        values = anomaly_map[part][box][inside].astype(np.float64)
-        bounds = [(edge.start + at, edge.stop - 1 + at) for edge, at in zip(box, start.tolist(), strict=True)]
-        corner = np.array([first for first, _ in bounds])
-        places = np.argwhere(inside) + corner
-        center = places.mean(axis=0)
-        highest = places[values == values.max()]
-        peak = highest[np.square((highest - center) @ affine[:3, :3].T).sum(axis=1).argmin()]
-        lesion = Lesion(
-            volume_ml=size * voxel_mm3 / 1000 if has_geometry else None,
-            voxels=size,
-            center_mm=_to_mm(affine, center),
-            center_voxel=tuple(round(v) for v in center.tolist()),
-            peak_mm=_to_mm(affine, peak),
-            peak_voxel=tuple(peak.tolist()),
-            bounding_box=(bounds[0], bounds[1], bounds[2]),
-            maximum=float(values.max()),
-            mean=float(values.mean()),
-            score=score_of(values, voxel_mm3),
+        # Whole ones were judged: what is shown of the map does not depend on where it is divided.
+        parts = _divide(
+            components, [number for _, number in shown if number not in cut], values, affine, rules
         )
-        found.append((lesion, component))
-    found.sort(key=lambda pair: (pair[0].score, pair[0].mean * pair[0].voxels), reverse=True)
-    least = rules.min_volume_mm3 or 0.0
-    likely = {
-        component
-        for lesion, component in found
-        if lesion.voxels * voxel_mm3 >= least and not _is_flat(lesion, affine, rules.one_slice_width)
-    }
-    peaks = [lesion.maximum for lesion, component in found if component in likely]
-    faint = max(rules.relative_peak * max(peaks, default=0.0), rules.least_peak)
-    bright = [lesion.voxels for lesion, one in found if one in likely and lesion.maximum >= faint]
-    small = rules.relative_volume * max(bright, default=0)
-    shown: list[tuple[Lesion, int]] = []
-    hidden: list[tuple[Lesion, int]] = []
-    for lesion, component in found:
-        passes = component in likely and lesion.maximum >= faint and lesion.voxels >= small
-        if not passes or (rules.max_candidates is not None and len(shown) >= rules.max_candidates):
-            hidden.append((lesion, component))
-        elif len(shown) < MOST:
-            shown.append((lesion, component))
-    numbers = np.full(count + 1, len(shown) + 1 if rules.min_volume_mm3 is None else 0, np.uint16)
+        shown = described([*parts, *(number for _, number in shown if number in cut)])
+        count = int(components.max())
+    if rules.max_candidates is not None:
+        hidden = sorted(shown[rules.max_candidates :] + hidden, key=lambda pair: pair[0].score, reverse=True)
+        shown = shown[: rules.max_candidates]
+    numbers = np.full(count + 1, len(shown[:MOST]) + 1 if rules.min_volume_mm3 is None else 0, np.uint16)
     numbers[[0, *(component for _, component in hidden)]] = 0
-    for number, (_, component) in enumerate(shown, start=1):
+    for number, (_, component) in enumerate(shown[:MOST], start=1):
         numbers[component] = number
     labels = np.zeros(mask.shape, np.uint16)
     labels[part] = numbers[components]
-    return LesionCandidates([lesion for lesion, _ in shown], labels, [lesion for lesion, _ in hidden[:MOST]])
+    return LesionCandidates(
+        [lesion for lesion, _ in shown[:MOST]], labels, [lesion for lesion, _ in hidden[:MOST]]
+    )
 
 
-def _cut_halos(components: np.ndarray, anomaly_map: np.ndarray, voxel_mm3: float, two_classes: float) -> None:
-    """Take the lower class out of large components whose values fall into two clear ones, in place."""
+def _lesion_of(
+    values: np.ndarray,
+    inside: np.ndarray,
+    corner: np.ndarray,
+    affine: np.ndarray,
+    voxel_mm3: float,
+    *,
+    has_geometry: bool,
+) -> Lesion:
+    """Return what is said of one component.
+
+    Args:
+        values: of the map, (X, Y, Z), in the component's box.
+        inside: bool (X, Y, Z), the component.
+        corner: first voxel of the box.
+        affine, has_geometry: see :func:`find_lesions`.
+        voxel_mm3: volume of a voxel.
+    """
+    own = values[inside].astype(np.float64)
+    places = np.argwhere(inside) + corner
+    center = places.mean(axis=0)
+    highest = places[own == own.max()]
+    peak = highest[np.square((highest - center) @ affine[:3, :3].T).sum(axis=1).argmin()]
+    first, second, third = zip(corner.tolist(), (corner + inside.shape - 1).tolist(), strict=True)
+    return Lesion(
+        volume_ml=len(own) * voxel_mm3 / 1000 if has_geometry else None,
+        voxels=len(own),
+        center_mm=_to_mm(affine, center),
+        center_voxel=tuple(round(v) for v in center.tolist()),
+        peak_mm=_to_mm(affine, peak),
+        peak_voxel=tuple(peak.tolist()),
+        bounding_box=(first, second, third),
+        maximum=float(own.max()),
+        mean=float(own.mean()),
+        score=score_of(own, voxel_mm3),
+    )
+
+
+def _passing(
+    found: list[tuple[Lesion, int]], affine: np.ndarray, voxel_mm3: float, rules: CandidateRules
+) -> set[int]:
+    """Return the numbers of the components that no rule hides."""
+    least = rules.min_volume_mm3 or 0.0
+    likely = [
+        (lesion, number)
+        for lesion, number in found
+        if lesion.voxels * voxel_mm3 >= least and not _is_flat(lesion, affine, rules.one_slice_width)
+    ]
+    highest = max((lesion.maximum for lesion, _ in likely), default=0.0)
+    faint = max(rules.relative_peak * highest, rules.least_peak)
+    bright = [(lesion, number) for lesion, number in likely if lesion.maximum >= faint]
+    small = rules.relative_volume * max((lesion.voxels for lesion, _ in bright), default=0)
+    return {number for lesion, number in bright if lesion.voxels >= small}
+
+
+def _cut_halos(
+    components: np.ndarray, anomaly_map: np.ndarray, voxel_mm3: float, two_classes: float
+) -> set[int]:
+    """Take the lower class out of large components whose values fall into two clear ones, in place.
+
+    Returns their numbers; what is left of them may be in pieces.
+    """
     from scipy import ndimage
 
+    cut = set()
     for component, box in enumerate(ndimage.find_objects(components), start=1):
         inside = components[box] == component
         size = np.count_nonzero(inside)
@@ -290,32 +337,49 @@ def _cut_halos(components: np.ndarray, anomaly_map: np.ndarray, voxel_mm3: float
             border, share = best_split(anomaly_map[box][inside])
             if share >= two_classes:
                 components[box][inside & (anomaly_map[box] < border)] = 0
+                cut.add(component)
+    return cut
 
 
 def _divide(
-    components: np.ndarray, count: int, anomaly_map: np.ndarray, spacing: np.ndarray, rules: CandidateRules
-) -> int:
-    """Divide components between their peaks, in place; return how many there are then."""
+    components: np.ndarray,
+    chosen: list[int],
+    anomaly_map: np.ndarray,
+    affine: np.ndarray,
+    rules: CandidateRules,
+) -> list[int]:
+    """Divide some components between their peaks, in place; return the numbers of the parts.
+
+    The first part keeps the number of its component, the others get new ones. It is done along the patient's
+    axes, so that the order of storage does not matter.
+    """
+    from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
     from scipy import ndimage
 
     from medzsad.results.dividing import divide
 
-    for component, box in enumerate(ndimage.find_objects(components), start=1):
-        if box is None:
-            continue
-        inside = components[box] == component
+    along = io_orientation(affine)
+    back = ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), along)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    upright = np.empty(3)
+    upright[along[:, 0].astype(int)] = spacing
+    boxes, last, numbers = ndimage.find_objects(components), int(components.max()), list(chosen)
+    for component in chosen:
+        box = boxes[component - 1]
         parts = divide(
-            anomaly_map[box],
-            inside,
-            spacing,
+            apply_orientation(anomaly_map[box], along),
+            apply_orientation(components[box] == component, along),
+            upright,
             dip=rules.dip,
             neck=rules.neck,
             least_peak=rules.least_peak,
             least_mm3=max(rules.speck_mm3, rules.min_volume_mm3 or 0.0),
         )
-        components[box][parts > 1] = parts[parts > 1] + (count - 1)
-        count += int(parts.max()) - 1
-    return count
+        parts = apply_orientation(parts, back)
+        components[box][parts > 1] = parts[parts > 1] + (last - 1)
+        numbers += range(last + 1, last + int(parts.max()))
+        last += int(parts.max()) - 1
+    return numbers
 
 
 def best_split(values: np.ndarray) -> tuple[float, float]:

@@ -147,11 +147,12 @@ def test_callers_see_the_detector(graphs) -> None:
         graph(torch.full((1, 3, 42, 42), 2.0))
     mini = graphs("mini", "onnx")
     volume = mini.for_volume()
-    volume._volume_rules = replace(volume._volume_rules, least_peak=0.5)
+    volume._volume_rules = replace(volume._volume_rules, least_peak=0.5, relative_volume=0.1, dip=0.9)
     own = mini.for_volume().volume_rules
     mini.threshold, mini.name = 0.7, "renamed"
     assert (mini.for_volume().threshold, mini.for_volume().name) == (0.7, "renamed")
-    assert (own.least_peak, mini.for_volume().volume_rules.least_peak) == (0.5, 0.0)
+    assert (own.least_peak, own.dip) == (0.5, 0.9)
+    assert mini.for_volume().volume_rules == own.for_any_values()
 
 
 def test_the_state_tells_weights_apart(graphs) -> None:

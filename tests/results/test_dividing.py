@@ -17,7 +17,7 @@ def ball(shape: tuple[int, int, int], centre: tuple[float, float, float], radius
 
 
 def parts_of(values: np.ndarray, **options: float) -> np.ndarray:
-    settings = {"dip": 0.9, "neck": 1.5, "least_peak": 0.6, "least_mm3": 10.0} | options
+    settings = {"dip": 0.9, "neck": 0.7, "least_peak": 0.6, "least_mm3": 10.0} | options
     return divide(values, values >= 0.5, SPACING, **settings)
 
 
@@ -67,9 +67,17 @@ def test_a_mirrored_map_is_divided_alike() -> None:
     assert np.array_equal(sizes, mirrored)
 
 
-def test_a_component_in_pieces_keeps_them() -> None:
-    values = np.maximum(ball((40, 16, 16), (8, 8, 8), 5), ball((40, 16, 16), (18, 8, 8), 5))
-    inside = values >= 0.5
-    inside[30:32, 8, 8] = True  # as the cut of a halo leaves them: no peak of their own
-    parts = divide(values, inside, SPACING, dip=0.9, neck=1.5, least_peak=0.6)
-    assert np.array_equal(parts > 0, inside)
+def test_what_is_large_or_noise_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.maximum(ball((30, 16, 16), (8, 8, 8), 5), ball((30, 16, 16), (18, 8, 8), 5))
+    for name, most in (("MOST_VOXELS", 500), ("MOST_PEAKS", 1)):
+        with monkeypatch.context() as limits:
+            limits.setattr(f"medzsad.results.dividing.{name}", most)
+            assert parts_of(values).max() == 1
+    assert parts_of(values).max() == 2
+
+
+@pytest.mark.parametrize(("length", "count"), [(30, 1), (90, 3)])
+def test_a_bar_is_divided_at_its_dips_only_if_it_is_long(length: int, count: int) -> None:
+    values = np.zeros((length + 4, 14, 14))
+    values[2:-2, 2:12, 2:12] = (0.85 + 0.1 * np.cos(np.arange(length) / 2))[:, None, None]
+    assert parts_of(values).max() == count

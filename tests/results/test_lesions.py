@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medzsad.detectors.volume_rules import MEASURED_RULES
 from medzsad.errors import BadInput
@@ -130,6 +131,7 @@ def test_what_a_caller_asks_for_is_checked():
     assert (wanted.relative_volume, wanted.dip, wanted.neck) == (0.01, 0.9, 1.5)
     given = CandidateChoice().rules(own, has_geometry=True, own_threshold=False)
     assert (given.relative_volume, given.dip) == (0, 1)
+    assert CandidateChoice(min_volume=0.02).rules(own, has_geometry=True).relative_volume == 0
     assert CandidateChoice().rules(rules, has_geometry=True).two_classes == rules.two_classes
     assert CandidateChoice(min_volume=0.5).rules(MEASURED_RULES, has_geometry=True).min_volume_mm3 == 500
     with pytest.raises(BadInput, match="voxel size is not known"):
@@ -230,6 +232,50 @@ def test_candidates_are_divided_between_their_peaks_and_lose_no_voxel():
         assert np.count_nonzero(found.labels == number) == lesion.voxels
         assert found.labels[lesion.peak_voxel] == number
     assert len(find_lesions(anomaly_map, mask, np.eye(4)).lesions) == 2
+
+
+def test_what_is_shown_does_not_depend_on_where_it_is_divided():
+    """Neither a small knob nor a flat flap of a large candidate goes with the division."""
+    anomaly_map = np.zeros((40, 40, 12), np.float32)
+    anomaly_map[2:22, 2:22, 2:10] = 0.8
+    anomaly_map[22:24, 10, 5], anomaly_map[24:28, 9:12, 4:7] = 0.6, 0.75  # a knob on a thread
+    anomaly_map[10, 22:24, 5], anomaly_map[4:20, 24:38, 5] = 0.6, 0.75  # a flap in one slice
+    rules = CandidateRules(10.0, 0.5, 0.6, relative_volume=0.02, one_slice_width=2.0, dip=0.9, neck=0.7)
+    found = find_lesions(anomaly_map, anomaly_map > 0.5, AFFINE, rules=rules)
+    assert len(found.lesions) == 3
+    assert found.hidden == []
+    np.testing.assert_array_equal(found.labels > 0, anomaly_map > 0.5)
+    two = find_lesions(anomaly_map, anomaly_map > 0.5, AFFINE, rules=replace(rules, max_candidates=2))
+    assert [len(two.lesions), len(two.hidden)] == [2, 1]
+    assert two.labels.max() == 2
+
+
+@pytest.mark.parametrize("turn", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_division_does_not_depend_on_the_order_of_storage(turn):
+    r = np.random.default_rng(3)
+    smooth = ndimage.gaussian_filter(r.standard_normal((40, 36, 30)), 2.5)
+    values = np.round(0.5 + 0.2 * smooth / smooth.std(), 1).clip(0, 1).astype(np.float32)  # many plateaus
+    rules = CandidateRules(10.0, least_peak=0.6, dip=0.9, neck=0.7)
+    whole = find_lesions(values, values > 0.55, np.eye(4), rules=rules)
+    turned = np.transpose(values, turn)[::-1, :, ::-1]
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    for axis, source in enumerate(turn):  # voxel axes of the turned array, in the patient
+        affine[source, axis] = 1.0
+    affine[:3] = affine[:3] @ np.array(
+        [[-1, 0, 0, turned.shape[0] - 1], [0, 1, 0, 0], [0, 0, -1, turned.shape[2] - 1], [0, 0, 0, 1]]
+    )
+    again = find_lesions(turned, turned > 0.55, affine, rules=rules)
+    assert len(whole.lesions) > 3
+    assert sorted(one.voxels for one in again.lesions) == sorted(one.voxels for one in whole.lesions)
+
+
+def test_a_cut_core_in_pieces_stays_one_candidate():
+    anomaly_map = np.full((24, 24, 24), 0.6, np.float32)
+    anomaly_map[1::4, 1::4, 1::4] = 0.95
+    rules = CandidateRules(10.0, least_peak=0.6, two_classes=0.8, dip=0.9, neck=0.7)
+    found = find_lesions(anomaly_map, anomaly_map > 0.5, np.eye(4), rules=rules)
+    assert [lesion.voxels for lesion in found.lesions] == [6**3]
 
 
 def test_a_core_is_outlined_without_its_halo_and_what_has_none_is_left_alone():

@@ -81,25 +81,22 @@ def test_a_stage_goes_on_from_another(tool: ModuleType, tmp_path: Path) -> None:
     assert second.training["init"] == first.training
 
 
-def test_radiology_is_grey_and_has_slices_of_heads_where_there_are_any(
-    tool: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_radiology_is_grey_looks_and_slices_of_heads(tool: ModuleType) -> None:
     from synthetic.heads import INDEX, NAMES, Head
-
-    recipe = replace(tool.RADIOLOGY, size=48, shown=48, chunk=6)
-    args = SimpleNamespace(data=None)
-    made = tool.make_images(3, args, recipe)
-    assert made.images.shape == (6, 3, 48, 48)
-    assert torch.equal(made.images[:, 0], made.images[:, 2])
 
     tissues = np.zeros((40, 40, 40), np.uint8)
     tissues[8:32, 8:32, 8:32] = INDEX["cortex"]
     tissues[12:28, 12:28, 12:28] = INDEX["white"]
     head = Head(tissues, np.bincount(tissues.ravel(), minlength=len(NAMES)), np.array([[8, 31]] * 3))
-    monkeypatch.setattr(tool, "load_heads", lambda root: [head])
-    with_heads = tool.make_images(3, args, recipe)
-    assert with_heads.images.shape == made.images.shape
-    assert torch.equal(with_heads.images[:, 0], with_heads.images[:, 2])
-    assert with_heads.images.min() == 0
-    assert with_heads.images.max() <= 1
-    assert torch.equal(with_heads.masks.flatten(1).any(1).long(), with_heads.labels)
+    recipe = replace(tool.RADIOLOGY, size=48, shown=48, chunk=6)
+    made = tool.make_images(3, recipe, tool.Sources([head], [], None))
+    assert made.images.shape == (6, 3, 48, 48)
+    assert torch.equal(made.images[:, 0], made.images[:, 2])
+    assert made.images.min() == 0
+    assert made.images.max() <= 1
+    assert torch.equal(made.masks.flatten(1).any(1).long(), made.labels)
+    looks = tool.make_images(3, replace(recipe, heads=0.0), None)
+    assert looks.images.shape == made.images.shape
+    for sources in (None, tool.Sources([], [], None)):
+        with pytest.raises(ValueError, match="needs label maps"):
+            tool.make_images(3, recipe, sources)

@@ -95,7 +95,7 @@ def test_shown_volumes_do_not_change_the_other_samples(tool: ModuleType, sources
 
 
 def test_no_lesions_where_none_are_asked_for(tool: ModuleType, sources) -> None:
-    for shares in ((1, 0, 0), (0, 1, 0)):
+    for shares in ((1, 0, 0), (0, 1, 0), (0, 0, 0, 0, 1)):
         assert not tool.generate(5, 8, 64, sources, abnormal=0, shares=shares).labels.any()
 
 

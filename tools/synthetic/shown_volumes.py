@@ -44,7 +44,9 @@ class ShownSlices(NamedTuple):
     brain: np.ndarray
 
 
-def draw_shown(r: np.random.Generator, count: int, size: int, heads: list[Head]) -> ShownSlices:
+def draw_shown(
+    r: np.random.Generator, count: int, size: int, heads: list[Head], *, lesions: bool = True
+) -> ShownSlices:
     """Draw slices of as many heads as it takes.
 
     Args:
@@ -52,12 +54,13 @@ def draw_shown(r: np.random.Generator, count: int, size: int, heads: list[Head])
         count: of slices, at least 1.
         size: side of the slices in pixels.
         heads: of :func:`synthetic.heads.load_heads`.
+        lesions: take half of the slices from heads with lesions.
     """
     parts = []
     for first in range(0, count, OF_EACH):
         made = draw_head_volume(np.random.default_rng(FIRST_SEED + int(r.integers(2**40))), heads)
         many = min(OF_EACH, count - first)
-        of_sick = many // 2 + int(many % 2 and r.random() < 0.5)
+        of_sick = (many // 2 + int(many % 2 and r.random() < 0.5)) * lesions
         made = cut_ends(r, made) if r.random() < CUT else made
         for sick, some in ((True, of_sick), (False, many - of_sick)):
             if some:
@@ -72,6 +75,8 @@ def draw_shown(r: np.random.Generator, count: int, size: int, heads: list[Head])
 def cut_ends(r: np.random.Generator, made: HeadVolume) -> HeadVolume:
     """Return a volume whose field of view ends earlier: below anywhere up to the brain's middle."""
     inside = np.flatnonzero(made.brain.any(axis=(0, 1)))
+    if not inside.size:
+        return made
     low = int(r.integers(0, (inside[0] + inside[-1]) // 2 + 1))
     high = int(r.integers((inside[0] + 2 * inside[-1]) // 3, made.normal.shape[2]))
     kept = (slice(None), slice(None), slice(low, high + 1))

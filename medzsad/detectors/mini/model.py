@@ -179,7 +179,7 @@ class MedzsadMini(RoutedDetector):
             if wanted:
                 setattr(self, f"{kind}_network", self._over_the_same_encoder(kind))
         if other_scores:
-            self.opinions = Opinions(self._with_opinions(), other_scores)
+            self.opinions = Opinions(self._opinion_networks(), other_scores)
         if neighbour_mm is not None:
             third = SliceNetwork(unet_share=float(slice_unet), **self.network_settings)
             self.slice_network = third.to(memory_format=torch.channels_last)
@@ -189,6 +189,8 @@ class MedzsadMini(RoutedDetector):
             kind: {name: tuple(pair) for name, pair in pairs.items()}
             for kind, pairs in (calibration or {kind: AS_IT_IS for kind in KINDS}).items()
         }
+        if any(set(AS_IT_IS) - set(pairs) for pairs in self.calibration.values()):
+            raise ValueError(f"calibration must have {', '.join(AS_IT_IS)} of each kind")
         self.normal_scores = read_normal_scores(normal_scores)
         self.eval()
 
@@ -208,7 +210,7 @@ class MedzsadMini(RoutedDetector):
             raise ValueError(f"a network for {kind} goes with colour 'lite0'")
         return ColourNetwork(self.colour_network.encoder).to(memory_format=torch.channels_last)
 
-    def _with_opinions(self) -> dict[str, ColourNetwork]:
+    def _opinion_networks(self) -> dict[str, ColourNetwork]:
         """Return the networks whose scores may count for grey images, by kind."""
         named = {"colour": self.colour_network, "radiology": self.radiology_network}
         return {kind: network for kind, network in named.items() if isinstance(network, ColourNetwork)}
@@ -258,9 +260,9 @@ class MedzsadMini(RoutedDetector):
         prediction = self._calibrated(maps, probability, kind)
         if brain is not None:
             return SlicePrediction(*prediction, brain.float().sigmoid())
-        return (
-            prediction if kind != "grey" or self.opinions is None else self._mixed(prediction, inputs[:batch])
-        )
+        if kind == "grey" and self.opinions is not None:
+            return self._mixed(prediction, inputs[:batch])
+        return prediction
 
     def _calibrated(self, maps: Tensor, probability: Tensor, kind: str) -> Prediction:
         """Return what a network of a kind says, from its map (B, h, w) and its probabilities (B,)."""
@@ -341,7 +343,7 @@ class MedzsadMini(RoutedDetector):
                 network = getattr(detector, part)
                 if network is not None:
                     load_learned(network, tensors_of(checkpoint, part))
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]  # torch lists every key after it
             raise ModelNotReady(f"the checkpoint does not fit medzsad-mini: {reason}") from error
         return detector

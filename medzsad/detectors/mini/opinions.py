@@ -30,10 +30,12 @@ class Opinions(nn.Module):
 
     def __init__(self, networks: Mapping[str, ColourNetwork], shares: Mapping[str, float]) -> None:
         super().__init__()
+        if not isinstance(shares, Mapping) or not all(isinstance(v, int | float) for v in shares.values()):
+            raise ValueError("other_scores must be a share for each kind of network")
         if set(shares) - set(networks):
             missing = ", ".join(sorted(set(shares) - set(networks)))
             raise ValueError(f"other_scores names networks that are not there: {missing}")
-        if not shares or min(shares.values()) <= 0 or sum(shares.values()) >= 1:
+        if not all(share > 0 for share in shares.values()) or not 0 < sum(shares.values()) < 1:
             raise ValueError("the shares of other_scores must be above 0, and together below 1")
         self.shares = {kind: float(share) for kind, share in shares.items()}
         self.networks = nn.ModuleList(networks[kind] for kind in self.shares)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import copy
-from dataclasses import replace
 from functools import partial
 from typing import Self
 
@@ -120,9 +119,7 @@ class RoutedDetector(AnomalyDetector):
         detector = copy.copy(self)
         detector.image_size = self.slice_size
         if colour or self.threshold not in (self.image_threshold, self.slice_threshold):
-            detector.volume_rules = replace(
-                self.volume_rules, least_peak=0.0, relative_volume=0.0, dip=1.0, fine_mm=0.0
-            )
+            detector.volume_rules = self.volume_rules.for_any_values()
         if not colour or self.slice_network is None:
             detector.kind = "slice"
             detector.neighbour_mm = self.slice_neighbour_mm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from medzsad.detectors.checkpoint import read_checkpoint, save_checkpoint
 from medzsad.detectors.mini.colour import ColourNetwork
 from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.detectors.mini.opinions import Opinions
+from medzsad.errors import ModelNotReady
 from medzsad.scans.scan import Modality
 
 SHARES = {"colour": 0.4, "radiology": 0.3}
@@ -98,12 +100,19 @@ def test_a_graph_of_the_grey_network_holds_them(mixed: MedzsadMini) -> None:
     [
         ({"colour": 0.5, "radiology": 0.5}, "below 1"),
         ({"colour": 0.0}, "above 0"),
+        ({"colour": float("nan")}, "above 0"),
         ({"ultrasound": 0.2}, "not there: ultrasound"),
+        (["colour"], "for each kind"),
+        ({"colour": "much"}, "for each kind"),
     ],
 )
-def test_impossible_shares(shares: dict[str, float], message: str) -> None:
+def test_impossible_shares(shares: Any, message: str, plain: MedzsadMini) -> None:
     with pytest.raises(ValueError, match=message):
         detector_of_images(radiology=True, other_scores=shares)
+    checkpoint = plain.to_checkpoint()
+    checkpoint.settings["other_scores"] = shares
+    with pytest.raises(ModelNotReady, match=message):  # of a user's file: one line
+        MedzsadMini.from_checkpoint(checkpoint)
 
 
 def test_they_need_the_encoder() -> None:

@@ -110,7 +110,8 @@ def test_candidates_need_a_least_peak_with_a_unet_in_grey_volumes_at_its_own_thr
     volume = detector.for_volume()
     for seen in (detector, volume, volume.for_volume()):
         assert seen.volume_rules == UNET_RULES
-    undivided = replace(UNET_RULES, least_peak=0.0, relative_volume=0.0, dip=1.0, fine_mm=0.0)
+    undivided = replace(UNET_RULES, least_peak=0.0, relative_volume=0.0, dip=1.0)
+    assert UNET_RULES.for_any_values() == undivided
     assert detector.for_volume(colour=True).volume_rules == undivided
     detector.threshold = 0.3  # a caller's
     assert detector.for_volume().threshold == 0.3
