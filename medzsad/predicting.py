@@ -166,14 +166,7 @@ def predict(
 
     from medzsad.detectors.normal_scores import context_of
     from medzsad.detectors.volume_rules import NO_RULES, rules_for
-    from medzsad.inference.planes import (
-        brain_of,
-        detect_slices,
-        follow_scan,
-        mean_map,
-        threshold_of,
-        with_fine_map,
-    )
+    from medzsad.inference.planes import brain_of, detect_slices, follow_scan, mean_map, threshold_of
     from medzsad.zoo.loading import load_spec
 
     if isinstance(detector, str):
@@ -228,7 +221,6 @@ def predict(
         )
     if rules.guide_mm and not scan.is_colour:
         follow_scan(outputs, prepared, region, rules.guide_mm)
-    outputs = with_fine_map(outputs, rules.fine_part)
     if region is not None:
         outputs = [output.within(region) for output in outputs]
     anomaly_map = mean_map([output.anomaly_map for output in outputs])

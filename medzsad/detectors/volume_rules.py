@@ -33,8 +33,6 @@ class VolumeRules:
             without it interpolation, fills the map between (:mod:`medzsad.inference.slice_step`).
         guide_mm: maps of grey volumes follow the scan: a guided filter of this radius
             (:mod:`medzsad.inference.guided`).
-        fine_mm: resolution along the stack of a second map, which does not follow the scan; 0 for none.
-        fine_part: the map is nowhere below this part of that finer one, where small peaks keep their height.
         least_area: slices with less foreground than this part of the largest slice's are not predicted.
         relative_peak: candidates whose highest value is below this part of the volume's highest are hidden.
         least_peak: candidates whose highest value is below this are hidden, also where no other is higher,
@@ -59,8 +57,6 @@ class VolumeRules:
     resolution_mm: float = 0.0
     apart_mm: float = 0.0
     guide_mm: float = 0.0
-    fine_mm: float = 0.0
-    fine_part: float = 0.0
     least_area: float = 0.0
     relative_peak: float = 0.0
     least_peak: float = 0.0

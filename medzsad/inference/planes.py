@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +49,6 @@ def detect_slices(
             resolution_mm=rules.resolution_mm,
             apart_mm=rules.apart_mm,
             first_pass=first_pass,
-            fine_mm=0.0 if scan.is_colour or part in detector.parts[1:] else rules.fine_mm,
         )(scan.voxels, part, prepared.foreground, region=region)
 
     outputs = [output_of(next(iter(detector.parts), detector), plane) for plane in prepared.planes]
@@ -84,18 +82,6 @@ def follow_scan(
             scan.spacing,
             radius_mm,
         )
-
-
-def with_fine_map(outputs: list[SliceWiseOutput], part: float) -> list[SliceWiseOutput]:
-    """Return outputs whose map is nowhere below so large a part of what it is at its finer resolution.
-
-    All maps are used up.
-    """
-    for output in outputs:
-        if output.fine_map is not None:
-            np.multiply(output.fine_map, np.float32(part), out=output.fine_map)
-            np.maximum(output.anomaly_map, output.fine_map, out=output.anomaly_map)
-    return [replace(output, fine_map=None) for output in outputs]
 
 
 def brain_of(outputs: list[SliceWiseOutput], prepared: PreparedVolume) -> BrainRegion:

@@ -40,7 +40,6 @@ class SliceWiseOutput:
         brain: bool (X, Y, Z), where the detector sees brain; None of one that does not mark it.
         threshold: that the detector has for images that look like these; None where looks decide nothing.
         refined: how many slices were predicted again after a first pass.
-        fine_map: float32 (X, Y, Z), the map smoothed less along the stack, where that was asked for.
     """
 
     plane: Plane
@@ -51,7 +50,6 @@ class SliceWiseOutput:
     brain: np.ndarray | None = None
     threshold: float | str | None = None
     refined: int = 0
-    fine_map: np.ndarray | None = None
 
     def joined(
         self, other: SliceWiseOutput, foreground: np.ndarray, *, keeps_map: bool = False
@@ -117,10 +115,9 @@ class SliceWisePredictor:
     Slices without foreground are not computed; the others are cropped to the foreground of the whole volume
     (so that the scale is the same in every slice), brought to square pixels, padded with black to a square of
     the detector's size and sent through in batches. Maps are brought back to the voxels slice by slice, so
-    memory is bounded by the volume, its map, the finer one if it is asked for, and one batch. A detector with
-    a ``neighbour_mm`` sees with each slice those that far below and above
-    (:mod:`medzsad.detectors.volume_intensity`); at the ends of the volume the last slice stands for what
-    would lie beyond.
+    memory is bounded by the volume, its map and one batch. A detector with a ``neighbour_mm`` sees with each
+    slice those that far below and above (:mod:`medzsad.detectors.volume_intensity`); at the ends of the
+    volume the last slice stands for what would lie beyond.
 
     Args:
         plane: axial, coronal or sagittal.
@@ -134,7 +131,6 @@ class SliceWisePredictor:
         apart_mm: slices that lie closer are not all predicted, see :mod:`medzsad.inference.slice_step`.
         first_pass: side in pixels at which all are predicted first, see :mod:`medzsad.inference.first_pass`;
             0 for none.
-        fine_mm: also give the map at this resolution along the stack; 0 for not.
     """
 
     def __init__(
@@ -149,7 +145,6 @@ class SliceWisePredictor:
         resolution_mm: float = 0.0,
         apart_mm: float = 0.0,
         first_pass: int = 0,
-        fine_mm: float = 0.0,
     ) -> None:
         if plane not in STACK_AXIS:
             raise ValueError(f"plane must be axial, coronal or sagittal, got {plane}")
@@ -164,7 +159,6 @@ class SliceWisePredictor:
         self.resolution_mm = resolution_mm
         self.apart_mm = apart_mm
         self.first_pass = first_pass
-        self.fine_mm = fine_mm
 
     def __call__(
         self,
@@ -209,17 +203,12 @@ class SliceWisePredictor:
             scores, probabilities = self._predict_twice(network, predicted, work, refined)
         else:
             scores, probabilities = self._predict(network, self._shown(predicted), predicted, work)
-        body = [slice(*edges) for edges in box_around(foreground)]
-        body[axis] = slice(None)
-        seen, fine_map = predicted, None
-        if self.fine_mm:
-            fine_map = anomaly_map.copy()
-            fill_between(fine_map, axis, predicted, indices)
-            smooth_along_stack(fine_map[tuple(body)], axis, indices, self.fine_mm, self.spacing[axis])
-            fine_map *= foreground
+        seen = predicted
         if self.apart_mm > self.resolution_mm:  # too far apart for the smoothing to fill what lies between
             fill_between(anomaly_map, axis, predicted, indices)
             seen = indices
+        body = [slice(*edges) for edges in box_around(foreground)]
+        body[axis] = slice(None)
         smooth_along_stack(
             anomaly_map[tuple(body)], axis, seen, self.resolution_mm, self.spacing[axis], shown=indices
         )
@@ -232,7 +221,7 @@ class SliceWisePredictor:
                 fill_between(brain, axis, predicted, indices)
                 brain &= foreground
         return SliceWiseOutput(
-            self.plane, anomaly_map, indices, scores, probabilities, brain, threshold, len(refined), fine_map
+            self.plane, anomaly_map, indices, scores, probabilities, brain, threshold, len(refined)
         )
 
     def _shown(self, indices: Iterable[int], total: int | None = None) -> Iterator[int]:

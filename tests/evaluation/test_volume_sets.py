@@ -14,8 +14,11 @@ from medzsad.detectors.references import Brightness
 from medzsad.detectors.volume_rules import VolumeRules
 from medzsad.evaluation.cache import PredictionCache
 from medzsad.evaluation.settings import EvaluationSettings
-from medzsad.evaluation.volume_sets import evaluate_volumes
+from medzsad.evaluation.volume_sets import evaluate_volumes, findings_of
+from medzsad.metrics.lesionwise import LesionRule
 from medzsad.predicting import predict
+from medzsad.results.lesions import CandidateRules
+from medzsad.scans.readers import read_scan
 
 SETTINGS = EvaluationSettings(resamples=50)
 
@@ -76,6 +79,23 @@ def test_a_threshold_of_the_callers_lifts_the_least_peak_as_in_predict(volumes: 
     assert hidden.hidden_lesions
     shown = predict(scan, detector, threshold=hidden.threshold)
     assert shown.lesions == hidden.hidden_lesions
+
+
+def test_lesions_are_matched_with_the_candidates_that_predict_lists() -> None:
+    anomaly_map = np.zeros((24, 12, 12), np.float32)
+    anomaly_map[2:9, 3:10, 3:10], anomaly_map[12:19, 3:10, 3:10] = 0.9, 0.8
+    anomaly_map[9:12, 6, 6] = 0.55  # a thread between two lesions, of which one is only found if divided
+    anomaly_map[22, 1, 1] = 0.6  # a speck
+    label = np.zeros(anomaly_map.shape, np.uint8)
+    label[2:9, 3:10, 3:10] = label[14:17, 5:8, 5:8] = 1
+    scan = read_scan(anomaly_map, affine=np.eye(4), name="map")
+    rule = LesionRule(threshold=0.5, min_overlap=0.05, overlap="iou")
+    plain = CandidateRules()
+    divided = CandidateRules(10.0, least_peak=0.6, dip=0.9, neck=0.7)
+    for rules, scores, false in ((plain, [0.9, -np.inf], 1), (divided, [0.9, 0.8], 0)):
+        found = findings_of(anomaly_map, label, scan, rule, 0.5, rules)
+        np.testing.assert_allclose(found.lesion_scores, scores, rtol=1e-6)
+        assert len(found.false_positive_scores) == false
 
 
 def test_counted_voxels_bound_the_exact_ones(volumes: SampleSet, brightness: Brightness) -> None:

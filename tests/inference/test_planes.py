@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from medzsad.inference.planes import brain_of, follow_scan, mean_map, with_fine_map
+from medzsad.inference.planes import brain_of, follow_scan, mean_map
 from medzsad.inference.slicewise import SliceWiseOutput
 from medzsad.scans.prepared import PreparedVolume
 from medzsad.scans.readers import read_scan
@@ -56,19 +54,6 @@ def test_each_plane_is_followed_by_itself() -> None:
     alone = output_of(Plane.AXIAL, (0.01 + 0.5 * ball(6, (22, 20, 20))).astype(np.float32))
     follow_scan([alone], prepared, None, 8.0)
     np.testing.assert_array_equal(outputs[0].anomaly_map, alone.anomaly_map)
-
-
-def test_small_peaks_keep_most_of_their_height() -> None:
-    smooth = np.full(SHAPE, 0.3, np.float32)
-    fine = np.zeros(SHAPE, np.float32)
-    fine[20, 20, 20], fine[5, 5, 5] = 0.9, 0.2
-    output = replace(output_of(Plane.AXIAL, smooth.copy()), fine_map=fine)
-    (after,) = with_fine_map([output], 0.8)
-    assert after.fine_map is None
-    assert after.anomaly_map[20, 20, 20] == np.float32(0.8) * np.float32(0.9)
-    assert np.count_nonzero(after.anomaly_map != smooth) == 1
-    (same,) = with_fine_map([output_of(Plane.AXIAL, smooth.copy())], 0.8)
-    np.testing.assert_array_equal(same.anomaly_map, smooth)
 
 
 def test_the_brain_is_where_most_planes_see_one() -> None:

@@ -275,24 +275,3 @@ def test_with_a_step_fewer_slices_are_predicted_and_the_map_stays_close(blobs):
     for index in (3, 4, 6, 8, 10, 12, 14, 16):
         assert np.array_equal(output.anomaly_map[..., index], exact.anomaly_map[..., index])
     assert not output.anomaly_map[~inside].any()
-
-
-def test_a_finer_map_is_given_besides(blobs):
-    volume, inside = blobs
-    spacing = (1.0, 1.0, 2.0)
-    usual = SliceWisePredictor(Plane.AXIAL, spacing, resolution_mm=6.0)(volume, Brightness(), inside)
-    both = SliceWisePredictor(Plane.AXIAL, spacing, resolution_mm=6.0, fine_mm=2.0)
-    seen = both(volume, Brightness(), inside)
-    plain = SliceWisePredictor(Plane.AXIAL, spacing)(volume, Brightness(), inside)
-    assert usual.fine_map is None
-    np.testing.assert_array_equal(seen.anomaly_map, usual.anomaly_map)
-    np.testing.assert_allclose(seen.fine_map, plain.anomaly_map)  # slices of 2 mm are not smoothed for it
-    assert seen.fine_map.max() > usual.anomaly_map.max() + 0.05
-
-    thin = SliceWisePredictor(Plane.AXIAL, (1.0, 1.0, 1.0), resolution_mm=3.0, apart_mm=3.0, fine_mm=2.0)(
-        volume, Brightness(), inside
-    )
-    whole = SliceWisePredictor(Plane.AXIAL, (1.0, 1.0, 1.0))(volume, Brightness(), inside)
-    assert not thin.fine_map[~inside].any()
-    far, near = (np.abs(each - whole.anomaly_map).max() for each in (thin.anomaly_map, thin.fine_map))
-    assert near < 0.8 * far  # what lies between was filled, and less was lost

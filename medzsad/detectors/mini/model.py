@@ -43,8 +43,6 @@ MIXED = "mixed"  # and of the scores of grey images, where other networks have a
 # Of maps with the U-Net and candidates in them: chosen on even volumes of shared data and normal scans.
 UNET_RULES = replace(
     MEASURED_RULES,
-    fine_mm=2.0,
-    fine_part=0.8,
     least_peak=0.6,
     relative_volume=0.005,
     dip=0.9,
