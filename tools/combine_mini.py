@@ -37,7 +37,7 @@ UNET_SHARE = 0.4
 # Of other networks in the scores of grey images: chosen on even halves of BrainMRI and Br35H.
 OTHER_SCORES = {"colour": 1 / 3, "radiology": 1 / 3}
 # Of maps of slices, chosen in the same way.
-SLICE_THRESHOLD = 0.5
+SLICE_THRESHOLD = 0.55
 
 
 def combine(grey: Checkpoint, colour: Checkpoint, image_size: int | None = None) -> Checkpoint:

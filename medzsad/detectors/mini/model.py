@@ -41,13 +41,7 @@ PREFIXES = {  # of their tensors in a checkpoint
 KINDS = ("grey", "colour", "ultrasound", "slice")  # of images, as far as calibration is concerned
 MIXED = "mixed"  # and of the scores of grey images, where other networks have a say in them
 # Of maps with the U-Net and candidates in them: chosen on even volumes of shared data and normal scans.
-UNET_RULES = replace(
-    MEASURED_RULES,
-    least_peak=0.6,
-    relative_volume=0.005,
-    dip=0.9,
-    neck=1.5,
-)
+UNET_RULES = replace(MEASURED_RULES, least_peak=0.7, relative_volume=0.005, dip=0.95, neck=1.0)
 AS_IT_IS = {"map": (1.0, 0.0), "probability": (1.0, 0.0), "score": (1.0, 0.0)}
 
 
