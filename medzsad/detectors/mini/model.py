@@ -236,7 +236,6 @@ class MedzsadMini(RoutedDetector):
     def _detect(
         self, network: MiniNetwork | ColourNetwork, inputs: Tensor, kind: str
     ) -> Prediction | SlicePrediction:
-        batch = inputs.shape[0]
         flip = self.flip and network.mirrored
         if flip:
             inputs = torch.cat([inputs, inputs.flip(-1)])
@@ -245,19 +244,23 @@ class MedzsadMini(RoutedDetector):
             pixel, image, brain = network.marks(inputs)
         else:
             pixel, image = network(inputs)
-        maps, probability = pixel.float().softmax(1)[:, 1], image.float().softmax(1)[:, 1]
-        if flip:
-            maps = (maps[:batch] + maps[batch:].flip(-1)) / 2
-            probability = (probability[:batch] + probability[batch:]) / 2
-        prediction = self._calibrated(maps, probability, kind)
+        prediction = self._calibrated(pixel, image, kind, flip)
         if brain is not None:
             return SlicePrediction(*prediction, brain.float().sigmoid())
         if kind == "grey" and self.opinions is not None:
-            return self._mixed(prediction, inputs[:batch])
+            return self._mixed(prediction, inputs, flip)
         return prediction
 
-    def _calibrated(self, maps: Tensor, probability: Tensor, kind: str) -> Prediction:
-        """Return what a network of a kind says, from its map (B, h, w) and its probabilities (B,)."""
+    def _calibrated(self, pixel: Tensor, image: Tensor, kind: str, flip: bool) -> Prediction:
+        """Return what a network of a kind says, from its logits (B, 2, h, w) and (B, 2).
+
+        With ``flip`` the second half of the batch is the mirrored first, and their mean counts.
+        """
+        maps, probability = pixel.float().softmax(1)[:, 1], image.float().softmax(1)[:, 1]
+        if flip:
+            batch = len(maps) // 2
+            maps = (maps[:batch] + maps[batch:].flip(-1)) / 2
+            probability = (probability[:batch] + probability[batch:]) / 2
         with torch.autocast(maps.device.type, enabled=False):
             maps = gaussian_smooth(maps, self.smoothing)
         score = (1 - self.score_mix) * probability + self.score_mix * maps.amax((1, 2))
@@ -268,12 +271,11 @@ class MedzsadMini(RoutedDetector):
             platt(probability, *pairs["probability"]),
         )
 
-    def _mixed(self, own: Prediction, inputs: Tensor) -> Prediction:
+    def _mixed(self, own: Prediction, inputs: Tensor, flip: bool) -> Prediction:
         """Return a prediction of grey images with the scores of all that have a say in them."""
         opinions = certain(self.opinions)
         others = [
-            (kind, self._calibrated(pixel.float().softmax(1)[:, 1], image.float().softmax(1)[:, 1], kind))
-            for kind, pixel, image in opinions(inputs)
+            (kind, self._calibrated(pixel, image, kind, flip)) for kind, pixel, image in opinions(inputs)
         ]
         pairs = self.calibration.get(MIXED, AS_IT_IS)
         score = opinions.mean(own.image_score, [(kind, said.image_score) for kind, said in others])

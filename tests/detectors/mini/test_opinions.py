@@ -39,15 +39,21 @@ def test_scores_of_grey_images_are_means_of_logits_and_maps_stay(
     grey = torch.cat([surface, scan])
     before, after = plain(grey), mixed(grey)
     assert torch.equal(before.anomaly_map, after.anomaly_map)
-    others = {
-        kind: plain._detect(getattr(plain, f"{kind}_network"), plain.preprocess(grey), kind)
-        for kind in SHARES
-    }
+    both = plain.preprocess(torch.cat([grey, grey.flip(-1)]))  # mirrored images get the same scores
+    others = {}
+    for kind in SHARES:
+        pixel, image = getattr(plain, f"{kind}_network")(both)
+        others[kind] = plain._calibrated(pixel, image, kind, True)
     for name in ("image_score", "image_probability"):
         wanted = 0.3 * torch.logit(getattr(before, name))
         for kind, share in SHARES.items():
             wanted = wanted + share * torch.logit(getattr(others[kind], name))
         torch.testing.assert_close(torch.logit(getattr(after, name)), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_mirrored_image_gets_the_same_scores(mixed: MedzsadMini) -> None:
+    _, _, scan = pictures()
+    torch.testing.assert_close(mixed(scan).image_score, mixed(scan.flip(-1)).image_score, atol=1e-5, rtol=0)
 
 
 def test_nothing_else_changes(plain: MedzsadMini, mixed: MedzsadMini) -> None:
@@ -74,7 +80,7 @@ def test_the_encoder_runs_once_for_all(mixed: MedzsadMini, monkeypatch: pytest.M
     encoder = mixed.colour_network.encoder
     monkeypatch.setattr(encoder, "forward", lambda x, run=encoder.forward: calls.append(len(x)) or run(x))
     mixed(pictures()[2])
-    assert calls == [1]
+    assert calls == [2]  # the image and its mirror image
     assert mixed.radiology_network.encoder is encoder
 
 
