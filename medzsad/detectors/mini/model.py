@@ -258,7 +258,7 @@ class MedzsadMini(RoutedDetector):
         """
         maps, probability = pixel.float().softmax(1)[:, 1], image.float().softmax(1)[:, 1]
         if flip:
-            batch = len(maps) // 2
+            batch = maps.shape[0] // 2  # len() would fix the size of a graph
             maps = (maps[:batch] + maps[batch:].flip(-1)) / 2
             probability = (probability[:batch] + probability[batch:]) / 2
         with torch.autocast(maps.device.type, enabled=False):
