@@ -127,6 +127,13 @@ DEFAULT = "medzsad-mini"
 )
 @click.option("--min-lesion-ml", default=0.0, metavar="X", help="Ignore smaller lesions of the truth.")
 @click.option(
+    "--min-lesion-iou",
+    default=0.1,
+    show_default=True,
+    metavar="X",
+    help="IoU from which on a candidate finds a lesion.",
+)
+@click.option(
     "--masks",
     default="auto",
     show_default=True,
@@ -297,6 +304,7 @@ def _settings(
     settings = EvaluationSettings(
         size=_side(size),
         minimum_lesion_ml=options["min_lesion_ml"],
+        minimum_lesion_iou=options["min_lesion_iou"],
         class_name=name_of(options["organ"], options["class_name"]),
         **{name: options[name] for name in names},
     )

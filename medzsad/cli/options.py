@@ -22,6 +22,7 @@ _OTHERWISE = {
     "cors_origins": "--cors-origin",
     "headers": "--dicomweb-header",
     "mapping": "--map",
+    "minimum_lesion_iou": "--min-lesion-iou",
     "minimum_lesion_ml": "--min-lesion-ml",
     "name": "--as",
     "normals_dir": "--normals-dir",

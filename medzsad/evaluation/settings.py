@@ -39,6 +39,8 @@ class EvaluationSettings(Settings):
         seed: of the bootstrap.
         foreground_only: for volumes, compare only voxels inside the given foreground masks.
         minimum_lesion_ml: smaller lesions of the ground truth do not count for the lesion-wise figures.
+        minimum_lesion_iou: a lesion is found by a candidate of at least this IoU with it; 0 asks for a shared
+            voxel. With that, one candidate over a whole organ would find all of them.
         class_name: what texts call all images; None for the names that the set's classes have
             (:func:`medzsad.datasets.catalog.name_in_texts`).
     """
@@ -54,6 +56,7 @@ class EvaluationSettings(Settings):
     seed: int = Field(default=0, ge=0)
     foreground_only: bool = False
     minimum_lesion_ml: float = Field(default=0.0, ge=0)
+    minimum_lesion_iou: float = Field(default=0.1, ge=0, le=1)
     class_name: str | None = None
 
     def __post_init__(self) -> None:

@@ -76,7 +76,9 @@ def evaluate_volumes(
         candidate_rules = CandidateChoice().rules(
             told[name].for_volume().volume_rules, has_geometry=True, own_threshold=settings.threshold is None
         )
-        rule = LesionRule(threshold, min_lesion_mm3=1000 * settings.minimum_lesion_ml)
+        rule = LesionRule(
+            threshold, 1000 * settings.minimum_lesion_ml, settings.minimum_lesion_iou, overlap="iou"
+        )
         cases: list[dict[str, Any]] = []
         findings: list[CaseFindings] = []
         for sample in members:

@@ -24,6 +24,7 @@ from medzsad.metrics.bootstrap import Draws
         ({"resamples": -1}, "resamples"),
         ({"seed": -1}, "seed"),
         ({"minimum_lesion_ml": -1.0}, "minimum_lesion_ml"),
+        ({"minimum_lesion_iou": 1.5}, "minimum_lesion_iou"),
         ({"masks": "round"}, "masks"),
         ({"class_name": " - "}, "class_name must not be empty"),
     ],

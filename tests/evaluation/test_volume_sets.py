@@ -61,6 +61,15 @@ def test_lesions_are_counted(volumes: SampleSet, brightness: Brightness) -> None
     assert none.figures["lesion"]["lesion_sensitivity"].reason == "no lesion in any scan"
 
 
+def test_one_candidate_over_the_whole_body_finds_nothing(volumes: SampleSet, brightness: Brightness) -> None:
+    """Unless a shared voxel is enough, which is for who asks for it."""
+    everything = replace(SETTINGS, threshold=0.0)
+    for settings, found in ((everything, 0.0), (replace(everything, minimum_lesion_iou=0.0), 1.0)):
+        cache = PredictionCache(None, brightness, {})
+        (outcome,), _ = evaluate_volumes(brightness, volumes, settings, threshold=0.0, cache=cache)
+        assert outcome.figures["lesion"]["lesion_sensitivity"].value == found
+
+
 class Faint(Brightness):
     """Of its candidates all are too faint, unless a caller gives a threshold."""
 
