@@ -2,7 +2,7 @@
 
     python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour
     python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour_ultrasound
-    python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour_grey
+    python tools/train_mini.py --data "$MEDZSAD_SHARED" --work mini-run --stage colour_radiology
 
 The others go on from the decoder of the first: one with a look of its own for ultrasound of the thyroid, one
 with the looks of radiology and slices of anatomical label maps, for what stands beside the grey network. The
@@ -98,7 +98,7 @@ ULTRASOUND = ColourRecipe(
 # brain, abstract, body, real, endoscopy, ultrasound, surface, objects, skin, colon
 RADIOLOGY_LOOKS = (0.50, 0.10, 0.08, 0.20, 0, 0.04, 0.04, 0, 0, 0.04)
 RADIOLOGY = ColourRecipe(
-    "colour_grey",
+    "colour_radiology",
     "colour",
     seed=5,
     shares=RADIOLOGY_LOOKS,

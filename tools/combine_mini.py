@@ -32,9 +32,9 @@ from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_check
 from medzsad.detectors.mini.model import AS_IT_IS, KINDS, PREFIXES, MedzsadMini
 
 # Of the U-Net beside the network for slices: chosen on even volumes of shared data and the normal ones, where
-# a half gives no better maps of small lesions and has candidates in a normal T1.
+# 0.55 gives no better maps of small lesions and has candidates in a normal CT.
 UNET_SHARE = 0.4
-# Of other networks in the scores of grey images: chosen on even halves of BrainMRI and Br35H.
+# Of other networks in the scores of grey images: all three count alike.
 OTHER_SCORES = {"colour": 1 / 3, "radiology": 1 / 3}
 # Of maps of slices, chosen in the same way.
 SLICE_THRESHOLD = 0.55
@@ -112,8 +112,7 @@ def add_ultrasound(detector: Checkpoint, part: Checkpoint) -> Checkpoint:
     Raises:
         ValueError: if the encoders differ.
     """
-    if detector.settings.get("encoder") != part.settings["encoder"]:
-        raise ValueError("the networks for colours and for ultrasound have different encoders")
+    _check_encoder(detector, part, "ultrasound")
     return _with_network(detector, part, "ultrasound", {"ultrasound": True})
 
 
@@ -122,14 +121,19 @@ def add_radiology(detector: Checkpoint, part: Checkpoint) -> Checkpoint:
 
     Args:
         detector: one that has a network of the same encoder for colours.
-        part: what the stage "colour_grey" of train_mini wrote.
+        part: what the stage "colour_radiology" of train_mini wrote.
 
     Raises:
         ValueError: if the encoders differ.
     """
-    if detector.settings.get("encoder") != part.settings["encoder"]:
-        raise ValueError("the networks for colours and for radiology have different encoders")
+    _check_encoder(detector, part, "radiology")
     return _with_network(detector, part, "radiology", {"radiology": True, "other_scores": OTHER_SCORES})
+
+
+def _check_encoder(detector: Checkpoint, part: Checkpoint, kind: str) -> None:
+    """Raise ValueError if a network was trained over another encoder than the detector's for colours."""
+    if detector.settings.get("encoder") != part.settings["encoder"]:
+        raise ValueError(f"the networks for colours and for {kind} have different encoders")
 
 
 def add_slices(detector: Checkpoint, slices: Checkpoint, neighbour_mm: float) -> Checkpoint:

@@ -4,11 +4,11 @@
 
 Two stages (:data:`STAGES`): one network learns all looks at a small size; then a copy goes on with the looks
 of radiology in grey, at the size of the detector. A third, "colour" (:mod:`colour_stage`), trains a decoder
-over frozen features with the looks of cameras and endoscopes; "colour_ultrasound" and "colour_grey" go on
-from it. The next, "slice" (:mod:`slice_stage`), goes on from the grey one with slices of volumes, and "unet"
-(:mod:`unet_stage`) trains the small network beside it. Kill it and start it again with the same ``--work``:
-it goes on from the last saved state. ``--stage`` runs one stage, ``--steps-factor 0.01`` tries everything in
-a minute.
+over frozen features with the looks of cameras and endoscopes; "colour_ultrasound" and "colour_radiology"
+go on from it. The next, "slice" (:mod:`slice_stage`), goes on from the grey one with slices of volumes, and
+"unet" (:mod:`unet_stage`) trains the small network beside it. Kill it and start it again with the same
+``--work``: it goes on from the last saved state. ``--stage`` runs one stage, ``--steps-factor 0.01`` tries
+everything in a minute.
 
 In the first two, each core is one process of one thread that makes its own images; gradients are averaged
 once a step: a process of several threads mostly waits for the slowest of them. The network computes in
@@ -92,7 +92,7 @@ STAGES = {
 OTHER_STAGES = {
     "colour": train_colour,
     "colour_ultrasound": partial(train_colour, recipe=ULTRASOUND),
-    "colour_grey": partial(train_colour, recipe=RADIOLOGY),
+    "colour_radiology": partial(train_colour, recipe=RADIOLOGY),
     "slice": train_slices,
     "unet": train_unet,
 }
@@ -331,7 +331,7 @@ def put_together(args: argparse.Namespace) -> Checkpoint:
 
     Those that held-out images give photographs and ultrasound are worse on real ones (model card).
     """
-    names = ("grey", "colour", "colour_ultrasound", "colour_grey", "unet")
+    names = ("grey", "colour", "colour_ultrasound", "colour_radiology", "unet")
     grey, colour, ultrasound, radiology, slices = (read_checkpoint(stage_file(args, name)) for name in names)
     count = 24 * args.held_out
     whole = calibrate(combine(grey, colour, args.shown_size), load_slices(args.data), count)

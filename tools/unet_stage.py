@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -55,36 +55,26 @@ class UNetPart:
     averaged: bool = False
 
 
-SHOWN = (0.42, 0.14, 0.05, 0.12, 0.27)
+# More of T2, of contrasts that no scan has, and of lesions of 4 to 10 mm anywhere in the brain.
+LONGEST = UNetPart(
+    kinds=(0.22, 0.30, 0.20, 0.14, 0.14),
+    patterns=(0.22, 0.27, 0.25, 0.12, 0.14),
+    below=0.2,
+    steps=9600,
+    rate=2e-3,
+    warm=40,
+    ema=0.999,
+    averaged=True,
+)
 # What lies below a brain is a small part of the first one's samples, and a third of many scans.
 PARTS = (
     UNetPart(),
     UNetPart(stripped=0.4, below=0.4, steps=600, rate=1e-3, warm=20),
     UNetPart(below=0.2, steps=2400, rate=2e-3, warm=40, ema=0.998),
     UNetPart(below=0.2, steps=6400, rate=2e-3, warm=40, ema=0.999, averaged=True),
-    # More of T2, of contrasts that no scan has, and of lesions of 4 to 10 mm anywhere in the brain.
-    UNetPart(
-        kinds=(0.22, 0.30, 0.20, 0.14, 0.14),
-        patterns=(0.22, 0.27, 0.25, 0.12, 0.14),
-        below=0.2,
-        steps=9600,
-        rate=2e-3,
-        warm=40,
-        ema=0.999,
-        averaged=True,
-    ),
+    LONGEST,
     # Slices of whole made volumes, as they are shown: thick ones, and necks.
-    UNetPart(
-        shares=SHOWN,
-        kinds=(0.22, 0.30, 0.20, 0.14, 0.14),
-        patterns=(0.22, 0.27, 0.25, 0.12, 0.14),
-        below=0.2,
-        steps=9600,
-        rate=2e-3,
-        warm=40,
-        ema=0.999,
-        averaged=True,
-    ),
+    replace(LONGEST, shares=(0.42, 0.14, 0.05, 0.12, 0.27)),
 )
 CHUNK = 2  # batches that are generated together
 SEED = 70  # of this stage, so that no two stages or parts see the same samples

@@ -163,9 +163,7 @@ def findings_of(
         return find_lesions(anomaly_map, label, rule, spacing=scan.spacing)
     scores, truth = match(anomaly_map, label)
     listed = find_candidates(scores, (scores >= threshold) & (scores > 0), scan.affine, rules=rules).labels
-    heights = np.full(int(listed.max()) + 1, -np.inf)
-    np.maximum.at(heights, listed[listed > 0], scores[listed > 0])
-    return match_candidates(listed, heights, truth, rule, spacing=scan.spacing)
+    return match_candidates(listed, scores, truth, rule, spacing=scan.spacing)
 
 
 def _case_level(cases: list[dict[str, Any]], draws: Draws | None) -> dict[str, Figure]:

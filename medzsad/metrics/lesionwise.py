@@ -102,16 +102,13 @@ def find_lesions(
     scores, truth = match(anomaly_map, label)
     if spacing is not None and len(spacing) != scores.ndim:
         raise ValueError(f"need a spacing for each of {scores.ndim} axes, got {tuple(spacing)}")
-    candidates, many = label_regions(scores >= float(rule.threshold))
-    called = candidates > 0
-    heights = np.full(many + 1, -np.inf)
-    np.maximum.at(heights, candidates[called], scores[called])
-    return match_candidates(candidates, heights, truth, rule, spacing=spacing)
+    candidates, _ = label_regions(scores >= float(rule.threshold))
+    return match_candidates(candidates, scores, truth, rule, spacing=spacing)
 
 
 def match_candidates(
     candidates: np.ndarray,
-    heights: np.ndarray,
+    scores: np.ndarray,
     truth: np.ndarray,
     rule: LesionRule,
     *,
@@ -121,15 +118,16 @@ def match_candidates(
 
     Args:
         candidates: int (X, Y, Z), the number of each voxel's candidate from 1 on, 0 outside.
-        heights: float (candidates + 1,), their scores; the first counts nowhere.
+        scores: float (X, Y, Z), the map, of which a candidate's highest value is its score.
         truth: bool (X, Y, Z), ground truth.
         rule: what counts; its threshold is not used.
         spacing: see :func:`find_lesions`.
     """
     voxel_mm3 = math.prod(spacing) if spacing is not None else 1.0
-    many = len(heights) - 1
     lesions, count = label_regions(truth)
-    called = candidates > 0
+    called, many = candidates > 0, int(candidates.max(initial=0))
+    heights = np.full(many + 1, -np.inf)
+    np.maximum.at(heights, candidates[called], scores[called])
     candidate_sizes = np.bincount(candidates[called], minlength=many + 1)
     lesion_sizes = np.bincount(lesions[truth], minlength=count + 1)
 

@@ -7,6 +7,7 @@ many peaks, too, but its parts touch widely. What is much longer than wide may b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -14,6 +15,55 @@ import numpy as np
 AROUND = np.ones((3, 3, 3), bool)
 MOST_VOXELS = 1_000_000  # of a component; a larger one is no group of small lesions, and takes long
 MOST_PEAKS = 1000  # more are noise
+
+
+def divide_components(
+    components: np.ndarray,
+    chosen: Sequence[int],
+    anomaly_map: np.ndarray,
+    affine: np.ndarray,
+    *,
+    dip: float,
+    neck: float,
+    least_peak: float,
+    least_mm3: float,
+) -> list[int]:
+    """Divide some components between their peaks, in place; return the numbers of the parts.
+
+    The first part keeps the number of its component, the others get new ones. It is done along the patient's
+    axes, so that the order of storage does not matter.
+
+    Args:
+        components: int (X, Y, Z), the number of each voxel's component from 1 on, 0 outside.
+        chosen: those that are divided.
+        anomaly_map: float (X, Y, Z), not negative.
+        affine: float (4, 4), voxel to world mm, RAS+.
+        dip, neck, least_peak, least_mm3: see :func:`divide`.
+    """
+    from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+    from scipy.ndimage import find_objects
+
+    along = io_orientation(affine)
+    back = ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), along)
+    spacing = np.empty(3)
+    spacing[along[:, 0].astype(int)] = np.linalg.norm(affine[:3, :3], axis=0)
+    boxes, last, numbers = find_objects(components), int(components.max()), list(chosen)
+    for component in chosen:
+        box = boxes[component - 1]
+        upright = divide(
+            apply_orientation(anomaly_map[box], along),
+            apply_orientation(components[box] == component, along),
+            spacing,
+            dip=dip,
+            neck=neck,
+            least_peak=least_peak,
+            least_mm3=least_mm3,
+        )
+        parts = apply_orientation(upright, back)
+        components[box][parts > 1] = parts[parts > 1] + (last - 1)
+        numbers += range(last + 1, last + int(parts.max()))
+        last += int(parts.max()) - 1
+    return numbers
 
 
 def divide(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.results.dividing import divide_components
+from medzsad.results.halos import cut_halos
 from medzsad.scans.prepared import box_around
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 ORDER = "highest candidate score first"
 SPECK_MM3 = 10.0  # smaller components are not listed, unless smaller ones are asked for
-LARGE_MM3 = 10_000.0  # components from here on may have a halo; of smaller ones it would be the rim
 SCORE_MM3 = 1000.0  # the part of a candidate that its score is the mean of; pixels where mm mean nothing
 MOST = 10_000  # candidates; a map of specks has no more meaning, and their numbers must fit 16 bits
 
@@ -97,9 +98,9 @@ class CandidateRules:
         one_slice_width: those that lie in one slice alone (along the axis of the widest spacing) and are
             wider than this many times its thickness are hidden; None hides none.
         two_classes: of those of 10 mL and more whose values fall into two clear classes
-            (:func:`best_split`, at least so clear) the upper one is outlined alone; None cuts none.
-        dip, neck: what is shown is divided between its peaks, see :func:`~.dividing.divide`, but for what a
-            halo was cut from; a ``dip`` of 1 divides none.
+            (:func:`~.halos.best_split`, at least so clear) the upper one is outlined alone; None cuts none.
+        dip, neck: what is shown is divided between its peaks, see :mod:`~.dividing`, but for what a halo was
+            cut from; a ``dip`` of 1 divides none.
     """
 
     min_volume_mm3: float | None = None
@@ -225,7 +226,7 @@ def find_lesions(
     components, count = ndimage.label(mask[part], structure=np.ones((3, 3, 3)))
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
     values = anomaly_map[part]
-    cut = set() if rules.two_classes is None else _cut_halos(components, values, voxel_mm3, rules.two_classes)
+    cut = set() if rules.two_classes is None else cut_halos(components, values, voxel_mm3, rules.two_classes)
 
     def described(numbers: Iterable[int]) -> list[tuple[Lesion, int]]:
         """Return those of these components that are no specks, highest score first."""
@@ -246,8 +247,15 @@ def find_lesions(
     shown = [pair for pair in found if pair[1] in passing]
     if rules.dip < 1:
         # Whole ones were judged: what is shown of the map does not depend on where it is divided.
-        parts = _divide(
-            components, [number for _, number in shown if number not in cut], values, affine, rules
+        parts = divide_components(
+            components,
+            [number for _, number in shown if number not in cut],
+            values,
+            affine,
+            dip=rules.dip,
+            neck=rules.neck,
+            least_peak=rules.least_peak,
+            least_mm3=max(rules.speck_mm3, rules.min_volume_mm3 or 0.0),
         )
         shown = described([*parts, *(number for _, number in shown if number in cut)])
         count = int(components.max())
@@ -318,84 +326,6 @@ def _passing(
     bright = [(lesion, number) for lesion, number in likely if lesion.maximum >= faint]
     small = rules.relative_volume * max((lesion.voxels for lesion, _ in bright), default=0)
     return {number for lesion, number in bright if lesion.voxels >= small}
-
-
-def _cut_halos(
-    components: np.ndarray, anomaly_map: np.ndarray, voxel_mm3: float, two_classes: float
-) -> set[int]:
-    """Take the lower class out of large components whose values fall into two clear ones, in place.
-
-    Returns their numbers; what is left of them may be in pieces.
-    """
-    from scipy import ndimage
-
-    cut = set()
-    for component, box in enumerate(ndimage.find_objects(components), start=1):
-        inside = components[box] == component
-        size = np.count_nonzero(inside)
-        if size > 1 and size * voxel_mm3 >= LARGE_MM3:
-            border, share = best_split(anomaly_map[box][inside])
-            if share >= two_classes:
-                components[box][inside & (anomaly_map[box] < border)] = 0
-                cut.add(component)
-    return cut
-
-
-def _divide(
-    components: np.ndarray,
-    chosen: list[int],
-    anomaly_map: np.ndarray,
-    affine: np.ndarray,
-    rules: CandidateRules,
-) -> list[int]:
-    """Divide some components between their peaks, in place; return the numbers of the parts.
-
-    The first part keeps the number of its component, the others get new ones. It is done along the patient's
-    axes, so that the order of storage does not matter.
-    """
-    from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
-    from scipy import ndimage
-
-    from medzsad.results.dividing import divide
-
-    along = io_orientation(affine)
-    back = ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), along)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    upright = np.empty(3)
-    upright[along[:, 0].astype(int)] = spacing
-    boxes, last, numbers = ndimage.find_objects(components), int(components.max()), list(chosen)
-    for component in chosen:
-        box = boxes[component - 1]
-        parts = divide(
-            apply_orientation(anomaly_map[box], along),
-            apply_orientation(components[box] == component, along),
-            upright,
-            dip=rules.dip,
-            neck=rules.neck,
-            least_peak=rules.least_peak,
-            least_mm3=max(rules.speck_mm3, rules.min_volume_mm3 or 0.0),
-        )
-        parts = apply_orientation(parts, back)
-        components[box][parts > 1] = parts[parts > 1] + (last - 1)
-        numbers += range(last + 1, last + int(parts.max()))
-        last += int(parts.max()) - 1
-    return numbers
-
-
-def best_split(values: np.ndarray) -> tuple[float, float]:
-    """Split values (N,), N > 1, in two classes: the least value of the upper one, and how clear the split is.
-
-    It is Otsu's, with the most variance between classes; how clear it is, is the share of this in all of the
-    variance: 0.75 of values that are spread evenly, 1 of two values.
-    """
-    ordered = np.sort(values.astype(np.float64))
-    sums, count = np.cumsum(ordered), len(ordered)
-    below = np.arange(1, count)
-    mean = sums[-1] / count
-    between = (sums[:-1] - mean * below) ** 2 / (below * (count - below))
-    at = int(between.argmax())
-    whole = float(ordered.var()) * count
-    return float(ordered[at + 1]), float(between[at]) * count / whole if whole else 0.0
 
 
 def _is_flat(lesion: Lesion, affine: np.ndarray, one_slice_width: float | None) -> bool:

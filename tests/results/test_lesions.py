@@ -8,10 +8,10 @@ from scipy import ndimage
 
 from medzsad.detectors.volume_rules import MEASURED_RULES
 from medzsad.errors import BadInput
+from medzsad.results.halos import best_split
 from medzsad.results.lesions import (
     CandidateChoice,
     CandidateRules,
-    best_split,
     find_lesions,
     parse_threshold,
     resolve_threshold,

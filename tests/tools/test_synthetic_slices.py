@@ -183,12 +183,13 @@ def test_beyond_the_end_of_a_volume_is_its_last_slice_again(tool: ModuleType) ->
 
 
 def test_a_mirror_image_is_on_the_other_side(tool: ModuleType, sources) -> None:
+    from synthetic.head_slices import mirrored
     from synthetic.planes import draw_cut
 
     r = np.random.default_rng(1)
     box = sources.heads[0].brain_box
     cut = draw_cut(r, 64, box, box, np.ones(3), planes=("axial",), shares=(1,), turned=0)
-    mirror = tool.mirrored(cut, box)
+    mirror = mirrored(cut, box)
     place = cut.to_pixel @ np.array([30.0, 50, cut.centre[2], 1])
     other = cut.to_pixel @ np.array([65.0, 50, cut.centre[2], 1])
     np.testing.assert_allclose(mirror @ np.append(place, 1), other, atol=0.5)

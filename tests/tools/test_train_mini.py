@@ -83,7 +83,7 @@ def test_the_whole_recipe_puts_all_networks_together(tool: ModuleType, tmp_path:
     torch.manual_seed(0)
     save_checkpoint(MedzsadMini(image_size=48, network=small).to_checkpoint(), tmp_path / "grey.safetensors")
     parts = {}
-    for name in ("colour", "colour_ultrasound", "colour_grey"):
+    for name in ("colour", "colour_ultrasound", "colour_radiology"):
         network = ColourNetwork()
         parts[name] = {key: tensor.half() for key, tensor in learned(network).items()}
         settings = {"image_size": 48, "colour": "lite0", "encoder": network.encoder.digest}
@@ -93,7 +93,7 @@ def test_the_whole_recipe_puts_all_networks_together(tool: ModuleType, tmp_path:
     settings = {"image_size": 48, "network": small, "unet": True}
     save_checkpoint(Checkpoint("mini", slices, settings, {}), tmp_path / "unet.safetensors")
     made = tool.put_together(SimpleNamespace(work=tmp_path, data=None, shown_size=48, held_out=1))
-    names = {"colour": "colour", "ultrasound": "colour_ultrasound", "radiology": "colour_grey"}
+    names = {"colour": "colour", "ultrasound": "colour_ultrasound", "radiology": "colour_radiology"}
     for prefix, name in names.items():
         assert all(torch.equal(made.tensors[f"{prefix}.{key}"], t) for key, t in parts[name].items())
     assert made.settings["ultrasound"]

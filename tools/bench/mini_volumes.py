@@ -133,9 +133,8 @@ def judge(case: Case, result: ScanPrediction) -> dict[str, float]:
     figures["dice_best"] = best_dice(result.anomaly_map, label)
     labels = result.candidates.labels
     listed = np.where(labels <= len(result.lesions), labels, 0)
-    heights = np.array([0.0, *(lesion.score for lesion in result.lesions)])
     spacing = np.linalg.norm(result.affine[:3, :3], axis=0)
-    lesions = match_candidates(listed, heights, label, RULE, spacing=spacing.tolist())
+    lesions = match_candidates(listed, result.anomaly_map, label, RULE, spacing=spacing.tolist())
     figures["lesions"] = float(len(lesions.lesion_scores))
     figures["found"] = float(np.isfinite(lesions.lesion_scores).sum())
     figures["false"] = float(len(lesions.false_positive_scores))

@@ -93,7 +93,9 @@ def shown_slices(
     prepared = PreparedVolume.of(read_scan(voxels, affine=made.affine, modality=made.modality, name="made"))
     spacing, foreground = prepared.scan.spacing, prepared.foreground
     change = np.abs(made.sick - made.normal)
-    faint = change > FAINT * change.max()
+    faint, marked_in, brain_in = (
+        prepared.view.to_canonical(mask) for mask in (change > FAINT * change.max(), made.lesions, made.brain)
+    )
     indices = np.array(slices_worth_computing(foreground, Plane.AXIAL, LEAST_AREA))
     weights = np.ones(len(indices))
     if sick:
@@ -114,12 +116,12 @@ def shown_slices(
         picture = frame.fit(image(index))
         flip = r.random() < 0.5
         images.append(picture.flip(-1) if flip else picture)
-        marked = fitted(prepared.view.to_canonical(made.lesions), index) & sick
+        marked = fitted(marked_in, index) & sick
         lesions[number] = ndimage.label(marked)[0]
         if sick:
             near = ndimage.binary_dilation(marked, iterations=4)
-            lesions[number][fitted(prepared.view.to_canonical(faint), index) & ~near] = -1
-        brain[number] = fitted(prepared.view.to_canonical(made.brain), index) & (picture[0].numpy() > 0)
+            lesions[number][fitted(faint, index) & ~near] = -1
+        brain[number] = fitted(brain_in, index) & (picture[0].numpy() > 0)
         if flip:
             lesions[number], brain[number] = lesions[number, :, ::-1].copy(), brain[number, :, ::-1].copy()
     return ShownSlices(torch.stack(images), lesions, brain)
