@@ -78,6 +78,11 @@ class Page:
         self.wait(lambda: len(r := self.rows()) == count and all(row["status"] in over for row in r))
         return self.rows()
 
+    def open_report(self) -> None:
+        """Open the first report. The page asks for a ticket first, so the viewer is there a while later."""
+        self.find("button.open").click()
+        self.wait(lambda: self.find("#viewer").is_displayed())
+
     def until_drawn(self) -> None:
         """Wait for two frames: a click goes to what is seen, not to what is about to be."""
         self.browser.execute_async_script(
@@ -158,7 +163,7 @@ def test_drop_see_slide_download_and_delete(
         row[".label"]: pytest.approx(float(row[".score .value"]), abs=5e-4) for row in rows[:2]
     }
 
-    page.find("button.open").click()
+    page.open_report()
     assert page.find("#viewer-title").text == rows[0][".label"]
     browser.switch_to.frame(page.find("#viewer iframe"))
     page.wait(lambda: page.run("return !!(window.medzsadReport || {}).ready"))
@@ -197,6 +202,26 @@ def test_drop_see_slide_download_and_delete(
     errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert all("400" in error for error in errors), errors
     assert len(errors) == 1
+
+
+def test_a_report_that_is_asked_for_twice_opens_once(
+    browser: Any, open_server: ServeProcess, files: Path
+) -> None:
+    page = Page(browser, open_server.url)
+    page.drop(files / "head <b>1.nii.gz")
+    page.until_over(1)
+    page.run("const open = document.querySelector('button.open'); open.click(); open.click()")
+    page.wait(lambda: page.find("#viewer").is_displayed())
+    browser.switch_to.frame(page.find("#viewer iframe"))
+    # Once this one is drawn, a second one would be there too.
+    page.wait(lambda: page.run("return !!(window.medzsadReport || {}).ready"))
+    browser.switch_to.default_content()
+    assert len(page.all("#viewer iframe")) == 1
+    page.find("#viewer-close").click()
+    page.wait(lambda: not page.all("#viewer iframe"))
+    page.open_report()  # and it opens again
+    assert len(page.all("#viewer iframe")) == 1
+    page.find("#viewer-close").click()
 
 
 def test_more_scans_than_the_queue_takes_are_all_done(
@@ -256,8 +281,8 @@ def test_a_token_is_asked_for_and_reports_open_without_it(browser: Any, files: P
         page.find("#token").send_keys(TOKEN + "\n")
         page.drop(files / "head <b>1.nii.gz")
         assert page.until_over(1)[0]["status"] == "done"
-        page.find("button.open").click()
-        address = page.wait(lambda: page.find("#viewer-tab").get_attribute("href"))
+        page.open_report()
+        address = page.find("#viewer-tab").get_attribute("href")
         browser.switch_to.frame(page.find("#viewer iframe"))
         page.wait(lambda: page.run("return !!(window.medzsadReport || {}).ready"))
         browser.switch_to.default_content()

@@ -12,7 +12,7 @@ const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * se
 
 const rows = new Rows($("results"), { open: openReport, download: downloadRow, remove: removeRow });
 const waiting = []; // rows whose scan is still to be sent
-let sending = false, following = false, offered = [];
+let sending = false, following = false, opening = false, offered = [];
 
 start();
 
@@ -236,6 +236,8 @@ function refresh() {
 // --- Results
 
 async function openReport(row) {
+  if (opening) return; // a double click opens it once
+  opening = true;
   try {
     const report = row.results.find((result) => result.media_type === "text/html");
     const [page, zip] = await Promise.all([server.address(row.id, report.name), server.address(row.id, "results.zip")]);
@@ -250,6 +252,8 @@ async function openReport(row) {
     $("viewer").showModal();
   } catch (error) {
     complain(row, error);
+  } finally {
+    opening = false;
   }
 }
 
