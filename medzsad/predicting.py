@@ -265,7 +265,7 @@ def predict(
         and not small_side
     )
     if as_measured:
-        prediction.score_context = context_of(prediction.score, scan.modality, detector.normal_scores)
+        prediction.score_context = context_of(prediction.score, scan.modality, detector.normal_scores, rules)
     return prediction
 
 

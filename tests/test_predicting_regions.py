@@ -13,7 +13,7 @@ import pytest
 import medzsad
 from medzsad.detectors.base import AnomalyDetector, Prediction, SlicePrediction
 from medzsad.detectors.normal_scores import NormalScores, ScoreContext
-from medzsad.detectors.volume_rules import MEASURED_RULES
+from medzsad.detectors.volume_rules import MEASURED_RULES, NO_RULES
 from medzsad.errors import BadInput
 from medzsad.results.prediction import prediction_from, result_meta
 from medzsad.scans.scan import Modality, Scan
@@ -161,7 +161,7 @@ def test_bad_values_are_refused(options):
 
 def test_a_score_is_put_beside_those_of_normal_heads_where_it_was_made_like_them(tmp_path):
     detector = Bright()
-    detector.normal_scores = (NormalScores.of("MR head", "real", np.linspace(0.3, 0.5, 20)),)
+    detector.normal_scores = (NormalScores.of("MR head", "real", np.linspace(0.3, 0.5, 20), NO_RULES),)
     scan = replace(head(), modality=Modality.MR)
     result = medzsad.predict(scan, detector)
     assert result.score_context == (ScoreContext("MR head", "real", 20, 1.0),)

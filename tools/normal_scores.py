@@ -59,7 +59,8 @@ def measure(detector: MedzsadMini, data: Path, made: int) -> list[NormalScores]:
             print(f"{origin} {scan.name}: {result.score:.3f}{'' if trusted else ', no brain'}", flush=True)
             if trusted:
                 found[KINDS[scan.modality], origin].append(result.score)
-    return [NormalScores.of(kind, origin, scores) for (kind, origin), scores in found.items()]
+    rules = detector.for_volume().volume_rules
+    return [NormalScores.of(kind, origin, scores, rules) for (kind, origin), scores in found.items()]
 
 
 def main() -> None:

@@ -10,12 +10,15 @@ lie is not known, so of others nothing is said.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medzsad.scans.scan import Modality
+
+if TYPE_CHECKING:
+    from medzsad.detectors.volume_rules import VolumeRules
 
 KINDS = {Modality.MR: "MR head", Modality.CT: "CT head"}
 FEWEST = 10  # volumes of one origin; of fewer nothing is said
@@ -31,19 +34,22 @@ class NormalScores:
         origin: ``"real"`` or ``"made"``.
         count: of the volumes.
         quantiles: of their scores, at even steps from the lowest to the highest.
+        rules: for volumes, that they were predicted with: the fields of
+            :class:`~medzsad.detectors.volume_rules.VolumeRules`; None where that is not known.
     """
 
     kind: str
     origin: str
     count: int
     quantiles: tuple[float, ...]
+    rules: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, kind: str, origin: str, scores: Iterable[float]) -> NormalScores:
-        """Return the quantiles of ``scores``, at least one."""
+    def of(cls, kind: str, origin: str, scores: Iterable[float], rules: VolumeRules) -> NormalScores:
+        """Return the quantiles of ``scores``, at least one, that volumes got with these rules."""
         values = np.array(list(scores), dtype=float)
         quantiles = np.quantile(values, np.linspace(0, 1, STEPS + 1)).round(4)
-        return cls(kind, origin, len(values), tuple(quantiles.tolist()))
+        return cls(kind, origin, len(values), tuple(quantiles.tolist()), asdict(rules))
 
     def share_below(self, score: float) -> float:
         """Return the share that a score is higher than, in [0, 1], linear between quantiles."""
@@ -75,12 +81,18 @@ def read_normal_scores(stored: Iterable[Mapping[str, Any]] | None) -> tuple[Norm
     return tuple(NormalScores(**{**one, "quantiles": tuple(one["quantiles"])}) for one in stored or ())
 
 
-def context_of(score: float, modality: Modality, known: Iterable[NormalScores]) -> tuple[ScoreContext, ...]:
-    """Return where the score of a head lies, for each origin with :data:`FEWEST` volumes of its kind."""
+def context_of(
+    score: float, modality: Modality, known: Iterable[NormalScores], rules: VolumeRules
+) -> tuple[ScoreContext, ...]:
+    """Return where the score of a head lies, for each origin with :data:`FEWEST` volumes of its kind.
+
+    Scores that were measured with other rules, as by an earlier version, are not compared with.
+    """
+    same = asdict(rules)
     return tuple(
         ScoreContext(one.kind, one.origin, one.count, round(one.share_below(score), 2))
         for one in known
-        if one.kind == KINDS.get(modality) and one.count >= FEWEST
+        if one.kind == KINDS.get(modality) and one.count >= FEWEST and one.rules == same
     )
 
 

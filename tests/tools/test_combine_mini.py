@@ -16,6 +16,7 @@ from medzsad.detectors.checkpoint import Checkpoint, read_checkpoint, save_check
 from medzsad.detectors.mini.model import MedzsadMini
 from medzsad.detectors.mini.slices import SliceUNet
 from medzsad.detectors.normal_scores import NormalScores
+from medzsad.detectors.volume_rules import NO_RULES
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -143,7 +144,7 @@ def test_a_network_for_radiology_has_a_say_in_scores_of_grey_images_alone(tool: 
 
 def test_scores_of_normal_heads_come_with_the_network_for_slices_and_go_with_it(tool: ModuleType) -> None:
     images = finished()
-    scores = NormalScores.of("MR head", "made", [0.1, 0.2, 0.4])
+    scores = NormalScores.of("MR head", "made", [0.1, 0.2, 0.4], NO_RULES)
     whole = tool.add_slices(images, network_for_slices(normal_scores=[asdict(scores)]), 3.0)
     detector = MedzsadMini.from_checkpoint(whole)
     assert detector.normal_scores == (scores,)
