@@ -38,7 +38,7 @@ def test_each_origin_is_told_apart_and_few_or_other_volumes_are_silent() -> None
 
 
 def test_scores_of_other_or_unknown_rules_are_not_compared_with() -> None:
-    assert context_of(0.4, Modality.MR, [REAL], replace(RULES, planes_mm=2.5)) == ()
+    assert context_of(0.4, Modality.MR, [REAL], replace(RULES, resolution_mm=4.0)) == ()
     assert context_of(0.4, Modality.MR, [replace(REAL, rules=None)], RULES) == ()
     stored = json.loads(json.dumps(asdict(REAL)))
     assert len(context_of(0.4, Modality.MR, read_normal_scores([stored]), RULES)) == 1

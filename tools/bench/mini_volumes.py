@@ -200,6 +200,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="volumes of each set")
     parser.add_argument("--threshold", type=float, help="of the map; by default the checkpoint's own")
     parser.add_argument("--first-pass", type=int, help="side in pixels: see medzsad.inference.first_pass")
+    parser.add_argument("--plane", default="auto", help="auto, axial, coronal, sagittal or all")
     parser.add_argument("--slice-step", help="all, auto or mm: see medzsad.inference.slice_step")
     parser.add_argument("--every", action="store_true", help="print each volume's figures, too")
     args = parser.parse_args()
@@ -212,7 +213,7 @@ def main() -> None:
         for name in args.sets:
             cases = cases_of(name, Path(args.data) / "data")
             half = HALVES[args.half] if name in ("nichart", "flair", "t1c") else slice(None)
-            options = {"first_pass": args.first_pass, "slice_step": args.slice_step}
+            options = {"plane": args.plane, "first_pass": args.first_pass, "slice_step": args.slice_step}
             for line in lines(name, cases[half][: args.most], detector, args.every, **options):
                 print(line, flush=True)
 
