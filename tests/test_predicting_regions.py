@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,3 +225,12 @@ def test_a_volume_in_colour_guides_nothing():
         detector.volume_rules = replace(MEASURED_RULES, guide_mm=guide_mm)
         maps.append(medzsad.predict(voxels, detector, affine=np.eye(4), modality="rgb").anomaly_map)
     np.testing.assert_array_equal(*maps)
+
+
+@pytest.mark.parametrize("name", ["example_mr_sm", "example_ct_sm"])
+def test_a_body_holds_no_brain_to_trust(name: str, shared: Callable[[str], Path]) -> None:
+    path = shared(f"data/body_ct_small/tests/reference_files/{name}.nii.gz")
+    result = medzsad.predict(path, "medzsad-mini")
+    assert result.settings["roi"] == "whole"
+    with pytest.raises(BadInput, match="not to be trusted"):
+        medzsad.predict(path, "medzsad-mini", roi="brain")

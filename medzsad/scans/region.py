@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medzsad.errors import BadInput
+from medzsad.scans.prepared import box_around
 from medzsad.scans.scan import Scan
 
 AUTO, WHOLE, BRAIN = "auto", "whole", "brain"
 WORDS = (AUTO, WHOLE, BRAIN)
 # Of a brain that is trusted.
 LEAST_ML, MOST_ML = 500.0, 2200.0
+WIDEST_MM = 215.0  # to the side and to the front: a brain has 150 and 190, what is wider lies in a trunk
 ONE_PIECE = 0.9  # share of what is marked that lies in the largest component
 COARSE_MM = 3.0
 CLOSED = 3  # steps of COARSE_MM: a lesion at the surface is not called brain, and must not fall out
@@ -112,7 +114,7 @@ class BrainRegion(NamedTuple):
 def brain_region(
     seen: np.ndarray, foreground: np.ndarray, spacing: tuple[float, float, float]
 ) -> BrainRegion:
-    """Return the brain, and whether to trust it: one piece of 0.5 to 2.2 L inside the head.
+    """Return the brain, and whether to trust it: one piece of 0.5 to 2.2 L that is no wider than a head.
 
     Args:
         seen: bool (X, Y, Z), canonical, where the detector sees brain.
@@ -137,12 +139,15 @@ def brain_region(
     closed = ndimage.binary_fill_holes(ndimage.binary_closing(piece, iterations=CLOSED))
     voxel_ml = float(np.prod(np.multiply(steps, spacing))) / 1000
     volume = float(closed.sum()) * voxel_ml
+    edges = box_around(closed)
+    wide_mm = max((edges[axis][1] - edges[axis][0]) * steps[axis] * spacing[axis] for axis in (0, 1))
     wide = ndimage.binary_dilation(closed, iterations=AROUND)[(slice(room, -room),) * 3]
     for axis, step in enumerate(steps):
         wide = np.repeat(wide, step, axis=axis).take(range(seen.shape[axis]), axis=axis)
     doubts = {
         "it is in several pieces": sizes.max() < ONE_PIECE * sizes.sum(),
         f"{volume:.0f} mL is no brain's volume": not LEAST_ML <= volume <= MOST_ML,
+        f"{wide_mm:.0f} mm is no brain's width": wide_mm > WIDEST_MM,
     }
     doubt = next((text for text, holds in doubts.items() if holds), "")
     return BrainRegion(wide & foreground, volume, doubt)

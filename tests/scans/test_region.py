@@ -99,6 +99,12 @@ def test_what_is_no_brain_is_doubted():
     split = ball(spacing, 60)
     split[:, :, 44:56] = False
     assert "pieces" in brain_region(split, whole, spacing).doubt
+    trunk = np.zeros((140, 100, 100), bool)
+    trunk[10:130, 20:80, 40:60] = True  # of 240 x 120 x 40 mm, 1.2 L
+    assert "240 mm" in brain_region(trunk, np.ones_like(trunk), spacing).doubt
+    assert "width" in brain_region(trunk.swapaxes(0, 1), np.ones_like(trunk).swapaxes(0, 1), spacing).doubt
+    tall = trunk.swapaxes(0, 2)  # with some of its cord below
+    assert not brain_region(tall, np.ones_like(tall), spacing).doubt
     nothing = brain_region(np.zeros_like(whole), whole, spacing)
     assert nothing.doubt
     assert not nothing.mask.any()
