@@ -27,7 +27,10 @@ LEAST_MM3 = 10.0
 
 
 def cases_of(data: Path) -> dict[str, tuple[Path, Path]]:
-    """Return scan and label of each volume, by its name."""
+    """Return scan and label of each volume, by its name.
+
+    :mod:`mini_volumes` lists them, too, but imports what earlier states do not have.
+    """
     folder = data / "nichart_demo"
     cases = {
         path.name.split(".")[0]: (path, folder / "wml_auto" / path.name)
